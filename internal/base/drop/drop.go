@@ -1,0 +1,106 @@
+// Package drop lists every reason for which a packet may end. Each has a name, the
+// stage that gives it and one line of meaning; each is counted by its own counter.
+package drop
+
+// Reason says why a packet was dropped. Kernel reasons have the same numbers in
+// bpf/viaduct.h; they come first and must not be renumbered.
+type Reason uint8
+
+const (
+	None Reason = iota
+
+	// Given in the kernel.
+	NoCredit   // admission: the port has no token left
+	Malformed  // parser: a header is truncated or contradicts itself
+	TooBig     // the frame is longer than a miss record can carry
+	FlowDrop   // a drop flow matched
+	RingFull   // no room in the miss ring; must never happen
+	NoPort     // the frame came in on an interface that is no port
+	OutputGone // the action's output port does not exist any more
+	RewriteErr // a header could not be rewritten
+	kernelEnd
+
+	// Given in user space.
+	NotBound      // prep: the ingress datapath port has no virtual port
+	HeldOverflow  // prep: too many duplicates held back
+	HeldDiscarded // prep: the packet it duplicates was consumed or dropped
+	ParkOverflow  // prep: too many packets parked for the port
+	ParkTimeout   // prep: what the packet waited for did not come
+	AdminDown     // sim: port or device is administratively down
+	MulticastSrc  // sim: bridge: the source MAC is a group address
+	Hairpin       // sim: bridge: the destination is behind the ingress port
+	NoReceiver    // sim: bridge: nobody to flood to
+	NotForUs      // sim: router: the frame is not for the port's MAC
+	Tagged        // sim: router: a VLAN-tagged frame
+	NotIP         // sim: router: neither IP nor ARP
+	BadHeader     // sim: a field contradicts the protocol
+	NoRoute       // sim: router: no route to the destination
+	Blackhole     // sim: router: blackhole route
+	Prohibited    // sim: router: reject route
+	TTLExpired    // sim: router: TTL or hop limit exceeded
+	NoNeighbour   // sim: router: the next hop does not answer
+	LocalNotTaken // sim: router: for the router itself, but no such service
+	ArpIgnored    // sim: router: ARP or ND not meant for this port
+	Loop          // sim: too many devices traversed
+	Unplugged     // sim: egress port is neither bound nor linked
+	TooManyOutput // xlate: more outputs than a flow can hold
+	Inactive      // xlate: the egress port's host or interface is down
+	ExecuteErr    // datapath: the packet could not be sent
+	Internal      // a fault in the agent itself
+	NumReasons
+)
+
+// Stage is where in the packet's path a reason is given.
+func (r Reason) Stage() string { return info[r].stage }
+
+// String is the reason's name: lower case with underscores, as in metrics.
+func (r Reason) String() string {
+	if r >= NumReasons || info[r].name == "" {
+		return "unknown"
+	}
+	return info[r].name
+}
+
+// Meaning is one line for people.
+func (r Reason) Meaning() string { return info[r].meaning }
+
+// KernelReasons is the number of reasons that the kernel counts, None included.
+const KernelReasons = int(kernelEnd)
+
+var info = [NumReasons + 1]struct{ name, stage, meaning string }{
+	None:          {"none", "", "not dropped"},
+	NoCredit:      {"no_credit", "datapath", "the port has no token left: it sends new flows faster than its share"},
+	Malformed:     {"malformed", "datapath", "a header is truncated or contradicts itself"},
+	TooBig:        {"too_big", "datapath", "the frame is longer than a miss record can carry"},
+	FlowDrop:      {"flow_drop", "datapath", "a drop flow matched"},
+	RingFull:      {"ring_full", "datapath", "no room in the miss ring"},
+	NoPort:        {"no_port", "datapath", "the frame came in on an interface that is no port"},
+	OutputGone:    {"output_gone", "datapath", "the output port does not exist any more"},
+	RewriteErr:    {"rewrite_error", "datapath", "a header could not be rewritten"},
+	NotBound:      {"not_bound", "prep", "the ingress interface is not bound to a virtual port"},
+	HeldOverflow:  {"held_overflow", "prep", "too many duplicates of a packet that is being simulated"},
+	HeldDiscarded: {"held_discarded", "prep", "duplicate of a packet that was consumed or dropped"},
+	ParkOverflow:  {"park_overflow", "prep", "too many packets of the port are waiting"},
+	ParkTimeout:   {"park_timeout", "prep", "what the packet waited for did not come"},
+	AdminDown:     {"admin_down", "sim", "the port or device is administratively down"},
+	MulticastSrc:  {"multicast_source", "sim", "the source MAC is a group address"},
+	Hairpin:       {"hairpin", "sim", "the destination is behind the port the frame came from"},
+	NoReceiver:    {"no_receiver", "sim", "the bridge has nobody to flood the frame to"},
+	NotForUs:      {"not_for_us", "sim", "the frame is not addressed to the router port's MAC"},
+	Tagged:        {"tagged", "sim", "a VLAN-tagged frame reached a router"},
+	NotIP:         {"not_ip", "sim", "a router got neither IP nor ARP"},
+	BadHeader:     {"bad_header", "sim", "a header field contradicts the protocol"},
+	NoRoute:       {"no_route", "sim", "no route to the destination"},
+	Blackhole:     {"blackhole", "sim", "a blackhole route matched"},
+	Prohibited:    {"prohibited", "sim", "a reject route matched"},
+	TTLExpired:    {"ttl_expired", "sim", "TTL or hop limit exceeded in transit"},
+	NoNeighbour:   {"no_neighbour", "sim", "the next hop does not answer ARP or ND"},
+	LocalNotTaken: {"local_not_taken", "sim", "addressed to the router itself, which offers no such service"},
+	ArpIgnored:    {"arp_ignored", "sim", "ARP or ND that is not meant for this router port"},
+	Loop:          {"loop", "sim", "too many devices traversed: the topology has a loop"},
+	Unplugged:     {"unplugged", "sim", "the egress port is neither bound nor linked"},
+	TooManyOutput: {"too_many_outputs", "xlate", "more outputs than a flow can hold"},
+	Inactive:      {"inactive", "xlate", "the egress port's host or interface is down"},
+	ExecuteErr:    {"execute_error", "datapath", "the packet could not be sent"},
+	Internal:      {"internal", "worker", "a fault in the agent itself"},
+}

@@ -1,0 +1,76 @@
+// Package tag names the things that a flow depends on. When one of them changes, exactly
+// the flows that carry its tag are invalidated. A thing that was looked for and
+// not found has the same tag as when it is there.
+package tag
+
+import (
+	"encoding/binary"
+	"fmt"
+	"hash/maphash"
+
+	"github.com/google/uuid"
+
+	"github.com/viaduct-net/viaduct/internal/base/match"
+)
+
+// Kind is what sort of thing a Tag names.
+type Kind uint8
+
+const (
+	_         Kind = iota
+	Device         // a bridge or router: ID
+	Port           // a virtual port: ID
+	Route          // a destination looked up in a router: ID router, Addr destination
+	MACEntry       // a bridge's (MAC, VLAN) entry, absent or not: ID bridge, MAC, VLAN
+	Neighbour      // a router port's ARP or ND entry: ID port, Addr
+	Flood          // the set of ports a bridge floods to: ID bridge
+	DPPort         // a datapath port: N
+	Binding        // where a virtual port is bound, or that it is not: ID port
+)
+
+var kindNames = [...]string{"", "device", "port", "route", "mac", "neighbour", "flood", "dp_port", "binding"}
+
+func (k Kind) String() string {
+	if int(k) < len(kindNames) {
+		return kindNames[k]
+	}
+	return fmt.Sprintf("kind(%d)", uint8(k))
+}
+
+// Tag names one thing. Unused fields are zero. Comparable.
+type Tag struct {
+	Kind Kind
+	MAC  match.MAC
+	VLAN uint16
+	N    uint32
+	ID   uuid.UUID
+	Addr match.Addr
+}
+
+var seed = maphash.MakeSeed()
+
+// Hash is a 64-bit digest that indexes keep in place of the tag. A collision
+// invalidates a flow too many, never one too few. It differs between runs.
+func (t *Tag) Hash() uint64 {
+	var b [48]byte
+	b[0] = uint8(t.Kind)
+	copy(b[1:7], t.MAC[:])
+	binary.LittleEndian.PutUint16(b[8:], t.VLAN)
+	binary.LittleEndian.PutUint32(b[10:], t.N)
+	copy(b[16:32], t.ID[:])
+	copy(b[32:48], t.Addr[:])
+	return maphash.Bytes(seed, b[:])
+}
+
+// String is kind:id with whatever else counts for the kind.
+func (t Tag) String() string {
+	switch t.Kind {
+	case DPPort:
+		return fmt.Sprintf("dp_port:%d", t.N)
+	case MACEntry:
+		return fmt.Sprintf("mac:%s/%d/%s", t.ID, t.VLAN, t.MAC)
+	case Route, Neighbour:
+		return fmt.Sprintf("%s:%s/%s", t.Kind, t.ID, t.Addr)
+	}
+	return fmt.Sprintf("%s:%s", t.Kind, t.ID)
+}

@@ -1,0 +1,146 @@
+// Package datapath is the contract between the agent and whatever switches packets by
+// exact-match flows: stages 1 and 8 of the packet's path. Every implementation
+// passes datapathtest.
+package datapath
+
+import (
+	"errors"
+	"time"
+
+	"github.com/viaduct-net/viaduct/internal/base/action"
+	"github.com/viaduct-net/viaduct/internal/base/drop"
+	"github.com/viaduct-net/viaduct/internal/base/match"
+	"github.com/viaduct-net/viaduct/internal/base/packet"
+)
+
+// Class is the token class of a port (htb).
+type Class uint8
+
+// Classes of ports.
+const (
+	VM Class = iota
+	Tunnel
+	VTEP
+)
+
+func (c Class) String() string { return [...]string{"vm", "tunnel", "vtep"}[c] }
+
+// Port is a port of the datapath. Numbers are unique while the port exists, start at 1 and are
+// not reused before 2^16 other ports were added.
+type Port struct {
+	No        uint32
+	Interface string
+	IfIndex   int
+	Class     Class
+	MTU       int
+	// Credit is the port's token cell: the datapath takes one token per miss
+	// with an atomic decrement, package htb adds with atomic increments. It is valid
+	// until the port is deleted.
+	Credit *int64
+}
+
+// PortStats are counters since the port was added. Admitted counts misses that got a
+// token; Drops counts by kernel reason (drop.NoCredit = refused misses).
+type PortStats struct {
+	RxPackets, RxBytes uint64 // frames that entered the datapath here
+	TxPackets, TxBytes uint64 // frames that flows sent out here
+	Admitted           uint64
+	Drops              [drop.KernelReasons]uint64
+}
+
+// MissReason says why a packet came up.
+type MissReason uint8
+
+// Miss reasons.
+const (
+	MissNoFlow MissReason = iota // no flow for the key
+	MissTTL                      // there is a flow, but it would bring the TTL to 0
+)
+
+// Miss is a packet that the datapath could not decide, and that holds one token.
+// Frame is the whole frame as on the wire (a VLAN tag included), in memory that
+// belongs to the Miss and is reused when the Miss is read into again.
+type Miss struct {
+	Key    match.Key
+	Reason MissReason
+	GSO    packet.GSO
+	Time   int64 // when it missed: CLOCK_MONOTONIC, ns (fake: its clock)
+	Frame  []byte
+}
+
+// Flow is an exact-match flow to be installed. Empty actions: drop.
+type Flow struct {
+	Key     match.Key
+	Actions action.Physical // read during the call only
+}
+
+// FlowInfo is a flow read back.
+type FlowInfo struct {
+	Key            match.Key
+	Actions        action.Physical
+	Packets, Bytes uint64
+	Idle           time.Duration // since last used, or since installed when never used
+	TCPFlags       uint8         // FIN (1) and RST (4) seen so far
+}
+
+// Exec is a packet to be sent without a flow. Execute may rewrite Frame in place.
+type Exec struct {
+	Frame   []byte
+	GSO     packet.GSO
+	InPort  uint32
+	Actions action.Physical // read during the call only
+	Err     error           // set by Execute for this packet alone
+}
+
+// Errors that implementations return, wrapped with what they concern.
+var (
+	ErrNoInterface = errors.New("interface does not exist")
+	ErrNoPort      = errors.New("no such port")
+	ErrBusy        = errors.New("in use by another owner")
+	ErrFull        = errors.New("flow table is full")
+	ErrActions     = errors.New("actions that this datapath cannot hold in a flow")
+	ErrClosed      = errors.New("datapath is closed")
+)
+
+// Datapath switches packets. All methods are safe for concurrent use unless they
+// say otherwise; none keeps its arguments.
+type Datapath interface {
+	// AddPort attaches to an existing interface. Idempotent: a port that is already
+	// there (also from an earlier agent) is returned with its number. May block for milliseconds.
+	AddPort(iface string, class Class) (Port, error)
+	// DelPort detaches. Flows from and to the port are the caller's to delete.
+	DelPort(no uint32) error
+	// Ports lists the ports, adopted ones included.
+	Ports() ([]Port, error)
+	// Stats reads the counters of one port.
+	Stats(no uint32) (PortStats, error)
+
+	// RootCredit is the cell of what has accumulated at the root: a port without a
+	// token of its own takes from here.
+	RootCredit() *int64
+
+	// Workers is how many miss queues there are. A connection, in both
+	// directions, always uses the same one.
+	Workers() int
+	// ReadMisses fills ms with what is queued for worker, waiting up to timeout for the first
+	// (0: do not wait). Returns how many were read; 0 after a timeout. Only
+	// one goroutine per worker may call it. ErrClosed after Close.
+	ReadMisses(worker int, ms []*Miss, timeout time.Duration) (int, error)
+
+	// PutFlows installs or replaces flows. When it fails, n says how many, from the
+	// front, were installed; the error concerns fs[n].
+	PutFlows(fs []Flow) (n int, err error)
+	// DelFlows deletes flows; a missing one is no error.
+	DelFlows(keys []match.Key) error
+	// DumpFlows calls fn for each flow until it returns false; fn must not
+	// keep the FlowInfo. Flows added or deleted meanwhile may be missed, never repeated twice in a way
+	// that fn cannot bear.
+	DumpFlows(fn func(*FlowInfo) bool) error
+
+	// Execute sends packets now, each with its actions, in order. Never blocks on
+	// a receiver. A failure is reported in Exec.Err.
+	Execute(es []Exec)
+
+	// Close ends reading and lets go of the datapath; ports and flows keep working.
+	Close() error
+}

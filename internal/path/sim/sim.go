@@ -1,0 +1,116 @@
+// Package sim decides what the virtual network does with a packet. It is pure: a
+// function of (topology snapshot, learnt state, packet), with no I/O, clock,
+// lock or log. The same engine serves packets, revalidation and trace.
+package sim
+
+import (
+	"github.com/google/uuid"
+
+	"github.com/viaduct-net/viaduct/internal/base/action"
+	"github.com/viaduct-net/viaduct/internal/base/drop"
+	"github.com/viaduct-net/viaduct/internal/base/match"
+	"github.com/viaduct-net/viaduct/internal/base/packet"
+	"github.com/viaduct-net/viaduct/internal/base/tag"
+	"github.com/viaduct-net/viaduct/internal/base/trace"
+	"github.com/viaduct-net/viaduct/internal/topo/view"
+)
+
+// Topology is the virtual network. Each method returns nil for what does not exist.
+type Topology interface {
+	Port(uuid.UUID) *view.Port
+	Bridge(uuid.UUID) *view.Bridge
+	Router(uuid.UUID) *view.Router
+}
+
+// State is what flows have learnt. Lookups do not allocate and have no effect.
+type State interface {
+	// MAC finds the port behind which a bridge has seen mac.
+	MAC(bridge uuid.UUID, vlan uint16, mac match.MAC) (port uuid.UUID, ok bool)
+	// Neighbour finds the MAC of addr on the link of a router port. failed: it was asked
+	// for and does not answer.
+	Neighbour(port uuid.UUID, addr match.Addr) (mac match.MAC, ok, failed bool)
+	// BridgeNeighbour finds an address that a bridge has learnt from a gratuitous ARP or
+	// an unsolicited advertisement.
+	BridgeNeighbour(bridge uuid.UUID, addr match.Addr) (mac match.MAC, ok bool)
+}
+
+// Result is how a simulation ended.
+type Result uint8
+
+// Results.
+const (
+	ResultDrop      Result = iota // by topology or policy: a drop flow is installed
+	ResultErrorDrop               // TTL, loop, no route ...: a drop flow that lives 5 s
+	ResultForward                 // Actions towards virtual ports
+	ResultConsumed                // answered by a device: nothing is installed
+	ResultNotYet                  // Wait says for what; nothing else of the outcome counts
+)
+
+func (r Result) String() string {
+	return [...]string{"drop", "error drop", "forward", "consumed", "not yet"}[r]
+}
+
+// LearnKind says what a Learn is.
+type LearnKind uint8
+
+// Kinds of what is learnt.
+const (
+	LearnMAC             LearnKind = iota // Device bridge: (VLAN, MAC) is behind Port
+	LearnNeighbour                        // Port router port: Addr has MAC
+	LearnBridgeNeighbour                  // Device bridge: Addr has MAC
+)
+
+// Learn is a change of state that the worker commits after the simulation.
+type Learn struct {
+	Kind   LearnKind
+	VLAN   uint16
+	MAC    match.MAC
+	Device uuid.UUID
+	Port   uuid.UUID
+	Addr   match.Addr
+}
+
+// Generated is a packet that a device made. It starts at the egress of Port,
+// costs no token and installs no flow.
+type Generated struct {
+	Port  uuid.UUID
+	Frame []byte // memory of the Context: valid until its next Reset
+}
+
+// Neighbour names an address on the link of a router port, to be resolved.
+type Neighbour struct {
+	Port uuid.UUID // the router port
+	Addr match.Addr
+}
+
+// Limits of one simulation.
+const (
+	MaxDevices   = 12 // bridges and routers traversed along one branch
+	MaxGenerated = 4  // packets made by devices on behalf of one packet
+)
+
+// Context carries one simulation: input, then outcome. It is reused: Reset keeps
+// its memory, so that a simulation allocates nothing after warm-up. Not safe for concurrent use.
+type Context struct {
+	// Input.
+	Topo   Topology
+	State  State
+	Packet packet.View // read only: rewrites are recorded as actions
+	Trace  *trace.Node // nil: not traced
+
+	// Outcome.
+	Result    Result
+	Reason    drop.Reason    // for drops
+	Actions   action.Virtual // for ResultForward
+	Mask      match.Mask     // fields of the key that were read
+	UserSpace bool           // read something outside the key: install no flow
+	Tags      []tag.Tag      // what the outcome depends on
+	Learn     []Learn
+	Generated []Generated
+	Wait      Neighbour // for ResultNotYet
+
+	scratch scratch
+}
+
+// scratch is the engine's own memory.
+type scratch struct{}

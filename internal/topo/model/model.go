@@ -1,0 +1,127 @@
+// Package model is what the virtual network IS: native types, their validation, and
+// the rules that keep references between them whole. It knows no wire format.
+package model
+
+import (
+	"net/netip"
+
+	"github.com/google/uuid"
+
+	"github.com/viaduct-net/viaduct/internal/base/match"
+)
+
+// Kind names a type of object: lower case, singular.
+type Kind string
+
+// Kinds.
+const (
+	KindBridge  Kind = "bridge"
+	KindRouter  Kind = "router"
+	KindPort    Kind = "port"
+	KindRoute   Kind = "route"
+	KindHost    Kind = "host"
+	KindBinding Kind = "binding"
+)
+
+// Kinds lists all kinds in the order in which they may be created: what is referred to first.
+var Kinds = []Kind{KindBridge, KindRouter, KindHost, KindPort, KindRoute, KindBinding}
+
+// Meta is common to all objects.
+type Meta struct {
+	ID   uuid.UUID
+	Name string // unique within its kind; may be empty
+	// Revision is the store's revision of the last change; 0 before it is stored.
+	Revision int64
+}
+
+// Object is any of the types below, as a pointer.
+type Object interface {
+	Kind() Kind
+	GetMeta() *Meta
+}
+
+// GetMeta implements Object.
+func (m *Meta) GetMeta() *Meta { return m }
+
+// Bridge is a virtual switch.
+type Bridge struct {
+	Meta
+	AdminStateUp bool
+}
+
+// Router is a virtual router.
+type Router struct {
+	Meta
+	AdminStateUp bool
+}
+
+// Port belongs to a bridge or to a router: exactly one of BridgeID and RouterID is set.
+// An interior port names its peer, which names it in return; an exterior one has a
+// Binding. A port never has both.
+type Port struct {
+	Meta
+	BridgeID     uuid.UUID
+	RouterID     uuid.UUID
+	PeerID       uuid.UUID
+	AdminStateUp bool
+	// MAC of a router port: its own (derived from the id when absent). Of a bridge
+	// port: the VM's, optional; it seeds the bridge's MAC table.
+	MAC match.MAC
+	// Addresses of a router port: its own, with the subnet on the link. Of a bridge port:
+	// the VM's, optional, as full-length prefixes; with MAC they seed the bridge's ARP table.
+	Addresses []netip.Prefix
+}
+
+// NextHop is what a Route does.
+type NextHop string
+
+// Next hops.
+const (
+	NextHopPort      NextHop = "port"
+	NextHopBlackhole NextHop = "blackhole"
+	NextHopReject    NextHop = "reject"
+)
+
+// Route is an explicit route. Routes to a port's own addresses and their subnets
+// exist by themselves.
+type Route struct {
+	Meta
+	RouterID    uuid.UUID
+	Destination netip.Prefix
+	Source      netip.Prefix // zero: any
+	NextHop     NextHop
+	PortID      uuid.UUID  // for NextHopPort
+	Gateway     netip.Addr // optional
+	Weight      int        // lower wins; default 100
+}
+
+// Host is a machine with an agent.
+type Host struct {
+	Meta
+}
+
+// Binding attaches a port to a host's interface. Its ID is the port's.
+type Binding struct {
+	Meta
+	PortID    uuid.UUID
+	HostID    uuid.UUID
+	Interface string
+}
+
+// Kind implements Object.
+func (*Bridge) Kind() Kind { return KindBridge }
+
+// Kind implements Object.
+func (*Router) Kind() Kind { return KindRouter }
+
+// Kind implements Object.
+func (*Port) Kind() Kind { return KindPort }
+
+// Kind implements Object.
+func (*Route) Kind() Kind { return KindRoute }
+
+// Kind implements Object.
+func (*Host) Kind() Kind { return KindHost }
+
+// Kind implements Object.
+func (*Binding) Kind() Kind { return KindBinding }

@@ -1,0 +1,122 @@
+// Package view is the virtual network as a simulation reads it: immutable, with
+// every reference resolved and every table precomputed. Package mirror builds it.
+package view
+
+import (
+	"net/netip"
+
+	"github.com/google/uuid"
+
+	"github.com/viaduct-net/viaduct/internal/base/match"
+)
+
+// Port is a bridge's or a router's port: exactly one of Bridge and Router is set.
+// Exterior when Host is set, interior when Peer is set, else unplugged.
+type Port struct {
+	ID      uuid.UUID
+	Name    string
+	Bridge  uuid.UUID
+	Router  uuid.UUID
+	AdminUp bool
+
+	Peer      uuid.UUID // interior: the port at the other end
+	Host      uuid.UUID // exterior: where it is bound
+	Interface string    // exterior: the host's interface
+
+	MAC   match.MAC      // router port: its own; bridge port: the VM's, when known
+	Addrs []netip.Prefix // router port: own addresses with their subnets; bridge port: the VM's
+	// LinkLocal is the router port's fe80::/64 address, from its MAC (RFC 4291
+	// appendix A). Zero for bridge ports.
+	LinkLocal netip.Addr
+	MTU       int // of the L3 link; 0: no limit
+}
+
+// Exterior reports whether the port is bound to a host interface.
+func (p *Port) Exterior() bool { return p.Host != uuid.Nil }
+
+// Owns reports whether a is one of a router port's own addresses, link-local included.
+func (p *Port) Owns(a netip.Addr) bool {
+	if p.LinkLocal.IsValid() && a == p.LinkLocal {
+		return true
+	}
+	for _, x := range p.Addrs {
+		if x.Addr() == a {
+			return true
+		}
+	}
+	return false
+}
+
+// Bridge is a virtual switch.
+type Bridge struct {
+	ID      uuid.UUID
+	Name    string
+	AdminUp bool
+	// Ports are all that a flood reaches, exterior and interior, ordered by id.
+	// Unplugged and administratively down ones are left out.
+	Ports []uuid.UUID
+	// MACs are seeded: those of peer router ports, at the bridge's own port, and of VMs whose port names a MAC.
+	MACs map[match.MAC]uuid.UUID
+	// Neighbours are seeded: addresses of peer router ports (link-local too) and of VMs whose port names them.
+	Neighbours map[match.Addr]match.MAC
+}
+
+// NextHop is what a route does with a packet.
+type NextHop uint8
+
+// Next hops.
+const (
+	ToPort    NextHop = iota // out of Port, to Gateway or directly
+	ToLocal                  // one of the router's own addresses
+	Blackhole                // dropped silently
+	Reject                   // dropped, "administratively prohibited"
+)
+
+func (n NextHop) String() string {
+	return [...]string{"port", "local", "blackhole", "reject"}[n]
+}
+
+// Route is one entry of a router's table.
+type Route struct {
+	ID      uuid.UUID // Nil: derived from a port's address
+	Dst     netip.Prefix
+	Src     netip.Prefix // zero: any
+	NextHop NextHop
+	Port    uuid.UUID  // ToPort, ToLocal
+	Gateway netip.Addr // zero: the destination is on the link
+	Weight  int        // lower wins
+}
+
+// Router is a virtual router.
+type Router struct {
+	ID      uuid.UUID
+	Name    string
+	AdminUp bool
+	Ports   []uuid.UUID
+	Table   RouteTable
+}
+
+// RouteTable finds routes. Implementations are immutable.
+type RouteTable interface {
+	// Lookup finds the best route: longest destination prefix, then longest source prefix,
+	// then lowest weight; ties are broken by hash, so that a connection keeps its
+	// path. It does not allocate. Routes whose port is down are not in the table.
+	Lookup(dst, src netip.Addr, hash uint32) (*Route, bool)
+}
+
+// Snapshot is one state of the whole virtual network.
+type Snapshot struct {
+	Revision int64
+	Ports    map[uuid.UUID]*Port
+	Bridges  map[uuid.UUID]*Bridge
+	Routers  map[uuid.UUID]*Router
+}
+
+// Port, Bridge and Router return nil when there is none.
+func (s *Snapshot) Port(id uuid.UUID) *Port { return s.Ports[id] }
+
+// Bridge returns nil when there is none.
+func (s *Snapshot) Bridge(id uuid.UUID) *Bridge { return s.Bridges[id] }
+
+// Router returns nil when there is none.
+func (s *Snapshot) Router(id uuid.UUID) *Router { return s.Routers[id] }
