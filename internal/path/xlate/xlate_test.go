@@ -1,0 +1,85 @@
+package xlate
+
+import (
+	"testing"
+
+	"github.com/google/go-cmp/cmp"
+	"github.com/google/uuid"
+
+	"github.com/viaduct-net/viaduct/internal/base/action"
+	"github.com/viaduct-net/viaduct/internal/base/drop"
+	"github.com/viaduct-net/viaduct/internal/base/match"
+	"github.com/viaduct-net/viaduct/internal/base/tag"
+)
+
+var (
+	p1, p2, p3 = uuid.UUID{1}, uuid.UUID{2}, uuid.UUID{3}
+	mac        = match.MAC{2, 0, 0, 0, 0, 9}
+)
+
+func fwd(p uuid.UUID) action.Action { return action.Action{Op: action.Forward, VPort: p} }
+func out(n uint32) action.Action    { return action.Action{Op: action.Output, Port: n} }
+
+func TestTranslate(t *testing.T) {
+	ports := NewPorts().With(p1, 10).With(p2, 11)
+	set, ttl := action.Action{Op: action.SetEthDst, MAC: mac}, action.Action{Op: action.DecTTL}
+	for _, c := range []struct {
+		name   string
+		in     action.Virtual
+		want   action.Physical
+		reason drop.Reason
+	}{
+		{"local", action.Virtual{set, ttl, fwd(p1)}, action.Physical{set, ttl, out(10)}, drop.None},
+		{"flood", action.Virtual{fwd(p1), fwd(p2)}, action.Physical{out(10), out(11)}, drop.None},
+		{"an absent port is left out, its rewrites stay for the next", action.Virtual{set, fwd(p3), fwd(p2)}, action.Physical{set, out(11)}, drop.None},
+		{"rewrites after the last output have no effect", action.Virtual{fwd(p1), set, fwd(p3)}, action.Physical{out(10)}, drop.None},
+		{"nobody", action.Virtual{set, fwd(p3)}, nil, drop.Inactive},
+		{"drop", nil, nil, drop.Inactive},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			got, tags, reason := ports.Translate(nil, nil, c.in)
+			if len(got) == 0 {
+				got = nil
+			}
+			if reason != c.reason || !cmp.Equal(got, c.want) {
+				t.Errorf("got %v, reason %v; want %v, %v", got, reason, c.want, c.reason)
+			}
+			var want []tag.Tag
+			for _, a := range c.in {
+				if a.Op == action.Forward {
+					want = append(want, tag.Tag{Kind: tag.Binding, ID: a.VPort})
+				}
+			}
+			if !cmp.Equal(tags, want) {
+				t.Errorf("tags %v, want %v: absent ports count too", tags, want)
+			}
+		})
+	}
+}
+
+func TestPorts(t *testing.T) {
+	a := NewPorts().With(p1, 10)
+	b := a.With(p2, 10) // the number moved to another virtual port
+	if _, ok := b.Local(p1); ok {
+		t.Error("p1 still has the number that went to p2")
+	}
+	if v, _ := b.Virtual(10); v != p2 {
+		t.Errorf("10 is %v, want p2", v)
+	}
+	if v, _ := a.Virtual(10); v != p1 {
+		t.Error("the older table changed")
+	}
+	c := b.With(p2, 12)
+	if _, ok := c.Virtual(10); ok || c.Len() != 1 {
+		t.Error("p2's old number stays behind")
+	}
+}
+
+func TestTranslateDoesNotAllocate(t *testing.T) {
+	ports := NewPorts().With(p1, 10)
+	v := action.Virtual{{Op: action.SetEthDst, MAC: mac}, {Op: action.DecTTL}, fwd(p1)}
+	dst, tags := make(action.Physical, 0, 8), make([]tag.Tag, 0, 8)
+	if n := testing.AllocsPerRun(100, func() { ports.Translate(dst, tags, v) }); n != 0 {
+		t.Errorf("%v allocations", n)
+	}
+}
