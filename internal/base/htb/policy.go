@@ -1,0 +1,240 @@
+package htb
+
+import (
+	"fmt"
+	"sync"
+	"sync/atomic"
+)
+
+// Class is the kind of port a leaf belongs to. The values are those of datapath.Class.
+type Class uint8
+
+// Classes of leaves.
+const (
+	VM     Class = iota // a virtual machine, an uplink or another host interface
+	Tunnel              // traffic between hosts
+	VTEP                // traffic with the VXLAN domain of a hardware VTEP
+)
+
+// String is the class's name.
+func (c Class) String() string {
+	if c > VTEP {
+		return fmt.Sprintf("class(%d)", uint8(c))
+	}
+	return [...]string{"vm", "tunnel", "vtep"}[c]
+}
+
+// Config are the sizes of the buckets in tokens and the classes' shares. Sizes of 0 for
+// everything but Global switch protection off: all tokens accumulate at
+// the root and all ports draw from there.
+type Config struct {
+	Global int64 // agent.datapath.global_incoming_burst_capacity: least number of tokens in the system
+	Tunnel int64 // agent.datapath.tunnel_incoming_burst_capacity: of each tunnel port's leaf
+	VTEP   int64 // agent.datapath.vtep_incoming_burst_capacity: of each VTEP port's leaf
+	VM     int64 // agent.datapath.vm_incoming_burst_capacity: of each VM port's leaf
+
+	// Relative shares of processing capacity under contention; a class divides its own
+	// evenly among its ports.
+	TunnelShare, VTEPShare, VMShare int64
+}
+
+// DefaultConfig are the documented defaults: half for tunnel and VTEP together, half for VMs.
+func DefaultConfig() Config {
+	return Config{Global: 256, Tunnel: 128, VTEP: 128, VM: 32, TunnelShare: 1, VTEPShare: 1, VMShare: 2}
+}
+
+// MaxTokens bounds each size, so that sums cannot overflow and rings can be sized.
+const MaxTokens = 1 << 20
+
+// MaxShare bounds each share.
+const MaxShare = 1000
+
+// Validate says what is wrong with c: Global must be 1..MaxTokens, the other sizes
+// 0..MaxTokens, shares 1..MaxShare.
+func (c Config) Validate() error {
+	if c.Global < 1 || c.Global > MaxTokens {
+		return fmt.Errorf("htb: global capacity %d is not in 1..%d", c.Global, MaxTokens)
+	}
+	for class, n := range [...]int64{VM: c.VM, Tunnel: c.Tunnel, VTEP: c.VTEP} {
+		if n < 0 || n > MaxTokens {
+			return fmt.Errorf("htb: %s capacity %d is not in 0..%d", Class(class), n, MaxTokens)
+		}
+	}
+	for class, n := range [...]int64{VM: c.VMShare, Tunnel: c.TunnelShare, VTEP: c.VTEPShare} {
+		if n < 1 || n > MaxShare {
+			return fmt.Errorf("htb: %s share %d is not in 1..%d", Class(class), n, MaxShare)
+		}
+	}
+	return nil
+}
+
+func (c Config) size(class Class) int64 {
+	switch class {
+	case Tunnel:
+		return c.Tunnel
+	case VTEP:
+		return c.VTEP
+	}
+	return c.VM
+}
+
+// Leaf is the bucket of one port.
+type Leaf struct {
+	b     *bucket // without parent after Unlink
+	class Class
+}
+
+// Name is the leaf's path in the tree, as root/vms/tap0.
+func (l *Leaf) Name() string { return l.b.name }
+
+// Tokens is how many tokens the leaf holds now.
+func (l *Leaf) Tokens() int64 { return max(atomic.LoadInt64(l.b.cell), 0) }
+
+// Policy owns the tree of one agent. All methods are safe for concurrent use, and with
+// the datapath taking tokens. Return never blocks; the others may wait
+// microseconds for one another.
+type Policy struct {
+	pending atomic.Int64 // returned, but not distributed yet
+
+	mu     sync.Mutex // all below; taken with TryLock by Return, so hold it briefly
+	cfg    Config
+	root   *bucket
+	infra  *bucket
+	parent [3]*bucket // by Class: what the leaves of a class hang from
+	leaves int64      // sum of their capacities
+	total  int64      // tokens that there shall be: max(cfg.Global, leaves)
+	debt   int64      // tokens in excess of total, all of them in flight
+
+	returned uint64
+	surplus  uint64
+	closing  []*int64 // cells of leaves unlinked since the last distribution
+}
+
+// New makes a tree without leaves. The root's cell, nil for memory of its own, must remain readable
+// as long as the Policy is used, and so must the leaves'. Tokens that an earlier Policy has
+// left in it are removed. cfg must be valid.
+func New(cfg Config, root *int64) *Policy {
+	p := &Policy{}
+	p.root = newBucket(nil, "root", 0, 1, root)
+	p.infra = newBucket(p.root, "infra", 0, 1, nil)
+	p.parent[Tunnel] = newBucket(p.infra, "tunnel", 0, 1, nil)
+	p.parent[VTEP] = newBucket(p.infra, "vtep", 0, 1, nil)
+	p.parent[VM] = newBucket(p.root, "vms", 0, 1, nil)
+	takeUpTo(p.root.cell, 1<<62)
+	p.Reconfigure(cfg)
+	return p
+}
+
+// Link adds a leaf for a port, and as many tokens as it takes for all leaves to be
+// full at the same time. The tokens of the port's cell are the leaf's; those that are in there
+// from an earlier Policy are removed. A nil cell means memory of its own.
+func (p *Policy) Link(name string, class Class, cell *int64) *Leaf {
+	defer p.distributePending()
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.distribute(0) // what is left in a cell that is used again is still ours
+	l := &Leaf{newBucket(p.parent[class], name, p.cfg.size(class), 1, cell), class}
+	takeUpTo(l.b.cell, 1<<62)
+	p.leaves += l.b.capacity
+	p.resize(0)
+	return l
+}
+
+// Unlink removes a leaf and the tokens that Link added for it; those that are in
+// flight are swallowed when they come back. Call it before the port is deleted from the datapath.
+// Unlinking again has no effect.
+func (p *Policy) Unlink(l *Leaf) {
+	defer p.distributePending()
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if l.b.parent == nil {
+		return
+	}
+	l.b.detach()
+	p.leaves -= l.b.capacity
+	p.resize(takeUpTo(l.b.cell, 1<<62))
+	// A taker that was between its decrement and adding back leaves one more token.
+	p.closing = append(p.closing, l.b.cell)
+}
+
+// Reconfigure changes sizes and shares; links and tokens in flight remain. cfg must be valid.
+func (p *Policy) Reconfigure(cfg Config) {
+	defer p.distributePending()
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.cfg = cfg
+	p.parent[Tunnel].share = cfg.TunnelShare
+	p.parent[VTEP].share = cfg.VTEPShare
+	p.infra.share = cfg.TunnelShare + cfg.VTEPShare
+	p.parent[VM].share = cfg.VMShare
+
+	p.leaves = 0
+	var over int64
+	for class, b := range p.parent {
+		for _, c := range b.children {
+			c.capacity = cfg.size(Class(class))
+			p.leaves += c.capacity
+			over += takeUpTo(c.cell, atomic.LoadInt64(c.cell)-c.capacity)
+		}
+	}
+	p.resize(over)
+}
+
+// resize adapts the number of tokens to the leaves and distributes; loose are tokens
+// that were taken out of cells.
+func (p *Policy) resize(loose int64) {
+	total := max(p.cfg.Global, p.leaves)
+	if d := total - p.total; d > 0 {
+		loose += d
+	} else {
+		p.debt -= d
+	}
+	p.total = total
+	p.root.capacity = total
+	p.distribute(loose)
+}
+
+// Return brings back the tokens of n packets. It distributes them unless somebody else is
+// distributing, who then takes care of these too.
+func (p *Policy) Return(n int) {
+	if n <= 0 {
+		return
+	}
+	p.pending.Add(int64(n))
+	p.distributePending()
+}
+
+// distributePending must follow every unlock: whoever failed to get the lock meanwhile has
+// left tokens behind.
+func (p *Policy) distributePending() {
+	for p.pending.Load() > 0 && p.mu.TryLock() {
+		p.distribute(0)
+		p.mu.Unlock()
+	}
+}
+
+// distribute hands out what has been returned, loose tokens, and what has accumulated at the
+// root, less the debt. p.mu is held.
+func (p *Policy) distribute(loose int64) {
+	back := p.pending.Swap(0)
+	p.returned += uint64(back)
+	for _, cell := range p.closing {
+		loose += takeUpTo(cell, 1<<62)
+	}
+	p.closing = p.closing[:0]
+
+	_, held := p.root.survey()
+	if flying := p.total + p.debt - held - loose; back > flying {
+		// Nobody had taken these: minting them would break every bound.
+		p.surplus += uint64(back - flying)
+		back = flying
+	}
+	n := back + loose
+	if p.debt > 0 {
+		pay := min(p.debt, n)
+		n -= pay
+		pay += takeUpTo(p.root.cell, p.debt-pay)
+		p.debt -= pay
+	}
+	p.root.deal(n) // the root has room for all tokens there are
+}

@@ -1,0 +1,85 @@
+package flow
+
+import (
+	"iter"
+
+	"github.com/viaduct-net/viaduct/internal/base/match"
+)
+
+// Stats counts since New; the first four are of now.
+type Stats struct {
+	Flows   int // exact flows, installed or queued
+	Dying   int // exact flows that wait to be deleted
+	Entries int // wildcard entries
+	Ports   int // ports of ingress with entries
+
+	ExactHits, ExactMisses       uint64
+	WildcardHits, WildcardMisses uint64
+	Added                        uint64 // entries
+	Installed, Deleted           uint64 // exact flows, as the datapath confirmed
+	Invalidated                  uint64 // entries
+	Expired, ExpiredEntries      uint64 // exact flows, entries
+	Evicted, EvictedEntries      uint64 // for want of room
+	MaskOverflow                 uint64 // entries for one key alone, because their port has too many masks
+	UserSpace                    uint64 // entries that the datapath cannot hold
+	Refused                      uint64 // exact flows given up because the datapath is full
+	PutErrors, DelErrors         uint64 // flows, requests
+	Adopted                      uint64 // flows kept from an earlier agent without a put
+	Orphans, Differing           uint64 // flows that Audit found wrong
+	Repaired                     uint64 // flows lost in the datapath and put again
+}
+
+// Stats reads the counters.
+func (t *Table) Stats() Stats {
+	s := t.stats
+	s.Flows, s.Dying, s.Entries, s.Ports = t.live, t.ndels, t.entryIdx.n, len(t.portList)
+	return s
+}
+
+// PortFlows is how many exact flows and wildcard entries a port of ingress has.
+func (t *Table) PortFlows(no uint32) (flows, entries int) {
+	if p := t.ports[no]; p != nil {
+		return p.flows, p.entries
+	}
+	return 0, 0
+}
+
+// Flow is one exact flow of a dump.
+type Flow struct {
+	Key            match.Key
+	Entry          *Entry
+	Installed      bool // false: queued
+	Used           int64
+	Packets, Bytes uint64
+}
+
+// Flows yields every exact flow that is not about to be deleted, in no
+// particular order. The table must not be changed meanwhile.
+func (t *Table) Flows() iter.Seq[Flow] {
+	return func(yield func(Flow) bool) {
+		for _, s := range t.exactIdx.slots {
+			if s == 0 {
+				continue
+			}
+			f := t.exacts.at(ref(uint32(s)))
+			if f.state == dying {
+				continue
+			}
+			if !yield(Flow{f.key, t.entries.at(f.entry), f.state == installed, f.used, f.packets, f.bytes}) {
+				return
+			}
+		}
+	}
+}
+
+// Entries yields every wildcard entry, in no particular order. The table must
+// not be changed meanwhile.
+func (t *Table) Entries() iter.Seq[*Entry] {
+	return func(yield func(*Entry) bool) {
+		for _, s := range t.entryIdx.slots {
+			if s != 0 && !yield(t.entries.at(ref(uint32(s)))) {
+				return
+			}
+		}
+	}
+}
