@@ -1,8 +1,6 @@
 package packet
 
 import (
-	"testing"
-
 	"pgregory.net/rapid"
 
 	"github.com/viaduct-net/viaduct/internal/base/drop"
@@ -19,7 +17,13 @@ var (
 	ip6B = addr("2001:db8::2")
 )
 
-func mustParse(t testing.TB, frame []byte) View {
+// fataler is what testing.TB and rapid.T share.
+type fataler interface {
+	Helper()
+	Fatalf(string, ...any)
+}
+
+func mustParse(t fataler, frame []byte) View {
 	t.Helper()
 	v, r := Parse(frame, 7)
 	if r != drop.None {
