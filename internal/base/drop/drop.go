@@ -41,6 +41,7 @@ const (
 	NoNeighbour   // sim: router: the next hop does not answer
 	LocalNotTaken // sim: router: for the router itself, but no such service
 	ArpIgnored    // sim: router: ARP or ND not meant for this port
+	ExceedsMTU    // sim: router: longer than the egress port's MTU
 	Loop          // sim: too many devices traversed
 	Unplugged     // sim: egress port is neither bound nor linked
 	TooManyOutput // xlate: more outputs than a flow can hold
@@ -97,6 +98,7 @@ var info = [NumReasons + 1]struct{ name, stage, meaning string }{
 	NoNeighbour:   {"no_neighbour", "sim", "the next hop does not answer ARP or ND"},
 	LocalNotTaken: {"local_not_taken", "sim", "addressed to the router itself, which offers no such service"},
 	ArpIgnored:    {"arp_ignored", "sim", "ARP or ND that is not meant for this router port"},
+	ExceedsMTU:    {"exceeds_mtu", "sim", "longer than the MTU of the router's egress port"},
 	Loop:          {"loop", "sim", "too many devices traversed: the topology has a loop"},
 	Unplugged:     {"unplugged", "sim", "the egress port is neither bound nor linked"},
 	TooManyOutput: {"too_many_outputs", "xlate", "more outputs than a flow can hold"},

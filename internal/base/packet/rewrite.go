@@ -23,7 +23,6 @@ type Rewriter struct {
 	Emit func(port uint32, tunnel *action.Action, frame []byte)
 
 	v       View
-	gso     GSO
 	partial bool   // v's transport checksum holds the pseudo header only
 	room    int    // free bytes in front of v.Frame in scratch
 	scratch []byte // where the frame moves when it grows
@@ -48,7 +47,7 @@ func (r *Rewriter) Apply(frame []byte, gso GSO, as action.Physical) error {
 	if reason != drop.None {
 		return ErrMalformed
 	}
-	r.v, r.gso, r.room = v, gso, 0
+	r.v, r.room = v, 0
 	r.partial = NeedsChecksum(&r.v, gso)
 	for i := range as {
 		if err := r.step(&as[i]); err != nil {

@@ -96,6 +96,7 @@ type Context struct {
 	Topo   Topology
 	State  State
 	Packet packet.View // read only: rewrites are recorded as actions
+	GSO    packet.GSO  // of Packet
 	Trace  *trace.Node // nil: not traced
 
 	// Outcome.
@@ -104,13 +105,10 @@ type Context struct {
 	Actions   action.Virtual // for ResultForward
 	Mask      match.Mask     // fields of the key that were read
 	UserSpace bool           // read something outside the key: install no flow
-	Tags      []tag.Tag      // what the outcome depends on
+	Tags      []tag.Tag      // what the outcome depends on; may repeat
 	Learn     []Learn
 	Generated []Generated
 	Wait      Neighbour // for ResultNotYet
 
 	scratch scratch
 }
-
-// scratch is the engine's own memory.
-type scratch struct{}

@@ -1,0 +1,282 @@
+// Package pathtest builds small virtual networks from text, injects packets described
+// in text, and prints whole outcomes as text, so that a test reads as a story and
+// asserts that nothing else happened.
+package pathtest
+
+import (
+	"bytes"
+	"fmt"
+	"net/netip"
+	"slices"
+	"strconv"
+	"strings"
+
+	"github.com/google/uuid"
+
+	"github.com/viaduct-net/viaduct/internal/base/match"
+	"github.com/viaduct-net/viaduct/internal/topo/view"
+)
+
+// ID is the id of the object, port included, with the given name.
+func ID(name string) uuid.UUID { return uuid.NewSHA1(uuid.NameSpaceURL, []byte(name)) }
+
+// Topology is a snapshot under construction, and the state learnt in it.
+type Topology struct {
+	view.Snapshot
+	State State
+	names map[uuid.UUID]string
+}
+
+// Parse reads a network, one statement a line; # starts a comment.
+//
+//	bridge NAME [down]
+//	router NAME [down]
+//	vm NAME BRIDGE [MAC [ADDR...]]       exterior bridge port, seeded with what is given
+//	uplink NAME ROUTER MAC PREFIX...     exterior router port
+//	link A[=PREFIX,...] B[=PREFIX,...]   two devices; the ports are called A:B and B:A
+//	plug NAME DEVICE [MAC PREFIX...]     unplugged port
+//	route ROUTER DST [src PREFIX] [via ADDR] [out PORT] [blackhole] [reject] [weight N]
+//	mtu PORT N
+//	down PORT
+//
+// and what has been learnt:
+//
+//	mac BRIDGE MAC PORT [VLAN]
+//	neighbour PORT ADDR MAC|failed
+//	heard BRIDGE ADDR MAC
+func Parse(text string) (*Topology, error) {
+	t := &Topology{
+		Snapshot: view.Snapshot{
+			Revision: 1,
+			Ports:    map[uuid.UUID]*view.Port{},
+			Bridges:  map[uuid.UUID]*view.Bridge{},
+			Routers:  map[uuid.UUID]*view.Router{},
+		},
+		State: newState(),
+		names: map[uuid.UUID]string{},
+	}
+	for i, line := range strings.Split(text, "\n") {
+		line, _, _ = strings.Cut(line, "#")
+		f := strings.Fields(line)
+		if len(f) == 0 {
+			continue
+		}
+		if err := t.statement(f); err != nil {
+			return nil, fmt.Errorf("line %d: %q: %w", i+1, line, err)
+		}
+	}
+	t.seed()
+	return t, nil
+}
+
+// MustParse is Parse for texts that are known to be right.
+func MustParse(text string) *Topology {
+	t, err := Parse(text)
+	if err != nil {
+		panic(err)
+	}
+	return t
+}
+
+func (t *Topology) statement(f []string) (err error) {
+	defer func() { // a missing word or unknown name is a fault of the text
+		if r := recover(); r != nil {
+			err = fmt.Errorf("%v", r)
+		}
+	}()
+	up := f[len(f)-1] != "down"
+	switch f[0] {
+	case "bridge":
+		t.Bridges[t.name(f[1])] = &view.Bridge{ID: ID(f[1]), Name: f[1], AdminUp: up,
+			MACs: map[match.MAC]uuid.UUID{}, Neighbours: map[match.Addr]match.MAC{}}
+	case "router":
+		t.Routers[t.name(f[1])] = &view.Router{ID: ID(f[1]), Name: f[1], AdminUp: up, Table: &Routes{}}
+	case "vm":
+		p := t.add(f[1], f[2])
+		p.Host, p.Interface = ID("host"), "tap-"+f[1]
+		if len(f) > 3 {
+			p.MAC = t.MAC(f[3])
+		}
+		for _, a := range f[min(4, len(f)):] {
+			ip := netip.MustParseAddr(a)
+			p.Addrs = append(p.Addrs, netip.PrefixFrom(ip, ip.BitLen()))
+		}
+	case "uplink", "plug":
+		p := t.add(f[1], f[2])
+		if f[0] == "uplink" {
+			p.Host, p.Interface = ID("host"), "eth-"+f[1]
+		}
+		if len(f) > 3 {
+			t.address(p, t.MAC(f[3]), f[4:])
+		}
+	case "link":
+		t.link(f[1], f[2])
+	case "route":
+		t.route(f[1], f[2:])
+	case "mtu":
+		t.port(f[1]).MTU = number(f[2])
+	case "down":
+		t.port(f[1]).AdminUp = false
+	case "mac":
+		vlan := 0
+		if len(f) > 4 {
+			vlan = number(f[4])
+		}
+		t.State.macs[macKey{ID(f[1]), uint16(vlan), t.MAC(f[2])}] = t.port(f[3]).ID
+	case "neighbour":
+		n := neighbour{failed: f[3] == "failed"}
+		if !n.failed {
+			n.mac = t.MAC(f[3])
+		}
+		t.State.neighbours[addrKey{t.port(f[1]).ID, addr(f[2])}] = n
+	case "heard":
+		t.State.neighbours[addrKey{ID(f[1]), addr(f[2])}] = neighbour{mac: t.MAC(f[3])}
+	default:
+		return fmt.Errorf("unknown statement")
+	}
+	return nil
+}
+
+func (t *Topology) name(s string) uuid.UUID {
+	t.names[ID(s)] = s
+	return ID(s)
+}
+
+// add makes a port of a device.
+func (t *Topology) add(name, device string) *view.Port {
+	p := &view.Port{ID: t.name(name), Name: name, AdminUp: true}
+	if t.Bridges[ID(device)] != nil {
+		p.Bridge = ID(device)
+	} else {
+		r := t.Routers[ID(device)]
+		p.Router = r.ID
+		r.Ports = append(r.Ports, p.ID)
+	}
+	t.Ports[p.ID] = p
+	return p
+}
+
+// link joins two devices. A router's end has prefixes and a MAC made from its name.
+func (t *Topology) link(a, b string) {
+	a, pa, _ := strings.Cut(a, "=")
+	b, pb, _ := strings.Cut(b, "=")
+	p, q := t.add(a+":"+b, a), t.add(b+":"+a, b)
+	p.Peer, q.Peer = q.ID, p.ID
+	for _, x := range []struct {
+		p        *view.Port
+		prefixes string
+	}{{p, pa}, {q, pb}} {
+		if x.p.Router != uuid.Nil {
+			t.address(x.p, match.MAC{0xac, x.p.ID[0], x.p.ID[1], x.p.ID[2], x.p.ID[3], x.p.ID[4]},
+				strings.FieldsFunc(x.prefixes, func(r rune) bool { return r == ',' }))
+		}
+	}
+}
+
+// address gives a router port its addresses, with the routes that follow from them.
+func (t *Topology) address(p *view.Port, mac match.MAC, prefixes []string) {
+	p.MAC = mac
+	p.LinkLocal = netip.AddrFrom16([16]byte{0: 0xfe, 1: 0x80, 8: mac[0] ^ 2, 9: mac[1], 10: mac[2], 11: 0xff, 12: 0xfe, 13: mac[3], 14: mac[4], 15: mac[5]})
+	table := t.Routers[p.Router].Table.(*Routes)
+	for _, s := range prefixes {
+		x := netip.MustParsePrefix(s)
+		p.Addrs = append(p.Addrs, x)
+		table.add(view.Route{Dst: x.Masked(), NextHop: view.ToPort, Port: p.ID})
+		table.add(view.Route{Dst: netip.PrefixFrom(x.Addr(), x.Addr().BitLen()), NextHop: view.ToLocal, Port: p.ID})
+	}
+}
+
+func (t *Topology) route(router string, f []string) {
+	rt := view.Route{ID: ID(strings.Join(f, " ")), Dst: netip.MustParsePrefix(f[0]), Weight: 100}
+	for f = f[1:]; len(f) > 0; f = f[1:] {
+		switch f[0] {
+		case "blackhole":
+			rt.NextHop = view.Blackhole
+			continue
+		case "reject":
+			rt.NextHop = view.Reject
+			continue
+		case "via":
+			rt.Gateway = netip.MustParseAddr(f[1])
+		case "out":
+			rt.Port = t.port(f[1]).ID
+		case "src":
+			rt.Src = netip.MustParsePrefix(f[1])
+		case "weight":
+			rt.Weight = number(f[1])
+		default:
+			panic("unknown word " + f[0])
+		}
+		f = f[1:]
+	}
+	t.Routers[ID(router)].Table.(*Routes).add(rt)
+}
+
+// seed fills the bridges' tables from the ports around them.
+func (t *Topology) seed() {
+	for _, p := range t.Ports {
+		br := t.Bridges[p.Bridge]
+		if br == nil || !p.AdminUp || p.Host == uuid.Nil && p.Peer == uuid.Nil {
+			continue
+		}
+		br.Ports = append(br.Ports, p.ID)
+		owner := p
+		if p.Peer != uuid.Nil {
+			owner = t.Ports[p.Peer]
+		}
+		if owner.MAC == (match.MAC{}) {
+			continue
+		}
+		br.MACs[owner.MAC] = p.ID
+		for _, a := range owner.Addrs {
+			br.Neighbours[match.AddrFrom(a.Addr())] = owner.MAC
+		}
+		if owner.LinkLocal.IsValid() {
+			br.Neighbours[match.AddrFrom(owner.LinkLocal)] = owner.MAC
+		}
+	}
+	for _, br := range t.Bridges {
+		slices.SortFunc(br.Ports, func(a, b uuid.UUID) int { return bytes.Compare(a[:], b[:]) })
+	}
+}
+
+func (t *Topology) port(name string) *view.Port {
+	p := t.Ports[ID(name)]
+	if p == nil {
+		panic("no port " + name)
+	}
+	return p
+}
+
+// MAC reads an address, or finds that of the port with the given name.
+func (t *Topology) MAC(s string) match.MAC {
+	if p := t.Ports[ID(s)]; p != nil {
+		return p.MAC
+	}
+	if s == "broadcast" {
+		return match.Broadcast
+	}
+	var m match.MAC
+	parts := strings.Split(s, ":")
+	if len(parts) != len(m) {
+		panic("no MAC " + s)
+	}
+	for i, x := range parts {
+		b, err := strconv.ParseUint(x, 16, 8)
+		if err != nil {
+			panic("no MAC " + s)
+		}
+		m[i] = byte(b)
+	}
+	return m
+}
+
+func addr(s string) match.Addr { return match.AddrFrom(netip.MustParseAddr(s)) }
+
+func number(s string) int {
+	n, err := strconv.Atoi(s)
+	if err != nil {
+		panic(err)
+	}
+	return n
+}

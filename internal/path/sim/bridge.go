@@ -1,0 +1,132 @@
+package sim
+
+import (
+	"github.com/google/uuid"
+
+	"github.com/viaduct-net/viaduct/internal/base/drop"
+	"github.com/viaduct-net/viaduct/internal/base/match"
+	"github.com/viaduct-net/viaduct/internal/base/tag"
+	"github.com/viaduct-net/viaduct/internal/topo/view"
+)
+
+const vidMask = 0x0fff
+
+// bridge switches a frame by its destination MAC (IEEE 802.1Q, 8.8), after learning
+// its source and answering ARP and neighbour solicitations it knows the answer to.
+// Pre-forwarding filters belong after the learning, post-forwarding ones before egress.
+func (c *Context) bridge(br *view.Bridge, in *view.Port, b branch) {
+	if !c.enter(br.ID, &b) {
+		return
+	}
+	if !br.AdminUp {
+		c.drop(&b, ResultDrop, drop.AdminDown)
+		return
+	}
+	src := c.readSrc(&b)
+	if src.IsMulticast() {
+		c.drop(&b, ResultDrop, drop.MulticastSrc)
+		return
+	}
+	tci := c.read(match.VLAN).VLAN
+	vlan := tci & vidMask
+	if in.Exterior() {
+		c.learnMAC(br, in, src, vlan, &b)
+	}
+	// ARP and ND belong to the link, which a tag makes a different one.
+	if tci == 0 && c.answer(br, in, &b) {
+		return
+	}
+	dst := c.readDst(&b)
+	if dst.IsMulticast() {
+		c.flood(br, in, b)
+		return
+	}
+	out := c.locate(br, dst, vlan)
+	switch {
+	case out == nil && dst != src:
+		c.flood(br, in, b)
+	case out == nil || out.ID == in.ID:
+		c.drop(&b, ResultDrop, drop.Hairpin)
+	default:
+		if b.node != nil {
+			b.node.Add("sim", "bridge "+br.Name, "MAC table finds %s at port %s", dst, out.Name)
+		}
+		c.egress(out, nil, b)
+	}
+}
+
+// learnMAC registers the source at the port it came from. A seeded address stays where
+// the topology has put it. The entry is among the tags, so that a move
+// invalidates the flow, and so that the flow can keep the entry alive.
+func (c *Context) learnMAC(br *view.Bridge, in *view.Port, src match.MAC, vlan uint16, b *branch) {
+	c.depend(tag.Tag{Kind: tag.MACEntry, ID: br.ID, MAC: src, VLAN: vlan})
+	if _, seeded := br.MACs[src]; seeded {
+		return
+	}
+	if at, ok := c.State.MAC(br.ID, vlan, src); ok && at == in.ID {
+		return
+	}
+	if b.node != nil {
+		b.node.Add("sim", "bridge "+br.Name, "learn %s at port %s", src, in.Name)
+	}
+	c.Learn = append(c.Learn, Learn{Kind: LearnMAC, Device: br.ID, VLAN: vlan, MAC: src, Port: in.ID})
+}
+
+// locate finds the port behind which a MAC is, or nil.
+func (c *Context) locate(br *view.Bridge, dst match.MAC, vlan uint16) *view.Port {
+	c.depend(tag.Tag{Kind: tag.MACEntry, ID: br.ID, MAC: dst, VLAN: vlan})
+	id, ok := br.MACs[dst]
+	if !ok {
+		id, ok = c.State.MAC(br.ID, vlan, dst)
+	}
+	if !ok {
+		return nil
+	}
+	c.depend(tag.Tag{Kind: tag.Port, ID: id})
+	return c.Topo.Port(id) // nil when the entry has outlived its port
+}
+
+// flood sends a copy out of every port but the one the frame came from.
+func (c *Context) flood(br *view.Bridge, in *view.Port, b branch) {
+	c.depend(tag.Tag{Kind: tag.Flood, ID: br.ID})
+	if b.node != nil {
+		b.node = b.node.Add("sim", "bridge "+br.Name, "flood")
+	}
+	sent := false
+	for _, id := range br.Ports {
+		if id == in.ID {
+			continue
+		}
+		p := c.port(id, &b)
+		if p == nil {
+			continue
+		}
+		sent = true
+		c.egress(p, nil, b)
+		if c.scratch.stopped {
+			return
+		}
+	}
+	if !sent {
+		c.drop(&b, ResultDrop, drop.NoReceiver)
+	}
+}
+
+// linkMAC finds addr among what a bridge was seeded with or has learnt.
+func (c *Context) linkMAC(br *view.Bridge, addr match.Addr) (mac match.MAC, ok bool) {
+	c.depend(tag.Tag{Kind: tag.Neighbour, ID: br.ID, Addr: addr})
+	if mac, ok = br.Neighbours[addr]; ok {
+		return mac, true
+	}
+	return c.State.BridgeNeighbour(br.ID, addr)
+}
+
+// isRouter reports whether a MAC on the bridge is that of a router's port.
+func (c *Context) isRouter(br *view.Bridge, mac match.MAC) bool {
+	p := c.Topo.Port(br.MACs[mac])
+	if p == nil || p.Peer == uuid.Nil {
+		return false
+	}
+	peer := c.Topo.Port(p.Peer)
+	return peer != nil && peer.Router != uuid.Nil
+}

@@ -1,0 +1,92 @@
+package sim
+
+import (
+	"github.com/viaduct-net/viaduct/internal/base/match"
+	"github.com/viaduct-net/viaduct/internal/base/packet"
+	"github.com/viaduct-net/viaduct/internal/topo/view"
+)
+
+// frame lends the memory for one more generated packet; false when one packet has
+// caused enough of them.
+func (c *Context) frame() ([]byte, bool) {
+	n := len(c.Generated)
+	if n == MaxGenerated {
+		return nil, false
+	}
+	return c.scratch.frames[n][:0], true
+}
+
+// generate queues what was built in the memory that frame lent; it will start at
+// the egress of p. An empty frame is none.
+func (c *Context) generate(p *view.Port, frame []byte, b *branch, device, name, what string) {
+	n := len(c.Generated)
+	c.scratch.frames[n] = frame
+	if len(frame) == 0 {
+		return
+	}
+	c.Generated = append(c.Generated, Generated{Port: p.ID, Frame: frame})
+	if b.node != nil {
+		b.node.Add("sim", device+" "+name, "generate %s out of port %s", what, p.Name)
+	}
+}
+
+// arrived is the packet as it came to the device at hand: its Ethernet addresses
+// are those that devices on the way have written.
+func (c *Context) arrived(b *branch) packet.View {
+	v := c.Packet
+	v.Key.EthSrc, v.Key.EthDst = b.ethSrc, b.ethDst
+	return v
+}
+
+// Solicit appends to dst the frame with which a router port asks for the MAC of addr: an
+// ARP request or a neighbour solicitation. It starts at the port's egress. Appends nothing
+// when the port has no address of the family to ask from.
+func Solicit(dst []byte, p *view.Port, addr match.Addr) []byte {
+	own, ok := ownAddr(p, addr)
+	switch {
+	case !ok:
+		return dst
+	case addr.Is4():
+		return packet.BuildARPRequest(dst, p.MAC, own, addr)
+	}
+	return packet.BuildNeighbourSolicitation(dst, p.MAC, own, addr)
+}
+
+// ownAddr is the address with which a router port speaks to one of the given family: the one
+// on the same subnet, else its first, else (IPv6) the link-local one.
+func ownAddr(p *view.Port, to match.Addr) (own match.Addr, ok bool) {
+	a := to.Netip()
+	for _, x := range p.Addrs {
+		if x.Addr().Is4() != a.Is4() {
+			continue
+		}
+		if x.Contains(a) {
+			return match.AddrFrom(x.Addr()), true
+		}
+		if !ok {
+			own, ok = match.AddrFrom(x.Addr()), true
+		}
+	}
+	if !a.Is4() && p.LinkLocal.IsValid() && (!ok || a.IsLinkLocalUnicast()) {
+		return match.AddrFrom(p.LinkLocal), true
+	}
+	return own, ok
+}
+
+// onLink reports whether addr is in a subnet of the router port, without being one of its own
+// addresses.
+func onLink(p *view.Port, addr match.Addr) bool {
+	a := addr.Netip()
+	if p.Owns(a) {
+		return false
+	}
+	if a.Is6() && a.IsLinkLocalUnicast() {
+		return true
+	}
+	for _, x := range p.Addrs {
+		if x.Contains(a) {
+			return true
+		}
+	}
+	return false
+}

@@ -1,0 +1,95 @@
+package sim
+
+import (
+	"github.com/viaduct-net/viaduct/internal/base/drop"
+	"github.com/viaduct-net/viaduct/internal/base/match"
+	"github.com/viaduct-net/viaduct/internal/base/packet"
+	"github.com/viaduct-net/viaduct/internal/topo/view"
+)
+
+// icmpKind is an error in both families; a zero type 6 means that ICMPv6 has none.
+type icmpKind struct {
+	what         string
+	type4, code4 uint8
+	type6, code6 uint8
+}
+
+// What a router answers (RFC 792, RFC 1812 section 5.2.7, RFC 4443 section 3).
+var (
+	netUnreachable  = icmpKind{"net unreachable", packet.ICMPUnreachable, packet.ICMPCodeNet, packet.ICMPv6Unreachable, packet.ICMPv6CodeNoRoute}
+	hostUnreachable = icmpKind{"host unreachable", packet.ICMPUnreachable, packet.ICMPCodeHost, packet.ICMPv6Unreachable, packet.ICMPv6CodeAddress}
+	portUnreachable = icmpKind{"port unreachable", packet.ICMPUnreachable, packet.ICMPCodePort, packet.ICMPv6Unreachable, packet.ICMPv6CodePort}
+	prohibited      = icmpKind{"administratively prohibited", packet.ICMPUnreachable, packet.ICMPCodeProhibited, packet.ICMPv6Unreachable, packet.ICMPv6CodeProhibit}
+	timeExceeded    = icmpKind{"time exceeded", packet.ICMPTimeExceeded, 0, packet.ICMPv6TimeExceeded, 0}
+	tooBig          = icmpKind{"fragmentation needed", packet.ICMPUnreachable, packet.ICMPCodeFragNeeded, packet.ICMPv6TooBig, 0}
+)
+
+// icmpError complains to the sender, out of the router port where the packet came in,
+// unless RFC 1812 section 4.3.2.7 or RFC 4443 section 2.4 (e) forbid it. What is read to
+// decide that is not in the mask: it does not change what becomes of the
+// packet, and while the drop flow lives there are no further errors anyway.
+func (c *Context) icmpError(in *view.Port, b *branch, kind icmpKind, mtu int) {
+	v := c.arrived(b)
+	if in == nil || b.ethDst != in.MAC || !v.MayCauseError() {
+		return
+	}
+	src, ok := ownAddr(in, v.Key.Src)
+	if !ok {
+		return
+	}
+	frame, ok := c.frame()
+	if !ok {
+		return
+	}
+	m := packet.ICMP{Type: kind.type4, Code: kind.code4, Rest: uint32(mtu)}
+	if v.Is6() {
+		m.Type, m.Code = kind.type6, kind.code6
+	}
+	c.generate(in, packet.BuildICMPError(frame, &v, src, m), b, "port", in.Name, "ICMP "+kind.what)
+}
+
+// local takes a packet for one of the router's own addresses.
+func (c *Context) local(r *view.Router, in *view.Port, b branch) {
+	k := c.read(match.Proto | match.Frag)
+	switch k.Proto {
+	case packet.ProtoICMP, packet.ProtoICMPv6:
+		c.read(match.SrcPort)
+		if c.Packet.IsEchoRequest() && k.Frag == match.FragNone {
+			if frame, ok := c.frame(); ok {
+				v := c.arrived(&b)
+				c.generate(in, packet.BuildEchoReply(frame, &v), &b, "router", r.Name, "echo reply")
+			}
+			c.consume(&b, "router", r.Name)
+			return
+		}
+	case packet.ProtoTCP, packet.ProtoUDP, packet.ProtoSCTP:
+		c.icmpError(in, &b, portUnreachable, 0)
+	}
+	c.drop(&b, ResultErrorDrop, drop.LocalNotTaken)
+}
+
+// length is the size of the IP packet on the wire; of a packet that stands for several
+// segments, the size of one.
+func (c *Context) length() int {
+	v := &c.Packet
+	if c.GSO.Size == 0 || v.L4 == 0 {
+		return v.L3Len
+	}
+	return v.L3Len - len(v.Payload()) + int(c.GSO.Size)
+}
+
+// isIP reports whether the packet's addresses are of its own family. IPv4-mapped
+// addresses must not appear on the wire (RFC 4942 section 2.2).
+func isIP(k *match.Key) bool {
+	is4 := k.EthType == packet.EthTypeIPv4
+	return k.Src.Is4() == is4 && k.Dst.Is4() == is4
+}
+
+// isHost reports whether a names a single host, as a source must (RFC 1812 section 5.3.7, RFC
+// 4291 section 2.5.2) and as a destination of a routed packet must.
+func isHost(a match.Addr) bool {
+	if a.Is4() {
+		return a[12] != 0 && a[12] != 127 && a[12] < 224
+	}
+	return a[0] != 0xff && a != match.Addr{} && a != match.Addr{15: 1}
+}

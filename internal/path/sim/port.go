@@ -1,0 +1,83 @@
+package sim
+
+import (
+	"github.com/google/uuid"
+
+	"github.com/viaduct-net/viaduct/internal/base/drop"
+	"github.com/viaduct-net/viaduct/internal/base/tag"
+	"github.com/viaduct-net/viaduct/internal/topo/view"
+)
+
+// port finds a port; nil ends the branch.
+func (c *Context) port(id uuid.UUID, b *branch) *view.Port {
+	c.depend(tag.Tag{Kind: tag.Port, ID: id})
+	p := c.Topo.Port(id)
+	if p == nil {
+		c.drop(b, ResultErrorDrop, drop.Unplugged)
+	}
+	return p
+}
+
+// ingress takes the packet from the wire or the peer into the port's device. The
+// port's inbound filters belong between the administrative state and the device.
+func (c *Context) ingress(p *view.Port, b branch) {
+	if b.node != nil {
+		b.node.Add("sim", "port "+p.Name, "ingress")
+	}
+	if !p.AdminUp {
+		if p.Router != uuid.Nil {
+			c.icmpError(p, &b, prohibited, 0)
+		}
+		c.drop(&b, ResultDrop, drop.AdminDown)
+		return
+	}
+	if p.Bridge != uuid.Nil {
+		if br := c.Topo.Bridge(p.Bridge); br != nil {
+			c.bridge(br, p, b)
+			return
+		}
+	} else if r := c.Topo.Router(p.Router); r != nil {
+		c.router(r, p, b)
+		return
+	}
+	c.depend(tag.Tag{Kind: tag.Device, ID: p.Bridge})
+	c.depend(tag.Tag{Kind: tag.Device, ID: p.Router})
+	c.drop(&b, ResultErrorDrop, drop.Unplugged)
+}
+
+// egress takes the packet out of a device. in is the router port by which it entered
+// the device, to complain from; nil for a bridge, which stays silent. The
+// port's outbound filters belong between the administrative state and emit.
+func (c *Context) egress(p, in *view.Port, b branch) {
+	if !p.AdminUp {
+		if in != nil {
+			c.icmpError(in, &b, prohibited, 0)
+		}
+		c.drop(&b, ResultDrop, drop.AdminDown)
+		return
+	}
+	c.emit(p, b)
+}
+
+// emit puts the packet on the wire (exterior port) or hands it to the peer (interior).
+func (c *Context) emit(p *view.Port, b branch) {
+	switch {
+	case p.Exterior():
+		if b.node != nil {
+			b.node.Add("sim", "port "+p.Name, "egress, exterior: Forward(%s)", p.Name)
+		}
+		c.scratch.outs = append(c.scratch.outs, output{b.header, p.ID})
+	case p.Peer != uuid.Nil:
+		if b.node != nil {
+			b.node.Add("sim", "port "+p.Name, "egress, interior: to its peer")
+		}
+		if peer := c.port(p.Peer, &b); peer != nil {
+			c.ingress(peer, b)
+		}
+	default:
+		if b.node != nil {
+			b.node.Add("sim", "port "+p.Name, "egress, unplugged")
+		}
+		c.drop(&b, ResultErrorDrop, drop.Unplugged)
+	}
+}
