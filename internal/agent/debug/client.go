@@ -1,0 +1,133 @@
+package debug
+
+import (
+	"bytes"
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"net"
+	"net/http"
+	"net/url"
+	"strconv"
+	"syscall"
+
+	"github.com/viaduct-net/viaduct/internal/base/trace"
+)
+
+// ErrUnreachable is returned when no agent listens on the socket.
+var ErrUnreachable = errors.New("agent cannot be reached")
+
+// ErrNotFound is returned when what was asked for does not exist.
+var ErrNotFound = errors.New("not found")
+
+// Client talks to one agent. Safe for concurrent use.
+type Client struct {
+	socket string
+	http   http.Client
+}
+
+// NewClient makes a client for the socket's path. It does not connect.
+func NewClient(socket string) *Client {
+	c := &Client{socket: socket}
+	c.http.Transport = &http.Transport{
+		DialContext: func(ctx context.Context, _, _ string) (net.Conn, error) {
+			var d net.Dialer
+			return d.DialContext(ctx, "unix", socket)
+		},
+		DisableKeepAlives: true,
+	}
+	return c
+}
+
+// Ready returns nil when the agent serves packets for all it knows, else why not.
+func (c *Client) Ready(ctx context.Context) error { return c.do(ctx, "GET", "/readyz", nil, nil) }
+
+// Ports lists the virtual ports bound to the host.
+func (c *Client) Ports(ctx context.Context) (ps []Port, err error) {
+	return ps, c.do(ctx, "GET", "/v1/ports", nil, &ps)
+}
+
+// Flows lists up to limit flows (0: all), of one port by name, id or interface ("": of all).
+func (c *Client) Flows(ctx context.Context, port string, limit int) (fs []Flow, err error) {
+	q := url.Values{"port": {port}, "limit": {strconv.Itoa(limit)}}
+	return fs, c.do(ctx, "GET", "/v1/flows?"+q.Encode(), nil, &fs)
+}
+
+// Stats reads the agent's counters.
+func (c *Client) Stats(ctx context.Context) (s Stats, err error) {
+	return s, c.do(ctx, "GET", "/v1/stats", nil, &s)
+}
+
+// Trace asks what would become of a frame.
+func (c *Client) Trace(ctx context.Context, r TraceRequest) (a TraceAnswer, err error) {
+	return a, c.do(ctx, "POST", "/v1/trace", r, &a)
+}
+
+// Watch calls fn for each of the next n real packets that enter at port ("": anywhere), as they
+// finish, until fn returns false, n is reached or ctx ends.
+func (c *Client) Watch(ctx context.Context, port string, n int, fn func(*trace.Node) bool) error {
+	q := url.Values{"port": {port}, "count": {strconv.Itoa(n)}}
+	resp, err := c.send(ctx, "GET", "/v1/trace/live?"+q.Encode(), nil)
+	if err != nil {
+		return err
+	}
+	defer resp.Body.Close()
+	dec := json.NewDecoder(resp.Body)
+	for {
+		var t *trace.Node
+		switch err := dec.Decode(&t); {
+		case errors.Is(err, io.EOF):
+			return nil
+		case err != nil && ctx.Err() != nil:
+			return ctx.Err()
+		case err != nil:
+			return err
+		}
+		if t != nil && !fn(t) {
+			return nil
+		}
+	}
+}
+
+func (c *Client) do(ctx context.Context, method, path string, in, out any) error {
+	resp, err := c.send(ctx, method, path, in)
+	if err != nil {
+		return err
+	}
+	defer resp.Body.Close()
+	if out == nil {
+		return nil
+	}
+	return json.NewDecoder(resp.Body).Decode(out)
+}
+
+func (c *Client) send(ctx context.Context, method, path string, in any) (*http.Response, error) {
+	body, err := json.Marshal(in)
+	if err != nil {
+		return nil, err
+	}
+	req, err := http.NewRequestWithContext(ctx, method, "http://agent"+path, bytes.NewReader(body))
+	if err != nil {
+		return nil, err
+	}
+	resp, err := c.http.Do(req)
+	switch {
+	case errors.Is(err, syscall.ENOENT), errors.Is(err, syscall.ECONNREFUSED):
+		return nil, fmt.Errorf("%w at %s: is it running? (viaduct agent; --socket names another one)", ErrUnreachable, c.socket)
+	case err != nil:
+		return nil, err
+	case resp.StatusCode < 300:
+		return resp, nil
+	}
+	defer resp.Body.Close()
+	var p Problem
+	if json.NewDecoder(resp.Body).Decode(&p) != nil || p.Error == "" {
+		p.Error = resp.Status
+	}
+	if resp.StatusCode == http.StatusNotFound {
+		return nil, fmt.Errorf("%w: %s", ErrNotFound, p.Error)
+	}
+	return nil, errors.New(p.Error)
+}

@@ -1,0 +1,156 @@
+package debug
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"net"
+	"net/http"
+	"os"
+	"strconv"
+	"time"
+
+	"github.com/viaduct-net/viaduct/internal/base/trace"
+)
+
+// Agent is what the socket shows. Methods are safe for concurrent use; errors that wrap ErrNotFound become 404.
+type Agent interface {
+	Ready() error
+	Ports(ctx context.Context) ([]Port, error)
+	Flows(ctx context.Context, port string, limit int) ([]Flow, error)
+	Stats(ctx context.Context) (Stats, error)
+	Trace(ctx context.Context, r TraceRequest) (TraceAnswer, error)
+	// Watch calls fn, on any goroutine but one at a time, until it returns false; stop ends it. fn must not block.
+	Watch(ctx context.Context, port string, fn func(*trace.Node) bool) (stop func(), err error)
+}
+
+// Serve listens on the socket until ctx ends. A socket that a dead agent has left behind is replaced.
+func Serve(ctx context.Context, socket string, a Agent) error {
+	if err := os.Remove(socket); err != nil && !errors.Is(err, os.ErrNotExist) {
+		return err
+	}
+	l, err := net.Listen("unix", socket)
+	if err != nil {
+		return err
+	}
+	if err := os.Chmod(socket, 0o600); err != nil {
+		l.Close()
+		return err
+	}
+	srv := &http.Server{Handler: handler(a), ReadHeaderTimeout: 5 * time.Second, BaseContext: func(net.Listener) context.Context { return ctx }}
+	stop := context.AfterFunc(ctx, func() { srv.Close() })
+	defer stop()
+	if err := srv.Serve(l); !errors.Is(err, http.ErrServerClosed) {
+		return err
+	}
+	return nil
+}
+
+func handler(a Agent) http.Handler {
+	mux := http.NewServeMux()
+	mux.HandleFunc("GET /livez", func(w http.ResponseWriter, _ *http.Request) { w.Write([]byte("ok\n")) })
+	mux.HandleFunc("GET /readyz", func(w http.ResponseWriter, _ *http.Request) {
+		if err := a.Ready(); err != nil {
+			problem(w, http.StatusServiceUnavailable, err)
+			return
+		}
+		w.Write([]byte("ok\n"))
+	})
+	mux.HandleFunc("GET /v1/ports", func(w http.ResponseWriter, r *http.Request) {
+		answer[[]Port](w)(a.Ports(r.Context()))
+	})
+	mux.HandleFunc("GET /v1/stats", func(w http.ResponseWriter, r *http.Request) {
+		answer[Stats](w)(a.Stats(r.Context()))
+	})
+	mux.HandleFunc("GET /v1/flows", func(w http.ResponseWriter, r *http.Request) {
+		limit, err := number(r, "limit")
+		if err != nil {
+			problem(w, http.StatusBadRequest, err)
+			return
+		}
+		answer[[]Flow](w)(a.Flows(r.Context(), r.FormValue("port"), limit))
+	})
+	mux.HandleFunc("POST /v1/trace", func(w http.ResponseWriter, r *http.Request) {
+		var req TraceRequest
+		if err := json.NewDecoder(http.MaxBytesReader(w, r.Body, 1<<20)).Decode(&req); err != nil {
+			problem(w, http.StatusBadRequest, err)
+			return
+		}
+		answer[TraceAnswer](w)(a.Trace(r.Context(), req))
+	})
+	mux.HandleFunc("GET /v1/trace/live", func(w http.ResponseWriter, r *http.Request) { live(a, w, r) })
+	return mux
+}
+
+// live streams one JSON tree a line. Trees that the client does not read in time are lost, never waited for.
+func live(a Agent, w http.ResponseWriter, r *http.Request) {
+	count, err := number(r, "count")
+	if err != nil {
+		problem(w, http.StatusBadRequest, err)
+		return
+	}
+	trees := make(chan *trace.Node, 256)
+	stop, err := a.Watch(r.Context(), r.FormValue("port"), func(t *trace.Node) bool {
+		select {
+		case trees <- t:
+		default:
+		}
+		return r.Context().Err() == nil
+	})
+	if err != nil {
+		failed(w, err)
+		return
+	}
+	defer stop()
+	w.Header().Set("Content-Type", "application/jsonl")
+	flush := http.NewResponseController(w)
+	flush.Flush()
+	enc := json.NewEncoder(w)
+	for n := 0; count == 0 || n < count; n++ {
+		select {
+		case t := <-trees:
+			if enc.Encode(t) != nil || flush.Flush() != nil {
+				return
+			}
+		case <-r.Context().Done():
+			return
+		}
+	}
+}
+
+func number(r *http.Request, name string) (int, error) {
+	v := r.FormValue(name)
+	if v == "" {
+		return 0, nil
+	}
+	n, err := strconv.Atoi(v)
+	if err != nil || n < 0 {
+		return 0, errors.New(name + ": want a whole number, 0 or more, not " + strconv.Quote(v))
+	}
+	return n, nil
+}
+
+func answer[T any](w http.ResponseWriter) func(T, error) {
+	return func(v T, err error) {
+		if err != nil {
+			failed(w, err)
+			return
+		}
+		w.Header().Set("Content-Type", "application/json")
+		json.NewEncoder(w).Encode(v)
+	}
+}
+
+func failed(w http.ResponseWriter, err error) {
+	if errors.Is(err, ErrNotFound) {
+		problem(w, http.StatusNotFound, err)
+		return
+	}
+	problem(w, http.StatusInternalServerError, err)
+}
+
+func problem(w http.ResponseWriter, status int, err error) {
+	w.Header().Set("Content-Type", "application/json")
+	w.WriteHeader(status)
+	json.NewEncoder(w).Encode(Problem{err.Error()})
+}

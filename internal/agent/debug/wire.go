@@ -1,0 +1,103 @@
+// Package debug is the agent's local socket: what it knows of ports, flows and packets, as JSON over
+// HTTP on a Unix socket that only root can open. It changes nothing.
+package debug
+
+import (
+	"github.com/viaduct-net/viaduct/internal/base/trace"
+)
+
+// Status of a port's binding on this host.
+const (
+	StatusUp      = "up"      // the interface is a datapath port
+	StatusWaiting = "waiting" // the interface does not exist yet
+	StatusDown    = "down"    // the interface exists, but is not usable: see Reason
+)
+
+// Port is a virtual port that is bound to this host.
+type Port struct {
+	ID     string `json:"id"`
+	Name   string `json:"name"`
+	Device string `json:"device"` // bridge NAME or router NAME
+	// What the topology knows of the VM, and the MAC of the first router on its bridge.
+	MAC        string   `json:"mac,omitempty"`
+	Addresses  []string `json:"addresses,omitempty"`
+	GatewayMAC string   `json:"gateway_mac,omitempty"`
+	Interface  string   `json:"interface"`
+	Status     string   `json:"status"`
+	Reason     string   `json:"reason,omitempty"`
+
+	Number    uint32            `json:"number,omitempty"` // datapath port
+	RxPackets uint64            `json:"rx_packets"`
+	RxBytes   uint64            `json:"rx_bytes"`
+	TxPackets uint64            `json:"tx_packets"`
+	TxBytes   uint64            `json:"tx_bytes"`
+	Admitted  uint64            `json:"admitted"` // misses that got a token
+	Drops     map[string]uint64 `json:"drops,omitempty"`
+	Credit    int64             `json:"credit"`    // tokens it holds now
+	Queued    int               `json:"queued"`    // misses that wait for their turn
+	Work      int64             `json:"work_ns"`   // processing time it has used
+	MaxDelay  int64             `json:"max_delay"` // longest wait in the queue, ns
+	Flows     int               `json:"flows"`
+}
+
+// Flow is an exact flow, with the wildcard entry it is an instance of.
+type Flow struct {
+	Worker  int    `json:"worker"`
+	Key     string `json:"key"`
+	Mask    string `json:"mask"`
+	Actions string `json:"actions"`
+	Kind    string `json:"kind"`
+	Packets uint64 `json:"packets"`
+	Bytes   uint64 `json:"bytes"`
+	IdleNS  int64  `json:"idle_ns"`
+}
+
+// TraceRequest asks what would become of a frame that enters at a virtual port.
+type TraceRequest struct {
+	Port  string `json:"port"` // name, id, or the interface's name
+	Frame []byte `json:"frame"`
+}
+
+// TraceAnswer is the decision and how it came about.
+type TraceAnswer struct {
+	Tree    *trace.Node `json:"tree"`
+	Result  string      `json:"result"`
+	Reason  string      `json:"reason,omitempty"`
+	Flow    *TraceFlow  `json:"flow,omitempty"` // absent: none would be installed
+	Tags    []string    `json:"tags,omitempty"`
+	Allowed bool        `json:"allowed"` // forwarded or consumed
+}
+
+// TraceFlow is the flow that would be installed.
+type TraceFlow struct {
+	Key     string `json:"key"`
+	Mask    string `json:"mask"`
+	Actions string `json:"actions"`
+}
+
+// Stats are counters of the whole agent. In = Executed + Consumed + Waiting + the sum of Dropped,
+// and Taken = Returned + in flight.
+type Stats struct {
+	Host       string            `json:"host"`
+	Workers    int               `json:"workers"`
+	In         uint64            `json:"in"`
+	Made       uint64            `json:"made"`
+	Executed   uint64            `json:"executed"`
+	Consumed   uint64            `json:"consumed"`
+	Waiting    int               `json:"waiting"`
+	Dropped    map[string]uint64 `json:"dropped"`
+	Taken      uint64            `json:"taken"`
+	Returned   uint64            `json:"returned"`
+	Flows      int               `json:"flows"`
+	Entries    int               `json:"entries"`
+	Adopted    uint64            `json:"adopted"`
+	RootCredit int64             `json:"root_credit"`
+	Tokens     int64             `json:"tokens"` // that there are in all
+	InFlight   int64             `json:"in_flight"`
+	LastError  string            `json:"last_error,omitempty"`
+}
+
+// Problem is the body of an error answer.
+type Problem struct {
+	Error string `json:"error"`
+}

@@ -1,0 +1,136 @@
+// Package hostctl holds the commands that look at one host's agent, through its debug socket: trace, flows, ports.
+package hostctl
+
+import (
+	"encoding/json"
+	"fmt"
+	"io"
+	"time"
+
+	"github.com/jedib0t/go-pretty/v6/table"
+	"github.com/spf13/cobra"
+
+	"github.com/viaduct-net/viaduct/internal/agent/debug"
+)
+
+// DefaultSocket is where `viaduct agent` listens when it is told nothing else.
+const DefaultSocket = "/run/viaduct/agent.sock"
+
+// Commands makes the commands.
+func Commands() []*cobra.Command {
+	return []*cobra.Command{traceCommand(), flowsCommand(), portsCommand()}
+}
+
+func socketFlag(c *cobra.Command) *string {
+	return c.Flags().String("socket", DefaultSocket, "the agent's debug socket")
+}
+
+func outputFlag(c *cobra.Command) *string {
+	return c.Flags().StringP("output", "o", "table", "table, wide or json")
+}
+
+func writeJSON(w io.Writer, v any) error {
+	enc := json.NewEncoder(w)
+	enc.SetIndent("", "  ")
+	return enc.Encode(v)
+}
+
+func newTable(w io.Writer, header ...any) table.Writer {
+	t := table.NewWriter()
+	t.SetOutputMirror(w)
+	t.SetStyle(table.StyleLight)
+	t.Style().Options = table.OptionsNoBordersAndSeparators
+	t.AppendHeader(header)
+	return t
+}
+
+func checkOutput(o string) error {
+	switch o {
+	case "table", "wide", "json":
+		return nil
+	}
+	return fmt.Errorf("--output %q: want table, wide or json", o)
+}
+
+func portsCommand() *cobra.Command {
+	c := &cobra.Command{
+		Use:   "ports",
+		Short: "Show the virtual ports of this host and their counters",
+		Args:  cobra.NoArgs,
+	}
+	socket, output := socketFlag(c), outputFlag(c)
+	c.RunE = func(c *cobra.Command, _ []string) error {
+		if err := checkOutput(*output); err != nil {
+			return err
+		}
+		ps, err := debug.NewClient(*socket).Ports(c.Context())
+		if err != nil {
+			return err
+		}
+		if *output == "json" {
+			return writeJSON(c.OutOrStdout(), ps)
+		}
+		wide := *output == "wide"
+		head := []any{"PORT", "DEVICE", "INTERFACE", "STATUS", "RX", "TX", "MISSES", "REFUSED", "DROPPED", "CREDIT", "FLOWS"}
+		if wide {
+			head = append(head, "NUMBER", "ID", "WORK", "MAX DELAY", "DROPS")
+		}
+		t := newTable(c.OutOrStdout(), head...)
+		for _, p := range ps {
+			status := p.Status
+			if p.Reason != "" {
+				status += ": " + p.Reason
+			}
+			var dropped uint64
+			for _, n := range p.Drops {
+				dropped += n
+			}
+			row := []any{p.Name, p.Device, p.Interface, status, p.RxPackets, p.TxPackets, p.Admitted, p.Drops["no_credit"], dropped, p.Credit, p.Flows}
+			if wide {
+				row = append(row, p.Number, p.ID, time.Duration(p.Work), time.Duration(p.MaxDelay), p.Drops)
+			}
+			t.AppendRow(row)
+		}
+		t.Render()
+		return nil
+	}
+	return c
+}
+
+func flowsCommand() *cobra.Command {
+	c := &cobra.Command{
+		Use:   "flows",
+		Short: "Show the flows that this host's agent has installed",
+		Args:  cobra.NoArgs,
+	}
+	socket, output := socketFlag(c), outputFlag(c)
+	port := c.Flags().String("port", "", "only flows that enter at this port: name, id or interface")
+	limit := c.Flags().Int("limit", 1000, "at most so many; 0: all")
+	c.RunE = func(c *cobra.Command, _ []string) error {
+		if err := checkOutput(*output); err != nil {
+			return err
+		}
+		fs, err := debug.NewClient(*socket).Flows(c.Context(), *port, *limit)
+		if err != nil {
+			return err
+		}
+		if *output == "json" {
+			return writeJSON(c.OutOrStdout(), fs)
+		}
+		head := []any{"MATCH", "ACTIONS", "KIND", "PACKETS", "BYTES", "IDLE"}
+		if *output == "wide" {
+			head = append(head, "WORKER", "READ FIELDS")
+		}
+		t := newTable(c.OutOrStdout(), head...)
+		for _, f := range fs {
+			row := []any{f.Key, f.Actions, f.Kind, f.Packets, f.Bytes, time.Duration(f.IdleNS).Round(time.Millisecond)}
+			if *output == "wide" {
+				row = append(row, f.Worker, f.Mask)
+			}
+			t.AppendRow(row)
+		}
+		t.Render()
+		return nil
+	}
+	return c
+}
