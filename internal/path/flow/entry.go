@@ -48,7 +48,8 @@ type Entry struct {
 	timer  timer
 
 	created   int64
-	used      int64 // last packet known of, or since when it has no exact flow
+	used      int64 // last packet known of
+	emptied   int64 // when its last exact flow went
 	refreshed int64 // last time Config.OnBusy was called
 
 	hits           uint64

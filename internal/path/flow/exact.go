@@ -86,7 +86,7 @@ func (t *Table) dropFlow(r ref) {
 	t.live--
 	e.port.flows--
 	if e.nflows--; e.nflows == 0 {
-		e.used = t.clock.Now()
+		e.emptied = t.clock.Now()
 		t.ofPort.remove(&e.port.busy[e.kind], e.self)
 		t.ofPort.push(&e.port.idle[e.kind], e.self)
 	}

@@ -75,7 +75,7 @@ func (t *Table) expired(e *Entry, now int64) bool {
 	if e.kind == Error {
 		return now >= e.created+int64(t.cfg.Error)
 	}
-	return e.nflows == 0 && now >= e.used+int64(t.cfg.Idle)
+	return e.nflows == 0 && now >= max(e.used, e.emptied)+int64(t.cfg.Idle)
 }
 
 // entryDeadline is when to look at e again.
@@ -85,7 +85,7 @@ func (t *Table) entryDeadline(e *Entry, now int64) int64 {
 	}
 	next := now + int64(t.cfg.Idle)
 	if e.nflows == 0 {
-		next = e.used + int64(t.cfg.Idle)
+		next = max(e.used, e.emptied) + int64(t.cfg.Idle)
 	}
 	if e.kind == Stateful {
 		next = min(next, now+int64(t.cfg.Stateful))

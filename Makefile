@@ -1,0 +1,80 @@
+# viaduct: make help
+
+GO       ?= go
+FUZZTIME ?= 10s
+VERSION  := $(shell git describe --tags --always --dirty 2>/dev/null || echo unknown)
+LDFLAGS  := -s -w -X main.version=$(VERSION)
+PACKAGES := clang-14 llvm-14 libbpf-dev iproute2 iputils-ping iputils-arping iperf3 \
+            ethtool tcpdump ndisc6 netcat-openbsd jq
+SOURCES   = $(shell git ls-files '*.go')
+
+.DEFAULT_GOAL := build
+.PHONY: help setup root build test unit race check generate fresh bench demo fuzz clean
+
+help: ## list the targets
+	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "  %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+
+setup: ## install what is missing (Debian 12; needs root only if something is)
+	@command -v $(GO) >/dev/null || { echo "make: Go is missing, see https://go.dev/dl" >&2; exit 1; }
+	@missing=; for p in $(PACKAGES); do \
+	  [ "$$(dpkg-query -W -f='$${db:Status-Status}' $$p 2>/dev/null)" = installed ] || missing="$$missing $$p"; \
+	done; \
+	[ -z "$$missing" ] && exit 0; \
+	if [ "$$(id -u)" != 0 ]; then \
+	  echo "make setup: missing packages, and only root can install them. Run:" >&2; \
+	  echo "  apt-get update && apt-get install -y --no-install-recommends$$missing" >&2; exit 1; \
+	fi; \
+	echo "installing$$missing"; \
+	apt-get update -q && DEBIAN_FRONTEND=noninteractive apt-get install -qy --no-install-recommends $$missing
+
+root:
+	@[ "$$(id -u)" = 0 ] || { \
+	  echo "make: this needs root: it loads BPF programs and makes network namespaces" >&2; exit 1; }
+
+build: ## bin/viaduct
+	$(GO) build -trimpath -ldflags '$(LDFLAGS)' -o bin/viaduct ./cmd/viaduct
+
+test: root setup unit race ## all tests: unit, BPF, namespaces, data races (root)
+
+# As root, tests of the kernel datapath and of network namespaces run as well.
+unit:
+	$(GO) test -count=1 -timeout 10m -p 2 ./...
+
+race:
+	$(GO) test -race -short -count=1 -timeout 10m -p 2 ./internal/...
+
+check: ## format, vet, import law, generated code, linters where installed
+	@bad=$$(gofmt -l $(SOURCES)); [ -z "$$bad" ] || { echo "gofmt is needed for:" >&2; echo "$$bad" >&2; exit 1; }
+	$(GO) vet ./...
+	$(GO) mod verify
+	$(GO) test -count=1 ./internal
+	@$(MAKE) --no-print-directory fresh
+	@if command -v golangci-lint >/dev/null; then golangci-lint run; \
+	else echo "golangci-lint is not installed: skipped"; fi
+
+generate: setup ## compile bpf/ and generate its Go bindings
+	$(GO) generate ./...
+
+# Generated code is checked in; compiling it again must not change a byte.
+fresh: setup
+	@before=$$(mktemp) after=$$(mktemp); trap 'rm -f $$before $$after' EXIT; \
+	sums() { git ls-files -z '*_bpfe[lb].go' '*_bpfe[lb].o' | xargs -0r sha256sum; }; \
+	sums >$$before; $(GO) generate ./... && sums >$$after || exit 1; \
+	diff $$before $$after || { echo "generated code was not fresh: it is now, commit it" >&2; exit 1; }
+
+bench: root setup ## the benchmarks that the documentation quotes (root)
+	$(GO) run ./test/bench
+
+demo: root setup build ## a small cloud on this machine (root)
+	bin/viaduct demo
+
+fuzz: ## every fuzzer, FUZZTIME each (10s)
+	@set -e; grep -rl --include='*_test.go' '^func Fuzz' . | xargs -rn1 dirname | sort -u | while read -r dir; do \
+	  grep -ho '^func Fuzz[A-Za-z0-9_]*' $$dir/*_test.go | cut -c6- | while read -r fuzzer; do \
+	    echo "$$dir $$fuzzer"; \
+	    $(GO) test -run '^$$' -fuzz "^$$fuzzer\$$" -fuzztime $(FUZZTIME) $$dir; \
+	  done; \
+	done
+
+clean: ## remove what was built
+	rm -rf bin build dist
