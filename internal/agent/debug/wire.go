@@ -36,7 +36,7 @@ type Port struct {
 	Credit    int64             `json:"credit"`    // tokens it holds now
 	Queued    int               `json:"queued"`    // misses that wait for their turn
 	Work      int64             `json:"work_ns"`   // processing time it has used
-	MaxDelay  int64             `json:"max_delay"` // longest wait in the queue, ns
+	Delay     int64             `json:"delay_ns"`  // mean wait for its turn
 	Flows     int               `json:"flows"`
 }
 

@@ -73,7 +73,7 @@ func portsCommand() *cobra.Command {
 		wide := *output == "wide"
 		head := []any{"PORT", "DEVICE", "INTERFACE", "STATUS", "RX", "TX", "MISSES", "REFUSED", "DROPPED", "CREDIT", "FLOWS"}
 		if wide {
-			head = append(head, "NUMBER", "ID", "WORK", "MAX DELAY", "DROPS")
+			head = append(head, "NUMBER", "ID", "WORK", "DELAY", "DROPS")
 		}
 		t := newTable(c.OutOrStdout(), head...)
 		for _, p := range ps {
@@ -87,7 +87,7 @@ func portsCommand() *cobra.Command {
 			}
 			row := []any{p.Name, p.Device, p.Interface, status, p.RxPackets, p.TxPackets, p.Admitted, p.Drops["no_credit"], dropped, p.Credit, p.Flows}
 			if wide {
-				row = append(row, p.Number, p.ID, time.Duration(p.Work), time.Duration(p.MaxDelay), p.Drops)
+				row = append(row, p.Number, p.ID, time.Duration(p.Work), time.Duration(p.Delay), p.Drops)
 			}
 			t.AppendRow(row)
 		}

@@ -81,6 +81,7 @@ type FlowInfo struct {
 	Packets, Bytes uint64
 	Idle           time.Duration // since last used, or since installed when never used
 	TCPFlags       uint8         // FIN (1) and RST (4) seen so far
+	Worker         int           // whose queue a miss of this key goes to
 }
 
 // Exec is a packet to be sent without a flow. Execute may rewrite Frame in place.
