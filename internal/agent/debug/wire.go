@@ -33,10 +33,10 @@ type Port struct {
 	TxBytes   uint64            `json:"tx_bytes"`
 	Admitted  uint64            `json:"admitted"` // misses that got a token
 	Drops     map[string]uint64 `json:"drops,omitempty"`
-	Credit    int64             `json:"credit"`    // tokens it holds now
-	Queued    int               `json:"queued"`    // misses that wait for their turn
-	Work      int64             `json:"work_ns"`   // processing time it has used
-	Delay     int64             `json:"delay_ns"`  // mean wait for its turn
+	Credit    int64             `json:"credit"`   // tokens it holds now
+	Queued    int               `json:"queued"`   // misses that wait for their turn
+	Work      int64             `json:"work_ns"`  // processing time it has used
+	Delay     int64             `json:"delay_ns"` // mean wait for its turn
 	Flows     int               `json:"flows"`
 }
 
