@@ -151,6 +151,7 @@ struct miss {
 struct exec_tunnel {
 	__u32 key;
 	__u32 peer[4];
+	__u32 pad; /* the map is an array of multiples of 8 bytes */
 };
 
 #define EXEC_TUNNELS 4096

@@ -17,6 +17,7 @@ type bpfExecTunnel struct {
 	_    structs.HostLayout
 	Key  uint32
 	Peer [4]uint32
+	Pad  uint32
 }
 
 type bpfFlow struct {

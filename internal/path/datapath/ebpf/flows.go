@@ -32,6 +32,7 @@ type flowTable struct {
 	enc       encoder
 	keys      []rawKey
 	values    []rawFlow
+	replaced  []uint32             // per key of the batch: the group of the flow it replaces, or 0
 	groupOf   map[match.Key]uint32 // flows with several outputs
 	stale     []uint32             // groups to free after the batch
 	nextGroup uint32
@@ -59,24 +60,25 @@ func (d *Datapath) PutFlows(fs []datapath.Flow) (int, error) {
 // put installs one batch.
 func (t *flowTable) put(fs []datapath.Flow) (int, error) {
 	now := monotonic()
-	t.keys, t.values, t.stale = t.keys[:0], t.values[:0], t.stale[:0]
+	t.keys, t.values, t.replaced = t.keys[:0], t.values[:0], t.replaced[:0]
 	var bad error
 	for i := range fs {
 		if bad = t.encode(&fs[i], now); bad != nil {
 			break
 		}
 	}
-	n, err := t.flows.BatchUpdate(t.keys, t.values, nil)
 	if len(t.keys) == 0 {
-		n, err = 0, nil
+		return 0, bad
 	}
-	for i := n; i < len(t.keys); i++ { // not installed
-		k := (*match.Key)(unsafe.Pointer(&t.keys[i]))
-		if f := (*bpfFlow)(unsafe.Pointer(&t.values[i])); f.Steps > 1 {
-			t.stale = append(t.stale, f.Group)
-			if t.groupOf[*k] == f.Group {
-				delete(t.groupOf, *k)
-			}
+	n, err := t.flows.BatchUpdate(t.keys, t.values, nil)
+	for i, old := range t.replaced {
+		f := (*bpfFlow)(unsafe.Pointer(&t.values[i]))
+		if i >= n { // not installed: what was there stays
+			t.setGroup((*match.Key)(unsafe.Pointer(&t.keys[i])), old)
+			old = f.Group
+		}
+		if old != 0 {
+			t.stale = append(t.stale, old)
 		}
 	}
 	t.freeGroups()
@@ -94,10 +96,6 @@ func (t *flowTable) encode(f *datapath.Flow, now uint64) error {
 		return err
 	}
 	v := bpfFlow{LastUsed: now, Steps: uint16(len(t.enc.steps)), TtlCost: t.enc.ttlCost}
-	if old, ok := t.groupOf[f.Key]; ok {
-		t.stale = append(t.stale, old)
-		delete(t.groupOf, f.Key)
-	}
 	switch len(t.enc.steps) {
 	case 0:
 	case 1:
@@ -110,11 +108,20 @@ func (t *flowTable) encode(f *datapath.Flow, now uint64) error {
 		if err := t.groups.Put(v.Group, (*[unsafe.Sizeof(g)]byte)(unsafe.Pointer(&g))[:]); err != nil {
 			return fmt.Errorf("%w: groups: %w", datapath.ErrFull, err)
 		}
-		t.groupOf[f.Key] = v.Group
 	}
+	t.replaced = append(t.replaced, t.groupOf[f.Key])
+	t.setGroup(&f.Key, v.Group)
 	t.keys = append(t.keys, *f.Key.Bytes())
 	t.values = append(t.values, *(*rawFlow)(unsafe.Pointer(&v)))
 	return nil
+}
+
+func (t *flowTable) setGroup(k *match.Key, id uint32) {
+	if id != 0 {
+		t.groupOf[*k] = id
+	} else if len(t.groupOf) > 0 {
+		delete(t.groupOf, *k)
+	}
 }
 
 // freeGroups deletes groups that no flow names any more. Ids are not used again, so a
