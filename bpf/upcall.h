@@ -1,0 +1,146 @@
+/* SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause */
+/* A miss: admission first, then one copy of the frame onto the worker's ring. */
+#pragma once
+
+#include "maps.h"
+#include "parse.h"
+
+/* Takes one token of the port, or of what has accumulated at the root. Returns the cell, to give it back. */
+static __always_inline __s64 *take(__s64 *cell)
+{
+	/* The plain read keeps a flood from fighting over the cache line. */
+	if (!cell || *(volatile __s64 *)cell <= 0)
+		return 0;
+	if (__sync_fetch_and_add(cell, -1) > 0)
+		return cell;
+	__sync_fetch_and_add(cell, 1);
+	return 0;
+}
+
+static __always_inline __s64 *admit(__u32 port)
+{
+	__s64 *cell = take(slot_of(&credits, port));
+
+	return cell ? cell : take(slot_of(&credits, 0));
+}
+
+/* The same for both directions of a connection, and for its fragments without ports. */
+static __always_inline __u32 connection_hash(const struct flow_key *k)
+{
+	__u32 h = 0;
+
+	if (k->eth_type != ETH_P_IP && k->eth_type != ETH_P_IPV6 && k->eth_type != ETH_P_ARP) {
+		const __u16 *m = (const __u16 *)k->eth_dst;
+
+		h = (m[0] ^ m[3]) + ((m[1] ^ m[4]) << 8) + ((m[2] ^ m[5]) << 16);
+		return h * 0x9e3779b1 >> 16;
+	}
+	for (int i = 0; i < 4; i++)
+		h ^= k->src[i] ^ k->dst[i];
+	if (k->eth_type != ETH_P_ARP) {
+		h += k->proto;
+		if (k->proto == IPPROTO_ICMP || k->proto == IPPROTO_ICMPV6)
+			h ^= k->dst_port;
+		else if (k->frag == FRAG_NONE)
+			h ^= k->src_port ^ k->dst_port;
+	}
+	/* Fibonacci hashing; the high half is the well mixed one. */
+	return h * 0x9e3779b1 >> 16;
+}
+
+static __always_inline __u16 gso_segs(struct __sk_buff *skb, const struct pkt *p)
+{
+	__u32 size = skb->gso_size, hlen = p->l4 + p->l4_len;
+
+	if (!size || skb->len <= hlen)
+		return 0;
+	/* gso_segs is 0 on frames from a tap: counted here always. */
+	return (skb->len - hlen + size - 1) / size;
+}
+
+/* Record sizes: user space reads as many bytes as the frame has, the ring reserves the class. */
+#define DEFINE_SUBMIT(name, size)                                                                       \
+	static __noinline int name(struct __sk_buff *skb, void *ring, struct miss *m)                   \
+	{                                                                                               \
+		struct {                                                                                \
+			struct miss m;                                                                  \
+			__u8 frame[size - sizeof(struct miss)];                                         \
+		} *rec = bpf_ringbuf_reserve(ring, size, 0);                                            \
+		__u32 len = skb->len;                                                                   \
+                                                                                                        \
+		if (!rec)                                                                               \
+			return DROP_RING_FULL;                                                          \
+		rec->m = *m;                                                                            \
+		if (len == 0 || len > sizeof(rec->frame) || bpf_skb_load_bytes(skb, 0, rec->frame, len)) { \
+			bpf_ringbuf_discard(rec, 0);                                                    \
+			return DROP_TOO_BIG;                                                            \
+		}                                                                                       \
+		rec->m.len = len;                                                                       \
+		bpf_ringbuf_submit(rec, 0);                                                             \
+		return DROP_NONE;                                                                       \
+	}
+
+#define MISS_SMALL 320
+#define MISS_MEDIUM 2048
+#define MISS_LARGE 16384
+#define MISS_MAX 67584
+
+DEFINE_SUBMIT(submit_small, MISS_SMALL)
+DEFINE_SUBMIT(submit_medium, MISS_MEDIUM)
+DEFINE_SUBMIT(submit_large, MISS_LARGE)
+DEFINE_SUBMIT(submit_max, MISS_MAX)
+
+static __always_inline enum drop_reason submit(struct __sk_buff *skb, struct miss *m)
+{
+	__u32 zero = 0, worker, len = skb->len + sizeof(*m);
+	struct settings *c = bpf_map_lookup_elem(&config, &zero);
+	void *ring;
+
+	if (!c || !c->workers)
+		return DROP_RING_FULL;
+	worker = connection_hash(&m->key) % c->workers;
+	ring = bpf_map_lookup_elem(&rings, &worker);
+	if (!ring)
+		return DROP_RING_FULL;
+	if (len <= MISS_SMALL)
+		return submit_small(skb, ring, m);
+	if (len <= MISS_MEDIUM)
+		return submit_medium(skb, ring, m);
+	if (len <= MISS_LARGE)
+		return submit_large(skb, ring, m);
+	return submit_max(skb, ring, m);
+}
+
+static __always_inline void upcall(struct __sk_buff *skb, const struct flow_key *k, const struct pkt *p, __u8 reason)
+{
+	struct miss m = { .key = *k, .reason = reason };
+	struct port_stats *st;
+	enum drop_reason why;
+	__s64 *cell;
+
+	if (skb->len + sizeof(m) > MISS_MAX) {
+		count_drop(k->in_port, DROP_TOO_BIG);
+		return;
+	}
+	cell = admit(k->in_port);
+	if (!cell) {
+		count_drop(k->in_port, DROP_NO_CREDIT);
+		return;
+	}
+	m.time = bpf_ktime_get_ns();
+	m.gso_size = skb->gso_size;
+	m.gso_segs = gso_segs(skb, p);
+	if (skb->vlan_present) {
+		m.vlan_tci = skb->vlan_tci;
+		m.vlan_tpid = skb->vlan_proto;
+	}
+	why = submit(skb, &m);
+	if (why != DROP_NONE) {
+		__sync_fetch_and_add(cell, 1);
+		count_drop(k->in_port, why);
+		return;
+	}
+	st = slot_of(&stats, k->in_port);
+	if (st)
+		st->admitted++;
+}

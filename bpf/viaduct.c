@@ -1,0 +1,184 @@
+/* SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause */
+/* The kernel datapath: exact-match flows on the tc ingress of every port.
+ *
+ *   1 port      which datapath port is this interface
+ *   2 parse     headers -> key
+ *   3 lookup    key -> flow
+ *   4 upcall    no flow, or its TTL would run out: to user space, if the port has a token
+ *   5 rewrite   the flow's step, or each step of its group
+ *   6 output    redirect to the egress port
+ *
+ * Needs kernel 6.1 and nothing newer. */
+#include <linux/bpf.h>
+#include <linux/pkt_cls.h>
+#include <bpf/bpf_helpers.h>
+
+#include "maps.h"
+#include "parse.h"
+#include "rewrite.h"
+#include "tunnel.h"
+#include "upcall.h"
+
+/* Sends the packet, or a copy of it, out of the step's port. */
+static __always_inline int output(struct __sk_buff *skb, const struct step *s, struct pkt *p, __u32 in_port,
+				  __u32 packets, __u32 bytes, int copy)
+{
+	struct port *out = slot_of(&ports, s->port);
+	struct port_stats *st;
+
+	if (!out || !out->no || out->no != s->port) {
+		count_drop(in_port, DROP_OUTPUT_GONE);
+		return TC_ACT_SHOT;
+	}
+	if (s->flags & STEP_TUNNEL) {
+		skb->mark = 0;
+		if (set_tunnel(skb, s->tun_key, s->peer)) {
+			count_drop(in_port, DROP_REWRITE);
+			return TC_ACT_SHOT;
+		}
+	}
+	st = slot_of(&stats, s->port);
+	if (st) {
+		st->tx_packets += packets;
+		st->tx_bytes += bytes;
+	}
+	if (copy)
+		return bpf_clone_redirect(skb, out->ifindex, 0);
+	/* To the peer's ingress at once, without its backlog queue. The receiver then sees the packet type that we
+	 * give it, so only what is addressed to it goes this way. */
+	if (out->flags & PORT_PEER && *(__u32 *)p->eth == *(__u32 *)out->peer_mac &&
+	    *(__u16 *)(p->eth + 4) == *(__u16 *)(out->peer_mac + 4)) {
+		bpf_skb_change_type(skb, 0 /* PACKET_HOST */);
+		return bpf_redirect_peer(out->ifindex, 0);
+	}
+	return bpf_redirect(out->ifindex, 0);
+}
+
+static __always_inline int run_step(struct __sk_buff *skb, const struct step *s, struct pkt *p, __u32 in_port,
+				    __u32 packets, __u32 bytes, int copy)
+{
+	if (rewrite(skb, s, p)) {
+		count_drop(in_port, DROP_REWRITE);
+		return TC_ACT_SHOT;
+	}
+	return output(skb, s, p, in_port, packets, bytes, copy);
+}
+
+/* What run_group hands to each of its steps. */
+struct group_run {
+	struct pkt p;
+	__u32 in_port;
+	__u32 packets;
+	__u32 bytes;
+	__u32 copy;
+};
+
+/* A global function, so that the verifier looks at it once and not once per step. */
+__noinline int run_group_step(struct __sk_buff *skb, const struct step *s, struct group_run *r)
+{
+	if (!s || !r)
+		return TC_ACT_SHOT;
+	return run_step(skb, s, &r->p, r->in_port, r->packets, r->bytes, r->copy);
+}
+
+static __always_inline int run_group(struct __sk_buff *skb, __u32 id, const struct pkt *p, __u32 in_port,
+				     __u32 packets, __u32 bytes)
+{
+	struct group *g = bpf_map_lookup_elem(&groups, &id);
+	struct group_run r = { .p = *p, .in_port = in_port, .packets = packets, .bytes = bytes };
+	int verdict = TC_ACT_SHOT;
+
+	if (!g) {
+		count_drop(in_port, DROP_OUTPUT_GONE);
+		return TC_ACT_SHOT;
+	}
+	for (__u32 i = 0; i < MAX_STEPS && i < g->steps; i++) {
+		r.copy = i + 1 < g->steps;
+		verdict = run_group_step(skb, &g->step[i], &r);
+	}
+	return verdict == TC_ACT_REDIRECT ? verdict : TC_ACT_SHOT;
+}
+
+SEC("tc")
+int viaduct_ingress(struct __sk_buff *skb)
+{
+	__u32 ifindex = skb->ifindex, *no, packets = 1, bytes = skb->len;
+	struct flow_key k = {};
+	struct pkt p = {};
+	struct port_stats *st;
+	struct port *in;
+	struct flow *f;
+
+	no = bpf_map_lookup_elem(&interfaces, &ifindex);
+	if (!no) {
+		count_drop(0, DROP_NO_PORT);
+		return TC_ACT_SHOT;
+	}
+	k.in_port = *no;
+	in = slot_of(&ports, k.in_port);
+	if (in && in->class == CLASS_TUNNEL)
+		k.tun_key = tunnel_key(skb);
+	if (parse(skb, &k, &p)) {
+		st = slot_of(&stats, k.in_port);
+		if (st) {
+			st->rx_packets++;
+			st->rx_bytes += bytes;
+			st->drops[DROP_MALFORMED]++;
+		}
+		return TC_ACT_SHOT;
+	}
+	if (skb->gso_size) {
+		packets = gso_segs(skb, &p);
+		if (packets > 1)
+			bytes += (packets - 1) * (p.l4 + p.l4_len);
+		else
+			packets = 1;
+	}
+	st = slot_of(&stats, k.in_port);
+	if (st) {
+		st->rx_packets += packets;
+		st->rx_bytes += bytes;
+	}
+
+	f = bpf_map_lookup_elem(&flows, &k);
+	if (!f) {
+		upcall(skb, &k, &p, MISS_NO_FLOW);
+		return TC_ACT_SHOT;
+	}
+	if (p.l3 && f->ttl_cost && p.ttl <= f->ttl_cost) {
+		upcall(skb, &k, &p, MISS_TTL);
+		return TC_ACT_SHOT;
+	}
+	__sync_fetch_and_add(&f->packets, packets);
+	__sync_fetch_and_add(&f->bytes, bytes);
+	f->last_used = bpf_ktime_get_coarse_ns();
+	if (p.tcp_flags & 5 & ~f->tcp_flags)
+		__sync_fetch_and_or(&f->tcp_flags, p.tcp_flags & 5);
+
+	if (f->steps == 1)
+		return run_step(skb, &f->step, &p, k.in_port, packets, bytes, 0);
+	if (f->steps == 0) {
+		count_drop(k.in_port, DROP_FLOW);
+		return TC_ACT_SHOT;
+	}
+	return run_group(skb, f->group, &p, k.in_port, packets, bytes);
+}
+
+/* On the egress of a tunnel device: a packet that user space sends there names its tunnel by the
+ * packet's mark, since a packet socket has no other way to say it. */
+SEC("tc")
+int viaduct_tunnel_egress(struct __sk_buff *skb)
+{
+	__u32 slot = skb->mark & 0xffff;
+	struct exec_tunnel *t;
+
+	if ((skb->mark & 0xffff0000) != EXEC_MARK)
+		return TC_ACT_UNSPEC;
+	skb->mark = 0;
+	t = bpf_map_lookup_elem(&exec_tunnels, &slot);
+	if (!t || set_tunnel(skb, t->key, t->peer))
+		return TC_ACT_SHOT;
+	return TC_ACT_UNSPEC;
+}
+
+char _license[] SEC("license") = "Dual BSD/GPL";

@@ -1,0 +1,121 @@
+package ebpf
+
+import (
+	"encoding/binary"
+	"errors"
+	"fmt"
+	"os"
+	"time"
+	"unsafe"
+
+	"github.com/cilium/ebpf"
+	"github.com/cilium/ebpf/ringbuf"
+
+	"github.com/viaduct-net/viaduct/internal/base/match"
+	"github.com/viaduct-net/viaduct/internal/base/packet"
+	"github.com/viaduct-net/viaduct/internal/path/datapath"
+)
+
+// Sizes in front of a frame on the ring, and of the longest record (MISS_MAX).
+const (
+	missHeader = int(unsafe.Sizeof(bpfMiss{}))
+	missMax    = 67584
+	macsLen    = 12 // a VLAN tag follows the two MACs
+	tagLen     = 4
+)
+
+// queue is one worker's ring.
+type queue struct {
+	ring   *ebpf.Map
+	reader *ringbuf.Reader
+	rec    ringbuf.Record
+}
+
+func newQueue(size int) (*queue, error) {
+	ring, err := ebpf.NewMap(&ebpf.MapSpec{Name: "misses", Type: ebpf.RingBuf, MaxEntries: uint32(size)})
+	if err != nil {
+		return nil, fmt.Errorf("miss ring of %d bytes: %w", size, err)
+	}
+	r, err := ringbuf.NewReader(ring)
+	if err != nil {
+		ring.Close()
+		return nil, err
+	}
+	return &queue{ring: ring, reader: r}, nil
+}
+
+func (q *queue) close() {
+	q.reader.Close()
+	q.ring.Close()
+}
+
+// ringSize is a power of two with room for as many of the longest records as there are tokens,
+// so that the ring cannot overflow, up to 64 MiB.
+func ringSize(tokens int) int {
+	size := 1 << 18
+	for size < tokens*(missMax+8) && size < 64<<20 {
+		size *= 2
+	}
+	return size
+}
+
+// ReadMisses implements datapath.Datapath.
+func (d *Datapath) ReadMisses(worker int, ms []*datapath.Miss, timeout time.Duration) (int, error) {
+	if d.closed.Load() {
+		return 0, datapath.ErrClosed
+	}
+	q := d.queues[worker]
+	deadline := time.Now().Add(timeout)
+	q.reader.SetDeadline(deadline)
+	n := 0
+	for n < len(ms) {
+		err := q.reader.ReadInto(&q.rec)
+		switch {
+		case err == nil:
+			if err := q.decode(ms[n]); err != nil {
+				return n, err
+			}
+			n++
+			if q.rec.Remaining == 0 {
+				return n, nil // without asking the kernel once more
+			}
+		case errors.Is(err, os.ErrDeadlineExceeded):
+			// The reader may report the last call's deadline first.
+			if n > 0 || timeout == 0 || !time.Now().Before(deadline) {
+				return n, nil
+			}
+		case errors.Is(err, os.ErrClosed):
+			return n, datapath.ErrClosed
+		default:
+			return n, fmt.Errorf("worker %d: %w", worker, err)
+		}
+	}
+	return n, nil
+}
+
+// decode copies the record into m; a tag that was in the skb's metadata goes back into the frame.
+func (q *queue) decode(m *datapath.Miss) error {
+	raw := q.rec.RawSample
+	if len(raw) < missHeader {
+		return fmt.Errorf("miss record of %d bytes", len(raw))
+	}
+	h := (*bpfMiss)(unsafe.Pointer(unsafe.SliceData(raw)))
+	if int(h.Len) > len(raw)-missHeader || h.Len < macsLen {
+		return fmt.Errorf("miss record of %d bytes with a frame of %d", len(raw), h.Len)
+	}
+	frame := raw[missHeader : missHeader+int(h.Len)]
+	m.Key = *(*match.Key)(unsafe.Pointer(&h.Key))
+	m.Reason = datapath.MissReason(h.Reason)
+	m.GSO = packet.GSO{Size: h.GsoSize, Segs: h.GsoSegs}
+	m.Time = int64(h.Time)
+	m.Frame = m.Frame[:0]
+	if h.VlanTpid != 0 {
+		var tag [tagLen]byte
+		binary.BigEndian.PutUint16(tag[:2], swap16(h.VlanTpid))
+		binary.BigEndian.PutUint16(tag[2:], h.VlanTci)
+		m.Frame = append(append(m.Frame, frame[:macsLen]...), tag[:]...)
+		frame = frame[macsLen:]
+	}
+	m.Frame = append(m.Frame, frame...)
+	return nil
+}

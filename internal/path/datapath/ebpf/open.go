@@ -1,0 +1,334 @@
+package ebpf
+
+import (
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+	"sync"
+	"sync/atomic"
+	"unsafe"
+
+	"github.com/cilium/ebpf"
+	"github.com/cilium/ebpf/rlimit"
+	"golang.org/x/sys/unix"
+
+	"github.com/viaduct-net/viaduct/internal/base/drop"
+	"github.com/viaduct-net/viaduct/internal/base/match"
+	"github.com/viaduct-net/viaduct/internal/path/datapath"
+)
+
+// Options of a datapath. The zero value of each field is its default.
+type Options struct {
+	Name     string // of the datapath on this host; default "viaduct"
+	PinPath  string // directory in bpffs; default /sys/fs/bpf/viaduct/<Name>
+	RunDir   string // of the lock file; default /run/viaduct
+	MaxFlows int    // default 200000; an adopted table keeps its size
+	MaxPorts int    // rounded up to a power of two; default 1024; adopted ones keep their number
+	Workers  int    // miss queues; default 1, at most 64
+	Tokens   int    // most misses in flight at once: sizes the rings; default 256
+}
+
+const (
+	layoutVersion = 1 // LAYOUT_VERSION
+	maxWorkers    = 64
+)
+
+func (o Options) withDefaults() (Options, error) {
+	def := func(p *int, v int) {
+		if *p == 0 {
+			*p = v
+		}
+	}
+	if o.Name == "" {
+		o.Name = "viaduct"
+	}
+	if o.PinPath == "" {
+		o.PinPath = filepath.Join(bpffs, "viaduct", o.Name)
+	}
+	if o.RunDir == "" {
+		o.RunDir = "/run/viaduct"
+	}
+	def(&o.MaxFlows, 200000)
+	def(&o.MaxPorts, 1024)
+	def(&o.Workers, 1)
+	def(&o.Tokens, 256)
+	if o.Workers < 1 || o.Workers > maxWorkers {
+		return o, fmt.Errorf("%d workers: must be 1 to %d", o.Workers, maxWorkers)
+	}
+	if o.MaxFlows < 1 || o.MaxPorts < 1 || o.MaxPorts > 1<<16 || o.Tokens < 1 {
+		return o, fmt.Errorf("MaxFlows %d, MaxPorts %d, Tokens %d: out of range", o.MaxFlows, o.MaxPorts, o.Tokens)
+	}
+	slots := 2 // one is the root's
+	for slots <= o.MaxPorts {
+		slots *= 2
+	}
+	o.MaxPorts = slots - 1
+	return o, nil
+}
+
+// Datapath implements datapath.Datapath in the kernel.
+type Datapath struct {
+	opts    Options
+	lock    *os.File
+	maps    bpfMaps
+	progs   bpfPrograms
+	table   flowTable
+	queues  []*queue
+	senders chan *sender
+	closed  atomic.Bool
+
+	// Memory shared with the kernel. It stays mapped after Close: holders of a
+	// credit cell must not fault.
+	credits []int64
+	tunnels []bpfExecTunnel
+
+	// slot -> port number<<32 | ifindex, for Execute
+	outputs []atomic.Uint64
+
+	mu       sync.Mutex // ports and settings
+	settings bpfSettings
+	ports    map[uint32]*port
+}
+
+var _ datapath.Datapath = (*Datapath)(nil)
+
+// The kernel's structs are what Go takes them for.
+var (
+	_ [match.KeySize]byte        = [unsafe.Sizeof(bpfFlowKey{})]byte{}
+	_ [drop.KernelReasons]uint64 = bpfPortStats{}.Drops
+)
+
+// Open loads the datapath, or adopts the one that is pinned under PinPath: its ports, their numbers and its
+// flows stay, packets keep flowing, the program is replaced. Tokens start from zero. It fails with
+// datapath.ErrBusy while another process has it open.
+func Open(opts Options) (_ *Datapath, err error) {
+	opts, err = opts.withDefaults()
+	if err != nil {
+		return nil, err
+	}
+	if err := checkKernel(); err != nil {
+		return nil, err
+	}
+	if err := rlimit.RemoveMemlock(); err != nil {
+		return nil, fmt.Errorf("remove memlock limit: %w", err)
+	}
+	if err := makePinPath(opts.PinPath); err != nil {
+		return nil, err
+	}
+	d := &Datapath{opts: opts, ports: map[uint32]*port{}}
+	defer func() {
+		if err != nil {
+			d.release()
+			err = fmt.Errorf("datapath %s: %w", opts.Name, err)
+		}
+	}()
+	if d.lock, err = lockPinPath(opts); err != nil {
+		return nil, err
+	}
+	if err := d.load(); err != nil {
+		return nil, err
+	}
+	d.table = flowTable{flows: d.maps.Flows, groups: d.maps.Groups, groupOf: map[match.Key]uint32{}}
+	if err := d.mapMemory(); err != nil {
+		return nil, err
+	}
+	for i := range d.credits {
+		atomic.StoreInt64(&d.credits[i], 0)
+	}
+	if err := d.makeQueues(); err != nil {
+		return nil, err
+	}
+	d.senders = make(chan *sender, opts.Workers)
+	for i := range opts.Workers {
+		s, err := newSender(d, i)
+		if err != nil {
+			return nil, err
+		}
+		d.senders <- s
+	}
+	if err := d.table.adopt(); err != nil {
+		return nil, err
+	}
+	if err := d.adoptPorts(); err != nil {
+		return nil, err
+	}
+	return d, nil
+}
+
+// load makes the maps and programs, or takes over pinned maps.
+func (d *Datapath) load() error {
+	spec, err := loadBpf()
+	if err != nil {
+		return err
+	}
+	slots := uint32(d.opts.MaxPorts + 1)
+	spec.Maps[bpfMapFlows].MaxEntries = uint32(d.opts.MaxFlows)
+	spec.Maps[bpfMapGroups].MaxEntries = uint32(max(1024, d.opts.MaxFlows/16))
+	for _, name := range []string{bpfMapInterfaces, bpfMapPorts, bpfMapCredits, bpfMapStats} {
+		spec.Maps[name].MaxEntries = slots
+	}
+	adopted, err := readSettings(d.opts.PinPath)
+	if err != nil {
+		return err
+	}
+	d.settings = bpfSettings{Slots: slots, NextNo: 1}
+	if adopted == nil {
+		if err := removePins(d.opts.PinPath); err != nil { // of an Open that did not come to its end
+			return err
+		}
+	} else {
+		d.settings = *adopted
+		if err := keepSizes(spec, d.opts.PinPath); err != nil {
+			return err
+		}
+	}
+	if err := spec.Variables[bpfVarSlotMask].Set(d.settings.Slots - 1); err != nil {
+		return err
+	}
+	for name, m := range spec.Maps {
+		if name[0] != '.' { // not the program's constants
+			m.Pinning = ebpf.PinByName
+		}
+	}
+	var objs struct {
+		bpfMaps
+		bpfPrograms
+	}
+	err = spec.LoadAndAssign(&objs, &ebpf.CollectionOptions{Maps: ebpf.MapOptions{PinPath: d.opts.PinPath}})
+	d.maps, d.progs = objs.bpfMaps, objs.bpfPrograms
+	return err
+}
+
+// readSettings returns those of a complete datapath, nil when there is none.
+func readSettings(pinPath string) (*bpfSettings, error) {
+	m, err := ebpf.LoadPinnedMap(filepath.Join(pinPath, bpfMapConfig), nil)
+	if errors.Is(err, os.ErrNotExist) {
+		return nil, nil
+	}
+	if err != nil {
+		return nil, fmt.Errorf("pinned settings: %w", err)
+	}
+	defer m.Close()
+	var s bpfSettings
+	if err := m.Lookup(uint32(0), &s); err != nil {
+		return nil, fmt.Errorf("pinned settings: %w", err)
+	}
+	switch s.Version {
+	case 0:
+		return nil, nil
+	case layoutVersion:
+		return &s, nil
+	}
+	return nil, fmt.Errorf("pinned maps in %s have layout version %d, this agent knows %d: run its clean-up first",
+		pinPath, s.Version, layoutVersion)
+}
+
+// keepSizes takes the sizes of pinned maps over into spec.
+func keepSizes(spec *ebpf.CollectionSpec, pinPath string) error {
+	for name, ms := range spec.Maps {
+		if name[0] == '.' {
+			continue
+		}
+		m, err := ebpf.LoadPinnedMap(filepath.Join(pinPath, name), nil)
+		if err != nil {
+			return fmt.Errorf("pinned map %s: %w", name, err)
+		}
+		ms.MaxEntries = m.MaxEntries()
+		m.Close()
+	}
+	return nil
+}
+
+func (d *Datapath) mapMemory() error {
+	slots := int(d.settings.Slots)
+	d.outputs = make([]atomic.Uint64, slots)
+	mem, err := mmap(d.maps.Credits, slots*8)
+	if err != nil {
+		return err
+	}
+	d.credits = unsafe.Slice((*int64)(unsafe.Pointer(unsafe.SliceData(mem))), slots)
+	n := int(d.maps.ExecTunnels.MaxEntries())
+	if mem, err = mmap(d.maps.ExecTunnels, n*int(unsafe.Sizeof(bpfExecTunnel{}))); err != nil {
+		return err
+	}
+	d.tunnels = unsafe.Slice((*bpfExecTunnel)(unsafe.Pointer(unsafe.SliceData(mem))), n)
+	return nil
+}
+
+func mmap(m *ebpf.Map, size int) ([]byte, error) {
+	mem, err := unix.Mmap(m.FD(), 0, size, unix.PROT_READ|unix.PROT_WRITE, unix.MAP_SHARED)
+	if err != nil {
+		return nil, fmt.Errorf("map %s into memory: %w", m, err)
+	}
+	return mem, nil
+}
+
+// makeQueues replaces the rings of an earlier agent: what is on them was its to process.
+func (d *Datapath) makeQueues() error {
+	for i := range d.opts.Workers {
+		q, err := newQueue(ringSize(d.opts.Tokens))
+		if err != nil {
+			return err
+		}
+		d.queues = append(d.queues, q)
+		if err := d.maps.Rings.Put(uint32(i), q.ring); err != nil {
+			return fmt.Errorf("ring of worker %d: %w", i, err)
+		}
+	}
+	d.settings.Version, d.settings.Workers = layoutVersion, uint32(d.opts.Workers)
+	return d.writeSettings()
+}
+
+func (d *Datapath) writeSettings() error {
+	if err := d.maps.Config.Put(uint32(0), &d.settings); err != nil {
+		return fmt.Errorf("write settings: %w", err)
+	}
+	return nil
+}
+
+// Workers implements datapath.Datapath.
+func (d *Datapath) Workers() int { return d.opts.Workers }
+
+// RootCredit implements datapath.Datapath.
+func (d *Datapath) RootCredit() *int64 { return &d.credits[0] }
+
+// Close implements datapath.Datapath.
+func (d *Datapath) Close() error {
+	if d.closed.Swap(true) {
+		return datapath.ErrClosed
+	}
+	for range d.opts.Workers { // wait for each Execute
+		s := <-d.senders
+		unix.Close(s.sock.fd)
+	}
+	close(d.senders)
+	d.table.mu.Lock() // wait for writers
+	defer d.table.mu.Unlock()
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	d.senders = nil
+	d.release()
+	return nil
+}
+
+// release closes what is open; what is pinned stays.
+func (d *Datapath) release() {
+	for _, q := range d.queues {
+		q.close()
+	}
+	if d.senders != nil {
+		close(d.senders)
+		for s := range d.senders {
+			unix.Close(s.sock.fd)
+		}
+	}
+	for _, p := range d.ports {
+		p.close()
+	}
+	d.maps.Close()
+	d.progs.Close()
+	if d.lock != nil {
+		d.lock.Close()
+	}
+}

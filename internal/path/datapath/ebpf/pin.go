@@ -1,0 +1,133 @@
+package ebpf
+
+import (
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+	"strconv"
+	"strings"
+
+	"github.com/cilium/ebpf"
+	"golang.org/x/sys/unix"
+
+	"github.com/viaduct-net/viaduct/internal/path/datapath"
+)
+
+const bpffs = "/sys/fs/bpf"
+
+// makePinPath makes the directory, in a bpffs that is mounted when it is not.
+func makePinPath(path string) error {
+	if strings.HasPrefix(path, bpffs+"/") && !isBPFFS(bpffs) {
+		if err := unix.Mount("bpf", bpffs, "bpf", unix.MS_NOSUID|unix.MS_NODEV|unix.MS_NOEXEC, "mode=0700"); err != nil && !isBPFFS(bpffs) {
+			return fmt.Errorf("mount %s: %w", bpffs, err)
+		}
+	}
+	if err := os.MkdirAll(path, 0o700); err != nil {
+		return err
+	}
+	if !isBPFFS(path) {
+		return fmt.Errorf("%s is not in a bpffs", path)
+	}
+	return nil
+}
+
+func isBPFFS(path string) bool {
+	var st unix.Statfs_t
+	return unix.Statfs(path, &st) == nil && st.Type == unix.BPF_FS_MAGIC
+}
+
+// lockPinPath makes sure that one process at a time has the datapath. The lock goes with its process.
+func lockPinPath(o Options) (*os.File, error) {
+	if err := os.MkdirAll(o.RunDir, 0o755); err != nil {
+		return nil, err
+	}
+	name := strings.ReplaceAll(strings.Trim(o.PinPath, "/"), "/", "-") + ".lock"
+	f, err := os.OpenFile(filepath.Join(o.RunDir, name), os.O_CREATE|os.O_RDWR|unix.O_CLOEXEC, 0o600)
+	if err != nil {
+		return nil, err
+	}
+	if err := unix.Flock(int(f.Fd()), unix.LOCK_EX|unix.LOCK_NB); err != nil {
+		f.Close()
+		if errors.Is(err, unix.EWOULDBLOCK) {
+			return nil, fmt.Errorf("%w: another process holds %s", datapath.ErrBusy, f.Name())
+		}
+		return nil, fmt.Errorf("lock %s: %w", f.Name(), err)
+	}
+	return f, nil
+}
+
+// removePins removes every pin in the directory; links without other holders detach.
+func removePins(path string) error {
+	entries, err := os.ReadDir(path)
+	if errors.Is(err, os.ErrNotExist) {
+		return nil
+	}
+	for _, e := range entries {
+		err = errors.Join(err, os.Remove(filepath.Join(path, e.Name())))
+	}
+	return err
+}
+
+// Cleanup removes a datapath that nobody has open: links, filters, qdiscs, pins. Nothing of it
+// is left, and it is no error when there was nothing.
+func Cleanup(opts Options) error {
+	opts, err := opts.withDefaults()
+	if err != nil {
+		return err
+	}
+	if _, err := os.Stat(opts.PinPath); errors.Is(err, os.ErrNotExist) {
+		return nil
+	}
+	lock, err := lockPinPath(opts)
+	if err != nil {
+		return err
+	}
+	defer lock.Close()
+	err = errors.Join(detachFilters(opts.PinPath), removePins(opts.PinPath))
+	err = errors.Join(err, os.Remove(opts.PinPath))
+	if parent := filepath.Dir(opts.PinPath); parent != bpffs && isBPFFS(filepath.Dir(parent)) {
+		_ = os.Remove(parent) // when it was the last datapath
+	}
+	return errors.Join(err, os.Remove(lock.Name()))
+}
+
+// detachFilters undoes what is attached with clsact: unlike links, it does not go with its pin.
+func detachFilters(pinPath string) error {
+	m, err := ebpf.LoadPinnedMap(filepath.Join(pinPath, bpfMapPorts), nil)
+	if errors.Is(err, os.ErrNotExist) {
+		return nil
+	}
+	if err != nil {
+		return err
+	}
+	defer m.Close()
+	var failed error
+	for slot := range m.MaxEntries() {
+		var p bpfPort
+		if err := m.Lookup(slot, &p); err != nil {
+			return err
+		}
+		if p.No != 0 && p.Flags&portTC != 0 {
+			failed = errors.Join(failed, detachTC(&p))
+		}
+	}
+	return failed
+}
+
+// checkKernel fails before Linux 6.1.
+func checkKernel() error {
+	var u unix.Utsname
+	if err := unix.Uname(&u); err != nil {
+		return err
+	}
+	release := unix.ByteSliceToString(u.Release[:])
+	major, rest, _ := strings.Cut(release, ".")
+	minor, _, _ := strings.Cut(rest, ".")
+	a, err := strconv.Atoi(major)
+	b, _ := strconv.Atoi(strings.TrimRight(minor, "-+abcdefghijklmnopqrstuvwxyz"))
+	if err == nil && (a < 6 || a == 6 && b < 1) {
+		return fmt.Errorf("the kernel is Linux %s; the eBPF datapath needs 6.1 or later", release)
+	}
+	return nil
+}
