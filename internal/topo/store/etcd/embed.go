@@ -82,5 +82,6 @@ func (s *Server) Endpoint() string {
 // Err delivers an error that has ended the service.
 func (s *Server) Err() <-chan error { return s.etcd.Err() }
 
-// Close stops it and waits until it has. Its data stays.
+// Close stops it and waits until it has. Its data stays. Clients that are still watching
+// get 5 s to leave: close those of this process first.
 func (s *Server) Close() { s.etcd.Close() }

@@ -20,6 +20,8 @@ import (
 	"github.com/google/uuid"
 	clientv3 "go.etcd.io/etcd/client/v3"
 	"go.uber.org/zap"
+	"google.golang.org/grpc"
+	"google.golang.org/grpc/backoff"
 
 	"github.com/viaduct-net/viaduct/internal/topo/model"
 	"github.com/viaduct-net/viaduct/internal/topo/store"
@@ -51,9 +53,18 @@ type Store struct {
 
 	mu    sync.Mutex // one transaction of this client at a time
 	cache cache      // guarded by mu
+
+	following sync.WaitGroup
 }
 
 var _ store.Store = (*Store)(nil)
+
+// reconnect makes clients find a store that has come back within seconds (gRPC's own
+// limit is two minutes), yet not all of them at once.
+var reconnect = grpc.ConnectParams{
+	Backoff:           backoff.Config{BaseDelay: 100 * time.Millisecond, Multiplier: 1.6, Jitter: 0.3, MaxDelay: 3 * time.Second},
+	MinConnectTimeout: 3 * time.Second,
+}
 
 // Open makes a client. It does not wait for the cluster: calls fail with
 // store.ErrUnavailable while it cannot be reached.
@@ -78,6 +89,7 @@ func Open(cfg Config) (*Store, error) {
 		DialKeepAliveTime:    10 * time.Second,
 		DialKeepAliveTimeout: 5 * time.Second,
 		PermitWithoutStream:  true,
+		DialOptions:          []grpc.DialOption{grpc.WithConnectParams(reconnect)},
 		Logger:               zap.NewNop(), // failures reach the caller as errors
 	})
 	if err != nil {
@@ -90,6 +102,7 @@ func Open(cfg Config) (*Store, error) {
 // Close implements store.Store.
 func (s *Store) Close() error {
 	s.cancel()
+	s.following.Wait()
 	if err := s.client.Close(); err != nil && !errors.Is(err, context.Canceled) {
 		return err
 	}

@@ -16,13 +16,6 @@ import (
 // maxAttempts bounds how often a transaction is checked anew because another writer was faster.
 const maxAttempts = 50
 
-// cache is the state as of one value of the guard key.
-type cache struct {
-	graph *model.Graph // nil: nothing read yet
-	guard int64        // mod revision of the guard key; 0: it does not exist
-	rev   int64        // the state is that of this revision, at least guard
-}
-
 // guardKey sorts before all kinds and has no slash: it is nobody's object.
 func (s *Store) guardKey() string { return s.prefix + ".revision" }
 
@@ -98,7 +91,7 @@ func (s *Store) try(ctx context.Context, ops []store.Op) (rev int64, done bool, 
 		return 0, false, err
 	}
 	staged.Commit(r.Header.Revision)
-	s.cache.guard, s.cache.rev = r.Header.Revision, r.Header.Revision
+	s.cache.guard = r.Header.Revision
 	return r.Header.Revision, true, nil
 }
 
@@ -116,84 +109,4 @@ func (s *Store) requests(changes []model.Change) ([]clientv3.Op, error) {
 		ops = append(ops, clientv3.OpPut(s.keyString(model.KeyOf(c.New)), string(val)))
 	}
 	return ops, nil
-}
-
-// load reads everything.
-func (s *Store) load(ctx context.Context) error {
-	guard, rev, err := s.readGuard(ctx)
-	if err != nil {
-		return err
-	}
-	g := model.NewGraph()
-	for _, k := range model.Kinds {
-		if _, err := s.read(ctx, k, rev, func(o model.Object) { g.Load(o) }); err != nil {
-			return err
-		}
-	}
-	s.cache = cache{graph: g, guard: guard, rev: rev}
-	return nil
-}
-
-func (s *Store) readGuard(ctx context.Context) (guard, rev int64, err error) {
-	bounded, cancel := context.WithTimeout(ctx, s.timeout)
-	defer cancel()
-	r, err := s.client.Get(bounded, s.guardKey(), clientv3.WithKeysOnly())
-	if err != nil {
-		return 0, 0, failure(ctx, err)
-	}
-	if len(r.Kvs) > 0 {
-		guard = r.Kvs[0].ModRevision
-	}
-	return guard, r.Header.Revision, nil
-}
-
-// refresh brings the cache up to date with what others have written since, at a cost in proportion to
-// that. fresh: nothing was missing.
-func (s *Store) refresh(ctx context.Context) (fresh bool, err error) {
-	guard, _, err := s.readGuard(ctx)
-	if err != nil {
-		return false, err
-	}
-	if guard == s.cache.guard {
-		return true, nil
-	}
-	if guard < s.cache.guard { // another cluster, or a restored one
-		return false, s.load(ctx)
-	}
-	bounded, cancel := context.WithTimeout(clientv3.WithRequireLeader(ctx), s.timeout)
-	defer cancel()
-	for r := range s.client.Watch(bounded, s.prefix, clientv3.WithPrefix(), clientv3.WithRev(s.cache.rev+1)) {
-		if r.CompactRevision > 0 {
-			return false, s.load(ctx)
-		}
-		if err := r.Err(); err != nil {
-			return false, failure(ctx, err)
-		}
-		for _, e := range r.Events {
-			s.cache.take(s, e)
-		}
-		if s.cache.guard >= guard {
-			return false, nil
-		}
-	}
-	s.cache.graph = nil // part of a transaction may have been taken: begin anew
-	return false, failure(ctx, context.DeadlineExceeded)
-}
-
-// take applies one event.
-func (c *cache) take(s *Store, e *clientv3.Event) {
-	c.rev = e.Kv.ModRevision
-	if string(e.Kv.Key) == s.guardKey() {
-		c.guard = e.Kv.ModRevision
-		return
-	}
-	k, ok := s.parseKey(e.Kv.Key)
-	if !ok {
-		return
-	}
-	if e.Type == clientv3.EventTypeDelete {
-		c.graph.Unload(k)
-	} else if o := s.object(e.Kv.Key, e.Kv.Value, e.Kv.ModRevision); o != nil {
-		c.graph.Load(o)
-	}
 }
