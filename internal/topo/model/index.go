@@ -1,0 +1,188 @@
+package model
+
+import (
+	"cmp"
+	"fmt"
+	"net/netip"
+	"slices"
+
+	"github.com/google/uuid"
+
+	"github.com/viaduct-net/viaduct/internal/base/match"
+)
+
+// uniqueKey is something that at most one object may have. field is the
+// name the error gives it; unused fields are zero.
+type uniqueKey struct {
+	field string
+	kind  Kind
+	scope uuid.UUID // bridge or host
+	text  string
+	mac   match.MAC
+	addr  netip.Addr
+}
+
+// uniqueKeys lists what o claims for itself.
+func (g *Graph) uniqueKeys(o Object) []uniqueKey {
+	var keys []uniqueKey
+	if n := o.GetMeta().Name; n != "" {
+		keys = append(keys, uniqueKey{field: "name", kind: o.Kind(), text: n})
+	}
+	switch o := o.(type) {
+	case *Port:
+		link := g.linkOf(o)
+		if link == uuid.Nil {
+			break
+		}
+		if o.MAC != (match.MAC{}) {
+			keys = append(keys, uniqueKey{field: "mac", kind: KindPort, scope: link, mac: o.MAC})
+		}
+		for _, a := range o.Addresses {
+			keys = append(keys, uniqueKey{field: "addresses", kind: KindPort, scope: link, addr: a.Addr()})
+		}
+	case *Binding:
+		keys = append(keys, uniqueKey{field: "interface", kind: KindBinding, scope: o.HostID, text: o.Interface})
+	}
+	return keys
+}
+
+// linkOf is the bridge whose segment p's own addresses are on: a bridge port's bridge, or
+// the one that a router port is peered with.
+func (g *Graph) linkOf(p *Port) uuid.UUID {
+	if p.BridgeID != uuid.Nil {
+		return p.BridgeID
+	}
+	if peer, ok := g.Get(KindPort, p.PeerID).(*Port); ok {
+		return peer.BridgeID
+	}
+	return uuid.Nil
+}
+
+// apply moves the graph to the new state and checks it.
+func (s *Staged) apply() error {
+	// All old claims go before any new one comes, so that names and addresses
+	// can change hands within a transaction. Claims are computed while both ends of a link are as they were.
+	for _, c := range s.Changes {
+		if c.Old != nil {
+			s.unindex(c.Old)
+		}
+	}
+	for _, c := range s.Changes {
+		if c.New != nil {
+			s.set(KeyOf(c.New), c.New)
+		} else {
+			s.set(KeyOf(c.Old), nil)
+		}
+	}
+	for _, c := range s.Changes {
+		if c.New == nil {
+			continue
+		}
+		if err := s.graph.validate(c); err != nil {
+			return err
+		}
+		if err := s.index(c.New); err != nil {
+			return err
+		}
+	}
+	return s.graph.checkAround(s.Changes)
+}
+
+func (s *Staged) set(k Key, o Object) {
+	m := s.graph.objects[k.Kind]
+	if old := m[k.ID]; old != nil {
+		s.undo = append(s.undo, func() { m[k.ID] = old })
+	} else {
+		s.undo = append(s.undo, func() { delete(m, k.ID) })
+	}
+	if o == nil {
+		delete(m, k.ID)
+	} else {
+		m[k.ID] = o
+	}
+}
+
+func (s *Staged) unindex(o Object) {
+	g, id := s.graph, o.GetMeta().ID
+	for _, u := range g.uniqueKeys(o) {
+		if g.unique[u] == id {
+			delete(g.unique, u)
+			s.undo = append(s.undo, func() { g.unique[u] = id })
+		}
+	}
+	from := KeyOf(o)
+	for _, to := range refs(o) {
+		g.unlink(from, to)
+		s.undo = append(s.undo, func() { g.link(from, to) })
+	}
+}
+
+// index adds o to the indexes. What is taken by another object is an error, and stays the other's.
+func (s *Staged) index(o Object) error {
+	g, id := s.graph, o.GetMeta().ID
+	var err error
+	for _, u := range g.uniqueKeys(o) {
+		if owner, taken := g.unique[u]; taken && owner != id {
+			err = cmp.Or(err, g.taken(o, u, owner))
+			continue
+		} else if !taken {
+			g.unique[u] = id
+			s.undo = append(s.undo, func() { delete(g.unique, u) })
+		}
+	}
+	from := KeyOf(o)
+	for _, to := range refs(o) {
+		g.link(from, to)
+		s.undo = append(s.undo, func() { g.unlink(from, to) })
+	}
+	return err
+}
+
+func (g *Graph) taken(o Object, u uniqueKey, owner uuid.UUID) error {
+	by := Ref{Kind: u.kind, ID: owner}
+	if x := g.Get(u.kind, owner); x != nil {
+		by = RefTo(x)
+	}
+	switch u.field {
+	case "name":
+		return &ObjectError{Ref: RefTo(o), Err: ErrExists, Detail: fmt.Sprintf("%s %s has this name", by.Kind, by.ID)}
+	case "mac":
+		return fieldErr(o, "mac", fmt.Sprintf("%s is already that of %s on the same bridge", u.mac, by))
+	case "addresses":
+		p := o.(*Port)
+		i := slices.IndexFunc(p.Addresses, func(a netip.Prefix) bool { return a.Addr() == u.addr })
+		return fieldErr(o, fmt.Sprintf("addresses[%d]", i), fmt.Sprintf("%s is already that of %s on the same bridge", u.addr, by))
+	}
+	return fieldErr(o, u.field, fmt.Sprintf("%s is already taken on this host by the %s", u.text, by))
+}
+
+func (g *Graph) link(from, to Key) {
+	m := g.referrers[to]
+	if m == nil {
+		m = make(map[Key]struct{})
+		g.referrers[to] = m
+	}
+	m[from] = struct{}{}
+}
+
+func (g *Graph) unlink(from, to Key) {
+	m := g.referrers[to]
+	delete(m, from)
+	if len(m) == 0 {
+		delete(g.referrers, to)
+	}
+}
+
+// Referrers lists what refers to k and keeps it from being deleted, ordered by kind, name and id.
+func (g *Graph) Referrers(k Key) []Ref {
+	var by []Ref
+	for from := range g.referrers[k] {
+		if o := g.Get(from.Kind, from.ID); o != nil {
+			by = append(by, RefTo(o))
+		}
+	}
+	slices.SortFunc(by, func(a, b Ref) int {
+		return cmp.Or(cmp.Compare(a.Kind, b.Kind), cmp.Compare(a.Name, b.Name), slices.Compare(a.ID[:], b.ID[:]))
+	})
+	return by
+}

@@ -1,0 +1,85 @@
+package model
+
+import (
+	"slices"
+
+	"github.com/google/uuid"
+)
+
+// Key identifies an object.
+type Key struct {
+	Kind Kind
+	ID   uuid.UUID
+}
+
+// KeyOf is the key of o.
+func KeyOf(o Object) Key { return Key{o.Kind(), o.GetMeta().ID} }
+
+// New makes an empty object; nil when the kind is not known.
+func New(k Kind) Object {
+	switch k {
+	case KindBridge:
+		return &Bridge{}
+	case KindRouter:
+		return &Router{}
+	case KindPort:
+		return &Port{}
+	case KindRoute:
+		return &Route{}
+	case KindHost:
+		return &Host{}
+	case KindBinding:
+		return &Binding{}
+	}
+	return nil
+}
+
+// Clone copies o so that nothing is shared.
+func Clone(o Object) Object {
+	c := New(o.Kind())
+	Assign(c, o)
+	return c
+}
+
+// Assign overwrites dst with a copy of src, which must be of the same kind.
+func Assign(dst, src Object) {
+	switch s := src.(type) {
+	case *Bridge:
+		*dst.(*Bridge) = *s
+	case *Router:
+		*dst.(*Router) = *s
+	case *Port:
+		c := *s
+		c.Addresses = slices.Clone(s.Addresses)
+		*dst.(*Port) = c
+	case *Route:
+		*dst.(*Route) = *s
+	case *Host:
+		*dst.(*Host) = *s
+	case *Binding:
+		*dst.(*Binding) = *s
+	}
+}
+
+// refs lists what o refers to and what therefore may not be deleted before it. A
+// port's peer is not among them: deleting one end unplugs the other.
+func refs(o Object) []Key {
+	var r []Key
+	add := func(k Kind, id uuid.UUID) {
+		if id != uuid.Nil {
+			r = append(r, Key{k, id})
+		}
+	}
+	switch o := o.(type) {
+	case *Port:
+		add(KindBridge, o.BridgeID)
+		add(KindRouter, o.RouterID)
+	case *Route:
+		add(KindRouter, o.RouterID)
+		add(KindPort, o.PortID)
+	case *Binding:
+		add(KindPort, o.PortID)
+		add(KindHost, o.HostID)
+	}
+	return r
+}
