@@ -2,15 +2,13 @@ package wire
 
 import (
 	"net/netip"
+	"strconv"
 
 	"github.com/google/uuid"
 
 	"github.com/viaduct-net/viaduct/internal/base/match"
 	"github.com/viaduct-net/viaduct/internal/topo/model"
 )
-
-// DefaultWeight of a route that names none.
-const DefaultWeight = 100
 
 // FromModel converts an object of any kind.
 func FromModel(o model.Object) Object {
@@ -94,7 +92,7 @@ func (w *Route) Model() (model.Object, error) {
 	o := &model.Route{
 		Meta: p.meta(w.Meta), RouterID: p.id("router_id", w.RouterID),
 		Destination: p.prefix("destination", w.Destination),
-		NextHop:     model.NextHop(w.NextHop), PortID: p.id("port_id", w.PortID), Weight: DefaultWeight,
+		NextHop:     model.NextHop(w.NextHop), PortID: p.id("port_id", w.PortID), Weight: model.DefaultWeight,
 	}
 	if o.NextHop == "" {
 		o.NextHop = model.NextHopPort
@@ -111,6 +109,9 @@ func (w *Route) Model() (model.Object, error) {
 	}
 	if w.Weight != nil {
 		o.Weight = *w.Weight
+		if o.Weight < 1 {
+			p.fail("weight", strconv.Itoa(o.Weight), "is less than 1")
+		}
 	}
 	return p.done(o)
 }

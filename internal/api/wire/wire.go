@@ -49,7 +49,7 @@ type Route struct {
 	NextHop     string `json:"next_hop,omitempty" enum:"port,blackhole,reject" default:"port" doc:"What happens to a packet: sent out of a port, dropped silently, or answered with 'administratively prohibited'."`
 	PortID      string `json:"port_id,omitempty" format:"uuid" doc:"Port of the same router to send out of; only with next_hop port."`
 	Gateway     string `json:"gateway,omitempty" example:"10.0.1.254" doc:"Address of the next router; when absent the destination is on the link."`
-	Weight      *int   `json:"weight,omitempty" default:"100" minimum:"0" doc:"Among equal prefixes the lowest weight wins."`
+	Weight      *int   `json:"weight,omitempty" default:"100" minimum:"1" doc:"Among equal prefixes the lowest weight wins."`
 }
 
 // Host is model.Host on the wire.
