@@ -26,7 +26,7 @@ func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
 func newClient(t *testing.T, s store.Store) *client.Client {
 	t.Helper()
 	srv := httptest.NewServer(native.New(native.Config{
-		Store: s, Version: "test", Log: slog.New(slog.DiscardHandler), Metrics: prometheus.NewRegistry(),
+		Context: t.Context(), Store: s, Version: "test", Log: slog.New(slog.DiscardHandler), Metrics: prometheus.NewRegistry(),
 	}))
 	t.Cleanup(srv.Close)
 	c, err := client.New(srv.URL)

@@ -4,6 +4,7 @@
 package native
 
 import (
+	"context"
 	"log/slog"
 	"net/http"
 
@@ -18,6 +19,8 @@ import (
 
 // Config is what an API is built from.
 type Config struct {
+	// Context ends watches when it ends, so that a server can shut down while other requests finish.
+	Context context.Context
 	Store   store.Store
 	Version string
 	Log     *slog.Logger
@@ -25,8 +28,7 @@ type Config struct {
 	Metrics *prometheus.Registry
 }
 
-// New builds the API. It is safe for concurrent use. A watch ends when its request's
-// context does, so a server that shuts down must cancel its base context.
+// New builds the API. It is safe for concurrent use.
 func New(c Config) http.Handler {
 	mux := http.NewServeMux()
 	newAPI(mux, c)
@@ -42,7 +44,7 @@ func newAPI(mux *http.ServeMux, c Config) huma.API {
 	registerKind[wire.Route](api, c.Store)
 	registerKind[wire.Binding](api, c.Store)
 	registerTransactions(api, c.Store)
-	registerWatch(api, c.Store)
+	registerWatch(api, c)
 	registerHealth(api, mux, c)
 	return api
 }

@@ -16,7 +16,7 @@ import (
 // ndjson is JSON, one value a line.
 const ndjson = "application/x-ndjson"
 
-func registerWatch(api huma.API, s store.Store) {
+func registerWatch(api huma.API, c Config) {
 	responses := problemResponses(api, 503)
 	responses["200"] = &huma.Response{
 		Description: "One event a line, without end: the state now (put), synced, and every change after it.",
@@ -30,13 +30,16 @@ func registerWatch(api huma.API, s store.Store) {
 		Method:      http.MethodGet, Path: "/v1/watch", Responses: responses,
 	}, func(ctx context.Context, _ *struct{}) (*huma.StreamResponse, error) {
 		ctx, cancel := context.WithCancel(ctx)
-		events, err := s.Watch(ctx)
+		stop := context.AfterFunc(c.Context, cancel)
+		events, err := c.Store.Watch(ctx)
 		if err != nil {
+			stop()
 			cancel()
 			return nil, problem(err, nowhere)
 		}
 		return &huma.StreamResponse{Body: func(hc huma.Context) {
 			defer drain(cancel, events)
+			defer stop()
 			hc.SetHeader("Content-Type", ndjson)
 			_, w := humago.Unwrap(hc)
 			stream(w, events)
