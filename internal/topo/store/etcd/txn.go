@@ -1,0 +1,112 @@
+package etcd
+
+import (
+	"context"
+	"fmt"
+	"math/rand/v2"
+	"time"
+
+	"go.etcd.io/etcd/api/v3/v3rpc/rpctypes"
+	clientv3 "go.etcd.io/etcd/client/v3"
+
+	"github.com/viaduct-net/viaduct/internal/topo/model"
+	"github.com/viaduct-net/viaduct/internal/topo/store"
+)
+
+// maxAttempts bounds how often a transaction is checked anew because another writer was faster.
+const maxAttempts = 50
+
+// guardKey sorts before all kinds and has no slash: it is nobody's object.
+func (s *Store) guardKey() string { return s.prefix + ".revision" }
+
+// Txn implements store.Store. When it fails with ErrUnavailable, the transaction may
+// nevertheless have been committed.
+func (s *Store) Txn(ctx context.Context, ops ...store.Op) (int64, error) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	for attempt := range maxAttempts {
+		if err := ctx.Err(); err != nil {
+			return 0, failure(ctx, err)
+		}
+		if attempt > 0 {
+			pause(ctx, attempt)
+		}
+		rev, done, err := s.try(ctx, ops)
+		if done || err != nil {
+			return rev, err
+		}
+	}
+	return 0, fmt.Errorf("%w: other writers were faster %d times", store.ErrConflict, maxAttempts)
+}
+
+// pause lets competing writers pass: up to 64 ms, at random so that they do not meet again.
+func pause(ctx context.Context, attempt int) {
+	t := time.NewTimer(rand.N(time.Millisecond << min(attempt, 6)))
+	defer t.Stop()
+	select {
+	case <-t.C:
+	case <-ctx.Done():
+	}
+}
+
+// try checks and commits ops against the cached state. When that state turns out to be old, it is
+// brought up to date and the result is not done.
+func (s *Store) try(ctx context.Context, ops []store.Op) (rev int64, done bool, err error) {
+	if s.cache.graph == nil {
+		if err := s.load(ctx); err != nil {
+			return 0, false, err
+		}
+	}
+	staged, refused := s.cache.graph.Stage(ops...)
+	if refused != nil {
+		// A refusal counts only if it rests on the present state.
+		fresh, err := s.refresh(ctx)
+		if err != nil || !fresh {
+			return 0, false, err
+		}
+		return 0, true, fmt.Errorf("transaction refused: %w", refused)
+	}
+	puts, err := s.requests(staged.Changes)
+	if err != nil {
+		staged.Rollback()
+		return 0, false, err
+	}
+	bounded, cancel := context.WithTimeout(ctx, s.timeout)
+	defer cancel()
+	guard := s.guardKey()
+	r, err := s.client.Txn(bounded).
+		If(clientv3.Compare(clientv3.ModRevision(guard), "=", s.cache.guard)).
+		Then(append(puts, clientv3.OpPut(guard, ""))...).
+		Commit()
+	if err != nil {
+		staged.Rollback()
+		if err == rpctypes.ErrTooManyOps || err == rpctypes.ErrRequestTooLarge {
+			return 0, false, fmt.Errorf("%w: %d changes are more than etcd takes at once: %w", store.ErrInvalid, len(puts), err)
+		}
+		return 0, false, failure(ctx, err)
+	}
+	if !r.Succeeded {
+		staged.Rollback()
+		_, err := s.refresh(ctx)
+		return 0, false, err
+	}
+	staged.Commit(r.Header.Revision)
+	s.cache.guard = r.Header.Revision
+	return r.Header.Revision, true, nil
+}
+
+func (s *Store) requests(changes []model.Change) ([]clientv3.Op, error) {
+	ops := make([]clientv3.Op, 0, len(changes)+1)
+	for _, c := range changes {
+		if c.New == nil {
+			ops = append(ops, clientv3.OpDelete(s.keyString(model.KeyOf(c.Old))))
+			continue
+		}
+		val, err := encode(c.New)
+		if err != nil {
+			return nil, err
+		}
+		ops = append(ops, clientv3.OpPut(s.keyString(model.KeyOf(c.New)), string(val)))
+	}
+	return ops, nil
+}

@@ -1,0 +1,179 @@
+package etcd
+
+import (
+	"encoding/json"
+	"errors"
+	"fmt"
+	"net"
+	"net/netip"
+	"strings"
+
+	"github.com/google/uuid"
+
+	"github.com/viaduct-net/viaduct/internal/base/match"
+	"github.com/viaduct-net/viaduct/internal/topo/model"
+)
+
+// What is kept under <prefix><kind>/<id>, as JSON that people can read with etcdctl. Names
+// and meanings may be added, never changed: agents of two versions share a store.
+
+type wireBridge struct {
+	ID           uuid.UUID `json:"id"`
+	Name         string    `json:"name,omitempty"`
+	AdminStateUp bool      `json:"admin_state_up"`
+}
+
+type wireRouter wireBridge
+
+type wirePort struct {
+	ID           uuid.UUID      `json:"id"`
+	Name         string         `json:"name,omitempty"`
+	Bridge       *uuid.UUID     `json:"bridge,omitempty"`
+	Router       *uuid.UUID     `json:"router,omitempty"`
+	Peer         *uuid.UUID     `json:"peer,omitempty"`
+	AdminStateUp bool           `json:"admin_state_up"`
+	MAC          string         `json:"mac,omitempty"`
+	Addresses    []netip.Prefix `json:"addresses,omitempty"`
+}
+
+type wireRoute struct {
+	ID          uuid.UUID     `json:"id"`
+	Name        string        `json:"name,omitempty"`
+	Router      uuid.UUID     `json:"router"`
+	Destination netip.Prefix  `json:"destination"`
+	Source      *netip.Prefix `json:"source,omitempty"`
+	NextHop     model.NextHop `json:"next_hop"`
+	Port        *uuid.UUID    `json:"port,omitempty"`
+	Gateway     *netip.Addr   `json:"gateway,omitempty"`
+	Weight      int           `json:"weight"`
+}
+
+type wireHost struct {
+	ID   uuid.UUID `json:"id"`
+	Name string    `json:"name,omitempty"`
+}
+
+type wireBinding struct {
+	ID        uuid.UUID `json:"id"`
+	Name      string    `json:"name,omitempty"`
+	Port      uuid.UUID `json:"port"`
+	Host      uuid.UUID `json:"host"`
+	Interface string    `json:"interface"`
+}
+
+// optional is nil for the zero value, so that JSON leaves it out.
+func optional[T comparable](v T) *T {
+	var zero T
+	if v == zero {
+		return nil
+	}
+	return &v
+}
+
+func value[T any](p *T) T {
+	if p == nil {
+		var zero T
+		return zero
+	}
+	return *p
+}
+
+func encode(o model.Object) ([]byte, error) {
+	switch o := o.(type) {
+	case *model.Bridge:
+		return json.Marshal(wireBridge{o.ID, o.Name, o.AdminStateUp})
+	case *model.Router:
+		return json.Marshal(wireRouter{o.ID, o.Name, o.AdminStateUp})
+	case *model.Port:
+		w := wirePort{ID: o.ID, Name: o.Name, Bridge: optional(o.BridgeID), Router: optional(o.RouterID), Peer: optional(o.PeerID),
+			AdminStateUp: o.AdminStateUp, Addresses: o.Addresses}
+		if o.MAC != (match.MAC{}) {
+			w.MAC = o.MAC.String()
+		}
+		return json.Marshal(w)
+	case *model.Route:
+		return json.Marshal(wireRoute{ID: o.ID, Name: o.Name, Router: o.RouterID, Destination: o.Destination, Source: optional(o.Source),
+			NextHop: o.NextHop, Port: optional(o.PortID), Gateway: optional(o.Gateway), Weight: o.Weight})
+	case *model.Host:
+		return json.Marshal(wireHost{o.ID, o.Name})
+	case *model.Binding:
+		return json.Marshal(wireBinding{o.ID, o.Name, o.PortID, o.HostID, o.Interface})
+	}
+	return nil, fmt.Errorf("no wire form for a %T", o)
+}
+
+// decode reads an object of the key's kind and id that was stored at rev.
+func decode(k model.Key, data []byte, rev int64) (model.Object, error) {
+	o, err := decodeKind(k.Kind, data)
+	if err != nil {
+		return nil, err
+	}
+	m := o.GetMeta()
+	if m.ID != k.ID {
+		return nil, fmt.Errorf("the value is of another id, %s", m.ID)
+	}
+	m.Revision = rev
+	return o, nil
+}
+
+func decodeKind(kind model.Kind, data []byte) (model.Object, error) {
+	meta := func(id uuid.UUID, name string) model.Meta { return model.Meta{ID: id, Name: name} }
+	switch kind {
+	case model.KindBridge:
+		w, err := read[wireBridge](data)
+		return &model.Bridge{Meta: meta(w.ID, w.Name), AdminStateUp: w.AdminStateUp}, err
+	case model.KindRouter:
+		w, err := read[wireRouter](data)
+		return &model.Router{Meta: meta(w.ID, w.Name), AdminStateUp: w.AdminStateUp}, err
+	case model.KindPort:
+		w, err := read[wirePort](data)
+		p := &model.Port{Meta: meta(w.ID, w.Name), BridgeID: value(w.Bridge), RouterID: value(w.Router), PeerID: value(w.Peer),
+			AdminStateUp: w.AdminStateUp, Addresses: w.Addresses}
+		if err == nil && w.MAC != "" {
+			p.MAC, err = parseMAC(w.MAC)
+		}
+		return p, err
+	case model.KindRoute:
+		w, err := read[wireRoute](data)
+		return &model.Route{Meta: meta(w.ID, w.Name), RouterID: w.Router, Destination: w.Destination, Source: value(w.Source),
+			NextHop: w.NextHop, PortID: value(w.Port), Gateway: value(w.Gateway), Weight: w.Weight}, err
+	case model.KindHost:
+		w, err := read[wireHost](data)
+		return &model.Host{Meta: meta(w.ID, w.Name)}, err
+	case model.KindBinding:
+		w, err := read[wireBinding](data)
+		return &model.Binding{Meta: meta(w.ID, w.Name), PortID: w.Port, HostID: w.Host, Interface: w.Interface}, err
+	}
+	return nil, fmt.Errorf("unknown kind %q", kind)
+}
+
+func read[T any](data []byte) (w T, err error) {
+	err = json.Unmarshal(data, &w)
+	return w, err
+}
+
+func parseMAC(s string) (match.MAC, error) {
+	hw, err := net.ParseMAC(s)
+	if err != nil {
+		return match.MAC{}, err
+	}
+	if len(hw) != 6 {
+		return match.MAC{}, errors.New("not an Ethernet address: " + s)
+	}
+	return match.MAC(hw), nil
+}
+
+// keyString is where an object is.
+func (s *Store) keyString(k model.Key) string {
+	return s.prefix + string(k.Kind) + "/" + k.ID.String()
+}
+
+// parseKey is its inverse; false for the guard and for what is not ours.
+func (s *Store) parseKey(key []byte) (model.Key, bool) {
+	kind, id, ok := strings.Cut(strings.TrimPrefix(string(key), s.prefix), "/")
+	if !ok || model.New(model.Kind(kind)) == nil {
+		return model.Key{}, false
+	}
+	u, err := uuid.Parse(id)
+	return model.Key{Kind: model.Kind(kind), ID: u}, err == nil
+}
