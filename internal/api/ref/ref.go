@@ -3,8 +3,10 @@
 package ref
 
 import (
+	"cmp"
 	"context"
 	"fmt"
+	"slices"
 	"strings"
 
 	"github.com/google/uuid"
@@ -151,4 +153,19 @@ func (e *Error) Unwrap() error {
 		return store.ErrNotFound
 	}
 	return nil
+}
+
+// List gives all objects of a kind, ordered by label, then id.
+func (x *Index) List(kind model.Kind) []model.Object {
+	var list []model.Object
+	for key, o := range x.ids {
+		if key.Kind == kind {
+			list = append(list, o)
+		}
+	}
+	slices.SortFunc(list, func(a, b model.Object) int {
+		i, j := a.GetMeta().ID, b.GetMeta().ID
+		return cmp.Or(cmp.Compare(x.Label(kind, i), x.Label(kind, j)), slices.Compare(i[:], j[:]))
+	})
+	return list
 }
