@@ -1,0 +1,114 @@
+package document
+
+import "github.com/viaduct-net/viaduct/internal/topo/model"
+
+// Value is the content of a document about the virtual network: a pointer to one of the structs below. References
+// in it are names, ids, or unique beginnings of ids.
+type Value interface {
+	Kind() model.Kind
+	identity() (name, id string)
+}
+
+// Bridge is a virtual switch.
+type Bridge struct {
+	Name         string `yaml:"name"`
+	ID           string `yaml:"id"`
+	AdminStateUp *bool  `yaml:"admin_state_up"`
+}
+
+// Router is a virtual router.
+type Router struct {
+	Name         string `yaml:"name"`
+	ID           string `yaml:"id"`
+	AdminStateUp *bool  `yaml:"admin_state_up"`
+}
+
+// Host is a machine with an agent.
+type Host struct {
+	Name string `yaml:"name"`
+	ID   string `yaml:"id"`
+}
+
+// Port is a port of Bridge or of Router. Peer and Binding that are absent leave what there is;
+// null takes it away.
+type Port struct {
+	Name         string       `yaml:"name"`
+	ID           string       `yaml:"id"`
+	Bridge       string       `yaml:"bridge"`
+	Router       string       `yaml:"router"`
+	Peer         string       `yaml:"peer"` // naming it at one end is enough
+	MAC          string       `yaml:"mac"`
+	Addresses    []string     `yaml:"addresses"`
+	AdminStateUp *bool        `yaml:"admin_state_up"`
+	Binding      *PortBinding `yaml:"binding"` // in place of a document of its own
+}
+
+// PortBinding is a Port's Binding.
+type PortBinding struct {
+	Host      string `yaml:"host,required"`
+	Interface string `yaml:"interface,required"`
+}
+
+// Route is an explicit route.
+type Route struct {
+	Name        string `yaml:"name"`
+	ID          string `yaml:"id"`
+	Router      string `yaml:"router,required"`
+	Destination string `yaml:"destination,required"`
+	Source      string `yaml:"source"`
+	NextHop     string `yaml:"next_hop"`
+	Port        string `yaml:"port"`
+	Gateway     string `yaml:"gateway"`
+	Weight      *int   `yaml:"weight"`
+}
+
+// Binding attaches a port to a host's interface.
+type Binding struct {
+	Name      string `yaml:"name"`
+	Port      string `yaml:"port,required"`
+	Host      string `yaml:"host,required"`
+	Interface string `yaml:"interface,required"`
+}
+
+// Kind implements Value.
+func (*Bridge) Kind() model.Kind { return model.KindBridge }
+
+// Kind implements Value.
+func (*Router) Kind() model.Kind { return model.KindRouter }
+
+// Kind implements Value.
+func (*Host) Kind() model.Kind { return model.KindHost }
+
+// Kind implements Value.
+func (*Port) Kind() model.Kind { return model.KindPort }
+
+// Kind implements Value.
+func (*Route) Kind() model.Kind { return model.KindRoute }
+
+// Kind implements Value.
+func (*Binding) Kind() model.Kind { return model.KindBinding }
+
+func (v *Bridge) identity() (name, id string)  { return v.Name, v.ID }
+func (v *Router) identity() (name, id string)  { return v.Name, v.ID }
+func (v *Host) identity() (name, id string)    { return v.Name, v.ID }
+func (v *Port) identity() (name, id string)    { return v.Name, v.ID }
+func (v *Route) identity() (name, id string)   { return v.Name, v.ID }
+func (v *Binding) identity() (name, id string) { return v.Name, "" }
+
+func newValue(kind string) Value {
+	switch model.Kind(kind) {
+	case model.KindBridge:
+		return new(Bridge)
+	case model.KindRouter:
+		return new(Router)
+	case model.KindHost:
+		return new(Host)
+	case model.KindPort:
+		return new(Port)
+	case model.KindRoute:
+		return new(Route)
+	case model.KindBinding:
+		return new(Binding)
+	}
+	return nil
+}

@@ -1,0 +1,48 @@
+package native
+
+import (
+	"fmt"
+	"net"
+	"net/http"
+	"net/netip"
+	"strings"
+)
+
+// CheckListen refuses a TCP address beyond the loopback: whoever reaches the API may
+// change everything, as it knows no users yet.
+func CheckListen(addr string) error {
+	host, _, err := net.SplitHostPort(addr)
+	if err != nil {
+		return fmt.Errorf("listen address %q: %w", addr, err)
+	}
+	if !loopback(host) {
+		return fmt.Errorf("listen address %q is not on the loopback, and the API authenticates nobody yet: "+
+			"use 127.0.0.1:PORT, [::1]:PORT or unix:///PATH", addr)
+	}
+	return nil
+}
+
+func loopback(host string) bool {
+	if host == "localhost" {
+		return true
+	}
+	a, err := netip.ParseAddr(host)
+	return err == nil && a.IsLoopback()
+}
+
+// guard keeps web pages in a local browser from using the API: by their origin, and, when
+// they made their own name point to the loopback (DNS rebinding), by that name.
+func guard(next http.Handler) http.Handler {
+	next = http.NewCrossOriginProtection().Handler(next)
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		host := r.Host
+		if h, _, err := net.SplitHostPort(host); err == nil {
+			host = h
+		}
+		if !loopback(strings.Trim(host, "[]")) {
+			http.Error(w, fmt.Sprintf("host %q is not this machine's loopback", r.Host), http.StatusForbidden)
+			return
+		}
+		next.ServeHTTP(w, r)
+	})
+}

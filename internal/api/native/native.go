@@ -1,0 +1,76 @@
+// Package native is Viaduct's own HTTP API: one resource per kind of object, transactions
+// over many, and a watch. Its OpenAPI 3.1 document, at /openapi.json, is made from the
+// types in package wire.
+package native
+
+import (
+	"context"
+	"log/slog"
+	"net/http"
+
+	"github.com/danielgtaylor/huma/v2"
+	"github.com/danielgtaylor/huma/v2/adapters/humago"
+	"github.com/prometheus/client_golang/prometheus"
+
+	"github.com/viaduct-net/viaduct/internal/api/wire"
+	"github.com/viaduct-net/viaduct/internal/topo/model"
+	"github.com/viaduct-net/viaduct/internal/topo/store"
+)
+
+// Config is what an API is built from.
+type Config struct {
+	// Context ends watches when it ends, so that a server can shut down while other requests finish.
+	Context context.Context
+	Store   store.Store
+	Version string
+	Log     *slog.Logger
+	// Metrics gets the API's metrics and is served at /metrics.
+	Metrics *prometheus.Registry
+}
+
+// New builds the API. It is safe for concurrent use.
+func New(c Config) http.Handler {
+	mux := http.NewServeMux()
+	newAPI(mux, c)
+	return guard(newMetrics(c.Metrics).measure(c.Log, mux))
+}
+
+func newAPI(mux *http.ServeMux, c Config) huma.API {
+	api := humago.New(mux, config(c.Version))
+	registerKind[wire.Bridge](api, c.Store)
+	registerKind[wire.Router](api, c.Store)
+	registerKind[wire.Host](api, c.Store)
+	registerKind[wire.Port](api, c.Store)
+	registerKind[wire.Route](api, c.Store)
+	registerKind[wire.Binding](api, c.Store)
+	registerTransactions(api, c.Store)
+	registerWatch(api, c)
+	registerHealth(api, mux, c)
+	return api
+}
+
+func config(version string) huma.Config {
+	c := huma.DefaultConfig("Viaduct", version)
+	c.Info.Description = "The virtual network: bridges, routers, ports, routes, hosts, and bindings of ports to hosts' interfaces."
+	c.DocsPath = ""     // the viewer would be loaded from a public site
+	c.SchemasPath = ""  // the OpenAPI document has them
+	c.CreateHooks = nil // no "$schema" in answers
+	c.RejectUnknownQueryParameters = true
+	for _, k := range model.Kinds {
+		c.Tags = append(c.Tags, &huma.Tag{Name: wire.Plural(k), Description: kindText[k]})
+	}
+	c.Tags = append(c.Tags,
+		&huma.Tag{Name: "changes", Description: "Several changes at once, and what changed."},
+		&huma.Tag{Name: "health", Description: "The state of the server."})
+	return c
+}
+
+// kindText says in the OpenAPI document what each kind is.
+var kindText = map[model.Kind]string{
+	model.KindBridge:  "Virtual switches.",
+	model.KindRouter:  "Virtual routers.",
+	model.KindHost:    "Machines with an agent.",
+	model.KindPort:    "Ports of bridges and routers.",
+	model.KindRoute:   "Explicit routes. Those to a port's own addresses and their subnets exist by themselves.",
+	model.KindBinding: "Attachments of ports to interfaces of hosts. A binding's id is its port's.",
+}

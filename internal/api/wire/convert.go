@@ -1,0 +1,140 @@
+package wire
+
+import (
+	"net/netip"
+	"strconv"
+
+	"github.com/google/uuid"
+
+	"github.com/viaduct-net/viaduct/internal/base/match"
+	"github.com/viaduct-net/viaduct/internal/topo/model"
+)
+
+// FromModel converts an object of any kind.
+func FromModel(o model.Object) Object {
+	m := o.GetMeta()
+	meta := Meta{ID: m.ID.String(), Name: m.Name, Revision: m.Revision}
+	switch o := o.(type) {
+	case *model.Bridge:
+		return &Bridge{Meta: meta, AdminStateUp: &o.AdminStateUp}
+	case *model.Router:
+		return &Router{Meta: meta, AdminStateUp: &o.AdminStateUp}
+	case *model.Port:
+		p := &Port{
+			Meta: meta, AdminStateUp: &o.AdminStateUp,
+			BridgeID: idText(o.BridgeID), RouterID: idText(o.RouterID), PeerID: idText(o.PeerID),
+		}
+		if o.MAC != (match.MAC{}) {
+			p.MAC = o.MAC.String()
+		}
+		for _, a := range o.Addresses {
+			p.Addresses = append(p.Addresses, a.String())
+		}
+		return p
+	case *model.Route:
+		r := &Route{
+			Meta: meta, RouterID: idText(o.RouterID), Destination: o.Destination.String(),
+			NextHop: string(o.NextHop), PortID: idText(o.PortID), Weight: &o.Weight,
+		}
+		if o.Source.IsValid() {
+			r.Source = o.Source.String()
+		}
+		if o.Gateway.IsValid() {
+			r.Gateway = o.Gateway.String()
+		}
+		return r
+	case *model.Host:
+		return &Host{Meta: meta}
+	case *model.Binding:
+		return &Binding{Meta: meta, PortID: idText(o.PortID), HostID: idText(o.HostID), Interface: o.Interface}
+	}
+	panic("wire: unknown kind " + string(o.Kind()))
+}
+
+func idText(id uuid.UUID) string {
+	if id == uuid.Nil {
+		return ""
+	}
+	return id.String()
+}
+
+// Model implements Object.
+func (b *Bridge) Model() (model.Object, error) {
+	var p parser
+	return p.done(&model.Bridge{Meta: p.meta(b.Meta), AdminStateUp: orTrue(b.AdminStateUp)})
+}
+
+// Model implements Object.
+func (r *Router) Model() (model.Object, error) {
+	var p parser
+	return p.done(&model.Router{Meta: p.meta(r.Meta), AdminStateUp: orTrue(r.AdminStateUp)})
+}
+
+// Model implements Object.
+func (w *Port) Model() (model.Object, error) {
+	var p parser
+	o := &model.Port{
+		Meta: p.meta(w.Meta), AdminStateUp: orTrue(w.AdminStateUp),
+		BridgeID: p.id("bridge_id", w.BridgeID), RouterID: p.id("router_id", w.RouterID), PeerID: p.id("peer_id", w.PeerID),
+	}
+	if w.MAC != "" {
+		o.MAC = p.mac("mac", w.MAC)
+	}
+	for i, a := range w.Addresses {
+		o.Addresses = append(o.Addresses, p.address(index("addresses", i), a, w.BridgeID != ""))
+	}
+	return p.done(o)
+}
+
+// Model implements Object.
+func (w *Route) Model() (model.Object, error) {
+	var p parser
+	o := &model.Route{
+		Meta: p.meta(w.Meta), RouterID: p.id("router_id", w.RouterID),
+		Destination: p.prefix("destination", w.Destination),
+		NextHop:     model.NextHop(w.NextHop), PortID: p.id("port_id", w.PortID), Weight: model.DefaultWeight,
+	}
+	if o.NextHop == "" {
+		o.NextHop = model.NextHopPort
+	}
+	if w.Source != "" {
+		o.Source = p.prefix("source", w.Source)
+	}
+	if w.Gateway != "" {
+		gw, err := netip.ParseAddr(w.Gateway)
+		if err != nil {
+			p.fail("gateway", w.Gateway, "is not an IP address such as 10.0.1.254")
+		}
+		o.Gateway = gw
+	}
+	if w.Weight != nil {
+		o.Weight = *w.Weight
+		if o.Weight < 1 {
+			p.fail("weight", strconv.Itoa(o.Weight), "is less than 1")
+		}
+	}
+	return p.done(o)
+}
+
+// Model implements Object.
+func (w *Host) Model() (model.Object, error) {
+	var p parser
+	return p.done(&model.Host{Meta: p.meta(w.Meta)})
+}
+
+// Model implements Object.
+func (w *Binding) Model() (model.Object, error) {
+	var p parser
+	o := &model.Binding{
+		Meta: p.meta(w.Meta), PortID: p.id("port_id", w.PortID), HostID: p.id("host_id", w.HostID), Interface: w.Interface,
+	}
+	if o.ID == uuid.Nil {
+		o.ID = o.PortID
+	}
+	if o.ID != o.PortID {
+		p.fail("id", w.ID, "is not the port's id: leave it out")
+	}
+	return p.done(o)
+}
+
+func orTrue(b *bool) bool { return b == nil || *b }

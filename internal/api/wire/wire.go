@@ -1,0 +1,139 @@
+// Package wire is the shape of the virtual network's objects in JSON: what the native API
+// speaks. The structs carry their own documentation for OpenAPI; conversion to and from
+// package model is beside them, so that nothing inside knows JSON.
+package wire
+
+import (
+	"fmt"
+	"strings"
+
+	"github.com/viaduct-net/viaduct/internal/topo/model"
+)
+
+// Meta is common to all objects.
+type Meta struct {
+	ID       string `json:"id,omitempty" format:"uuid" doc:"Identifier (UUID). Chosen by the server when absent on creation."`
+	Name     string `json:"name,omitempty" maxLength:"255" doc:"Name, unique within its kind; may be empty."`
+	Revision int64  `json:"revision,omitempty" readOnly:"true" doc:"Revision of the last change, also the ETag. Ignored in requests: use If-Match."`
+}
+
+// Bridge is model.Bridge on the wire.
+type Bridge struct {
+	Meta
+	AdminStateUp *bool `json:"admin_state_up,omitempty" default:"true" doc:"A bridge that is down forwards nothing."`
+}
+
+// Router is model.Router on the wire.
+type Router struct {
+	Meta
+	AdminStateUp *bool `json:"admin_state_up,omitempty" default:"true" doc:"A router that is down forwards nothing."`
+}
+
+// Port is model.Port on the wire.
+type Port struct {
+	Meta
+	BridgeID     string   `json:"bridge_id,omitempty" format:"uuid" doc:"Bridge that the port belongs to. Exactly one of bridge_id and router_id is set."`
+	RouterID     string   `json:"router_id,omitempty" format:"uuid" doc:"Router that the port belongs to. Exactly one of bridge_id and router_id is set."`
+	PeerID       string   `json:"peer_id,omitempty" format:"uuid" doc:"Port at the other end of an interior link; it must name this port in return. A port with a peer has no binding."`
+	AdminStateUp *bool    `json:"admin_state_up,omitempty" default:"true" doc:"A port that is down neither sends nor receives."`
+	MAC          string   `json:"mac,omitempty" example:"02:00:00:00:00:01" doc:"Router port: its own MAC address, derived from the id when absent. Bridge port: the VM's, optional; seeds the bridge's MAC table."`
+	Addresses    []string `json:"addresses,omitempty" example:"[\"10.0.1.1/24\"]" doc:"Router port: its own IPv4 and IPv6 addresses, each with the prefix length of the link. Bridge port: the VM's addresses, optional; with mac they seed the bridge's ARP table."`
+}
+
+// Route is model.Route on the wire.
+type Route struct {
+	Meta
+	RouterID    string `json:"router_id" format:"uuid" doc:"Router whose table holds the route."`
+	Destination string `json:"destination" example:"10.0.2.0/24" doc:"Destination prefix."`
+	Source      string `json:"source,omitempty" example:"10.0.0.0/8" doc:"Source prefix; any when absent."`
+	NextHop     string `json:"next_hop,omitempty" enum:"port,blackhole,reject" default:"port" doc:"What happens to a packet: sent out of a port, dropped silently, or answered with 'administratively prohibited'."`
+	PortID      string `json:"port_id,omitempty" format:"uuid" doc:"Port of the same router to send out of; only with next_hop port."`
+	Gateway     string `json:"gateway,omitempty" example:"10.0.1.254" doc:"Address of the next router; when absent the destination is on the link."`
+	Weight      *int   `json:"weight,omitempty" default:"100" minimum:"1" doc:"Among equal prefixes the lowest weight wins."`
+}
+
+// Host is model.Host on the wire.
+type Host struct {
+	Meta
+}
+
+// Binding is model.Binding on the wire.
+type Binding struct {
+	Meta
+	PortID    string `json:"port_id" format:"uuid" doc:"Port that is bound; also the binding's id."`
+	HostID    string `json:"host_id" format:"uuid" doc:"Host on which the interface is."`
+	Interface string `json:"interface" minLength:"1" example:"veth-vm1" doc:"Name of the host's network interface."`
+}
+
+// Object is a pointer to any of the structs above.
+type Object interface {
+	Kind() model.Kind
+	GetMeta() *Meta
+	// Model converts. A malformed field is reported as FieldErrors; whether the object fits
+	// its surroundings is for the store to say.
+	Model() (model.Object, error)
+}
+
+// GetMeta implements Object.
+func (m *Meta) GetMeta() *Meta { return m }
+
+// Kind implements Object.
+func (*Bridge) Kind() model.Kind { return model.KindBridge }
+
+// Kind implements Object.
+func (*Router) Kind() model.Kind { return model.KindRouter }
+
+// Kind implements Object.
+func (*Port) Kind() model.Kind { return model.KindPort }
+
+// Kind implements Object.
+func (*Route) Kind() model.Kind { return model.KindRoute }
+
+// Kind implements Object.
+func (*Host) Kind() model.Kind { return model.KindHost }
+
+// Kind implements Object.
+func (*Binding) Kind() model.Kind { return model.KindBinding }
+
+// New returns an empty object of the kind, or nil when there is no such kind.
+func New(kind model.Kind) Object {
+	switch kind {
+	case model.KindBridge:
+		return new(Bridge)
+	case model.KindRouter:
+		return new(Router)
+	case model.KindPort:
+		return new(Port)
+	case model.KindRoute:
+		return new(Route)
+	case model.KindHost:
+		return new(Host)
+	case model.KindBinding:
+		return new(Binding)
+	}
+	return nil
+}
+
+// Plural is the kind as a collection's name: "bridges".
+func Plural(kind model.Kind) string { return string(kind) + "s" }
+
+// ParseKind accepts a kind in singular or plural.
+func ParseKind(s string) (model.Kind, error) {
+	for _, k := range model.Kinds {
+		if s == string(k) || s == Plural(k) {
+			return k, nil
+		}
+	}
+	return "", fmt.Errorf("no kind %q: there are %s", s, kindList())
+}
+
+func kindList() string {
+	var b strings.Builder
+	for i, k := range model.Kinds {
+		if i > 0 {
+			b.WriteString(", ")
+		}
+		b.WriteString(string(k))
+	}
+	return b.String()
+}

@@ -1,0 +1,87 @@
+package ctl
+
+import (
+	"fmt"
+	"io"
+
+	"github.com/spf13/cobra"
+
+	"github.com/viaduct-net/viaduct/internal/api/document"
+	"github.com/viaduct-net/viaduct/internal/api/ref"
+	"github.com/viaduct-net/viaduct/internal/api/wire"
+	"github.com/viaduct-net/viaduct/internal/ctl/exit"
+	"github.com/viaduct-net/viaduct/internal/topo/model"
+)
+
+func newDescribe() *cobra.Command {
+	return &cobra.Command{
+		Use:   "describe KIND NAME...",
+		Short: "Show objects in full, with what refers to them",
+		Args:  cobra.MinimumNArgs(2),
+		RunE: func(cmd *cobra.Command, args []string) error {
+			kind, err := wire.ParseKind(args[0])
+			if err != nil {
+				return exit.With(exit.Usage, err)
+			}
+			ctx, c, done, err := Dial(cmd)
+			if err != nil {
+				return err
+			}
+			defer done()
+			x, err := ref.Load(ctx, c)
+			if err != nil {
+				return err
+			}
+			objects, err := pick(x, []model.Kind{kind}, args[1:])
+			if err != nil {
+				return err
+			}
+			for i, o := range objects {
+				if i > 0 {
+					fmt.Fprintln(cmd.OutOrStdout())
+				}
+				if err := describe(cmd.OutOrStdout(), x, o); err != nil {
+					return err
+				}
+			}
+			return nil
+		},
+		ValidArgsFunction: completeObjects,
+	}
+}
+
+// describe prints an object as a document, and then tables of what belongs to it.
+func describe(w io.Writer, x *ref.Index, o model.Object) error {
+	b, err := document.Render(o, x)
+	if err != nil {
+		return err
+	}
+	fmt.Fprintf(w, "%srevision: %d\n", b, o.GetMeta().Revision)
+	own := model.KeyOf(o)
+	var parts []model.Object
+	for _, k := range model.Kinds {
+		for _, other := range x.List(k) {
+			if refersTo(other, own) {
+				parts = append(parts, other)
+			}
+		}
+	}
+	if len(parts) == 0 {
+		return nil
+	}
+	fmt.Fprintln(w)
+	return printTables(w, listing{index: x, objects: parts}, false)
+}
+
+func refersTo(o model.Object, k model.Key) bool {
+	switch o := o.(type) {
+	case *model.Port:
+		return k == model.Key{Kind: model.KindBridge, ID: o.BridgeID} || k == model.Key{Kind: model.KindRouter, ID: o.RouterID} ||
+			k == model.Key{Kind: model.KindPort, ID: o.PeerID}
+	case *model.Route:
+		return k == model.Key{Kind: model.KindRouter, ID: o.RouterID} || k == model.Key{Kind: model.KindPort, ID: o.PortID}
+	case *model.Binding:
+		return k == model.Key{Kind: model.KindPort, ID: o.PortID} || k == model.Key{Kind: model.KindHost, ID: o.HostID}
+	}
+	return false
+}

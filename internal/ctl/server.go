@@ -1,0 +1,40 @@
+package ctl
+
+import (
+	"log/slog"
+
+	"github.com/spf13/cobra"
+
+	"github.com/viaduct-net/viaduct/internal/ctl/exit"
+	"github.com/viaduct-net/viaduct/internal/server"
+)
+
+func newServer() *cobra.Command {
+	var c server.Config
+	var level string
+	cmd := &cobra.Command{
+		Use:   "server",
+		Short: "Run a control-plane node: the store and the API",
+		Long: "Runs until SIGTERM or SIGINT. With no --etcd-endpoints it embeds an etcd of its own. " +
+			"When it serves it logs \"ready\" and, under systemd, says so.",
+		Args: cobra.NoArgs,
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			var l slog.Level
+			if err := l.UnmarshalText([]byte(level)); err != nil {
+				return exit.Usagef("--log-level %q: want debug, info, warn or error", level)
+			}
+			c.Log = slog.New(slog.NewTextHandler(cmd.ErrOrStderr(), &slog.HandlerOptions{Level: l}))
+			c.Version = Version()
+			return server.Run(cmd.Context(), c)
+		},
+	}
+	f := cmd.Flags()
+	f.StringVar(&c.Listen, "listen", server.DefaultListen, "where the API listens: HOST:PORT on the loopback (port 0: a free one) or unix:///PATH")
+	f.StringVar(&c.DataDir, "data-dir", server.DefaultDataDir, "data directory of the embedded etcd")
+	f.StringVar(&c.EtcdListen, "etcd-listen", server.DefaultEtcdListen, "where the embedded etcd serves agents (port 0: a free one, which \"ready\" names)")
+	f.StringSliceVar(&c.EtcdEndpoints, "etcd-endpoints", nil, "endpoints of an external etcd, in place of the embedded one")
+	f.StringVar(&level, "log-level", "info", "debug, info, warn or error")
+	cmd.MarkFlagsMutuallyExclusive("etcd-endpoints", "data-dir")
+	cmd.MarkFlagsMutuallyExclusive("etcd-endpoints", "etcd-listen")
+	return cmd
+}

@@ -1,0 +1,135 @@
+package ctl
+
+import (
+	"fmt"
+	"io"
+	"net/netip"
+	"strconv"
+	"strings"
+	"text/tabwriter"
+
+	"github.com/google/uuid"
+
+	"github.com/viaduct-net/viaduct/internal/api/ref"
+	"github.com/viaduct-net/viaduct/internal/base/match"
+	"github.com/viaduct-net/viaduct/internal/topo/model"
+)
+
+// columns are the table of each kind.
+var columns = map[model.Kind][]string{
+	model.KindBridge:  {"NAME", "ADMIN"},
+	model.KindRouter:  {"NAME", "ADMIN"},
+	model.KindHost:    {"NAME"},
+	model.KindPort:    {"NAME", "DEVICE", "ADMIN", "ATTACHED", "MAC", "ADDRESSES"},
+	model.KindRoute:   {"NAME", "ROUTER", "DESTINATION", "SOURCE", "NEXT HOP", "WEIGHT"},
+	model.KindBinding: {"PORT", "HOST", "INTERFACE"},
+}
+
+// printTables prints one table for each kind, with the id and revision when wide.
+func printTables(w io.Writer, l listing, wide bool) error {
+	tw := tabwriter.NewWriter(w, 0, 0, 3, ' ', 0)
+	var kind model.Kind
+	for _, o := range l.objects {
+		if o.Kind() != kind {
+			if kind != "" {
+				fmt.Fprintln(tw)
+				tw.Flush() // the next table has columns of its own
+			}
+			kind = o.Kind()
+			header := columns[kind]
+			if wide {
+				header = append(header[:len(header):len(header)], "ID", "REVISION")
+			}
+			fmt.Fprintln(tw, strings.Join(header, "\t"))
+		}
+		cells := row(l.index, o)
+		if wide {
+			m := o.GetMeta()
+			cells = append(cells, m.ID.String(), strconv.FormatInt(m.Revision, 10))
+		}
+		fmt.Fprintln(tw, strings.Join(cells, "\t"))
+	}
+	return tw.Flush()
+}
+
+func row(x *ref.Index, o model.Object) []string {
+	name := x.Label(o.Kind(), o.GetMeta().ID)
+	switch o := o.(type) {
+	case *model.Bridge:
+		return []string{name, upDown(o.AdminStateUp)}
+	case *model.Router:
+		return []string{name, upDown(o.AdminStateUp)}
+	case *model.Port:
+		return []string{name, device(x, o), upDown(o.AdminStateUp), attached(x, o), macText(o.MAC), orDash(joinPrefixes(o.Addresses))}
+	case *model.Route:
+		return []string{name, x.Label(model.KindRouter, o.RouterID), o.Destination.String(), source(o), nextHop(x, o), strconv.Itoa(o.Weight)}
+	case *model.Binding:
+		return []string{x.Label(model.KindPort, o.PortID), x.Label(model.KindHost, o.HostID), o.Interface}
+	}
+	return []string{name}
+}
+
+func upDown(up bool) string {
+	if up {
+		return "up"
+	}
+	return "down"
+}
+
+func device(x *ref.Index, p *model.Port) string {
+	if p.BridgeID != uuid.Nil {
+		return "bridge/" + x.Label(model.KindBridge, p.BridgeID)
+	}
+	return "router/" + x.Label(model.KindRouter, p.RouterID)
+}
+
+// attached is what is at the other end of a port.
+func attached(x *ref.Index, p *model.Port) string {
+	if p.PeerID != uuid.Nil {
+		return "port/" + x.Label(model.KindPort, p.PeerID)
+	}
+	if b, ok := x.Get(model.KindBinding, p.ID).(*model.Binding); ok {
+		return "host/" + x.Label(model.KindHost, b.HostID) + ":" + b.Interface
+	}
+	return "-"
+}
+
+func source(r *model.Route) string {
+	if !r.Source.IsValid() {
+		return "any"
+	}
+	return r.Source.String()
+}
+
+func nextHop(x *ref.Index, r *model.Route) string {
+	if r.NextHop != model.NextHopPort {
+		return string(r.NextHop)
+	}
+	s := "port/" + x.Label(model.KindPort, r.PortID)
+	if r.Gateway.IsValid() {
+		s += " via " + r.Gateway.String()
+	}
+	return s
+}
+
+func macText(m match.MAC) string {
+	if m == (match.MAC{}) {
+		return "-"
+	}
+	return m.String()
+}
+
+func joinPrefixes(list []netip.Prefix) string {
+	s := make([]string, len(list))
+	for i := range list {
+		s[i] = list[i].String()
+	}
+	return strings.Join(s, ",")
+}
+
+func orDash(s string) string {
+	if s == "" {
+		return "-"
+	}
+	return s
+}
