@@ -16,12 +16,12 @@ type icmpKind struct {
 
 // What a router answers (RFC 792, RFC 1812 section 5.2.7, RFC 4443 section 3).
 var (
-	netUnreachable  = icmpKind{"net unreachable", packet.ICMPUnreachable, packet.ICMPCodeNet, packet.ICMPv6Unreachable, packet.ICMPv6CodeNoRoute}
-	hostUnreachable = icmpKind{"host unreachable", packet.ICMPUnreachable, packet.ICMPCodeHost, packet.ICMPv6Unreachable, packet.ICMPv6CodeAddress}
-	portUnreachable = icmpKind{"port unreachable", packet.ICMPUnreachable, packet.ICMPCodePort, packet.ICMPv6Unreachable, packet.ICMPv6CodePort}
-	prohibited      = icmpKind{"administratively prohibited", packet.ICMPUnreachable, packet.ICMPCodeProhibited, packet.ICMPv6Unreachable, packet.ICMPv6CodeProhibit}
-	timeExceeded    = icmpKind{"time exceeded", packet.ICMPTimeExceeded, 0, packet.ICMPv6TimeExceeded, 0}
-	tooBig          = icmpKind{"fragmentation needed", packet.ICMPUnreachable, packet.ICMPCodeFragNeeded, packet.ICMPv6TooBig, 0}
+	netUnreachable  = icmpKind{"ICMP net unreachable", packet.ICMPUnreachable, packet.ICMPCodeNet, packet.ICMPv6Unreachable, packet.ICMPv6CodeNoRoute}
+	hostUnreachable = icmpKind{"ICMP host unreachable", packet.ICMPUnreachable, packet.ICMPCodeHost, packet.ICMPv6Unreachable, packet.ICMPv6CodeAddress}
+	portUnreachable = icmpKind{"ICMP port unreachable", packet.ICMPUnreachable, packet.ICMPCodePort, packet.ICMPv6Unreachable, packet.ICMPv6CodePort}
+	prohibited      = icmpKind{"ICMP administratively prohibited", packet.ICMPUnreachable, packet.ICMPCodeProhibited, packet.ICMPv6Unreachable, packet.ICMPv6CodeProhibit}
+	timeExceeded    = icmpKind{"ICMP time exceeded", packet.ICMPTimeExceeded, 0, packet.ICMPv6TimeExceeded, 0}
+	tooBig          = icmpKind{"ICMP fragmentation needed", packet.ICMPUnreachable, packet.ICMPCodeFragNeeded, packet.ICMPv6TooBig, 0}
 )
 
 // icmpError complains to the sender, out of the router port where the packet came in,
@@ -45,7 +45,7 @@ func (c *Context) icmpError(in *view.Port, b *branch, kind icmpKind, mtu int) {
 	if v.Is6() {
 		m.Type, m.Code = kind.type6, kind.code6
 	}
-	c.generate(in, packet.BuildICMPError(frame, &v, src, m), b, "port", in.Name, "ICMP "+kind.what)
+	c.generate(in, packet.BuildICMPError(frame, &v, src, m), b, "port", in.Name, kind.what)
 }
 
 // local takes a packet for one of the router's own addresses.
