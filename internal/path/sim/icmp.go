@@ -53,8 +53,7 @@ func (c *Context) local(r *view.Router, in *view.Port, b branch) {
 	k := c.read(match.Proto | match.Frag)
 	switch k.Proto {
 	case packet.ProtoICMP, packet.ProtoICMPv6:
-		c.read(match.SrcPort)
-		if c.Packet.IsEchoRequest() && k.Frag == match.FragNone {
+		if isEcho(c.read(match.SrcPort)) {
 			if frame, ok := c.frame(); ok {
 				v := c.arrived(&b)
 				c.generate(in, packet.BuildEchoReply(frame, &v), &b, "router", r.Name, "echo reply")
@@ -66,6 +65,15 @@ func (c *Context) local(r *view.Router, in *view.Port, b branch) {
 		c.icmpError(in, &b, portUnreachable, 0)
 	}
 	c.drop(&b, ResultErrorDrop, drop.LocalNotTaken)
+}
+
+// isEcho reports an echo request of either family that came in one piece.
+func isEcho(k *match.Key) bool {
+	want := uint16(packet.ICMPv6EchoRequest) << 8
+	if k.EthType == packet.EthTypeIPv4 {
+		want = uint16(packet.ICMPEchoRequest) << 8
+	}
+	return k.SrcPort == want && k.Frag == match.FragNone
 }
 
 // length is the size of the IP packet on the wire; of a packet that stands for several
