@@ -74,7 +74,7 @@ func (g gen) view() packet.View {
 	if rapid.Bool().Draw(t, "routed") { // else most packets would end at the first bridge
 		eth = packet.Ether{Src: g.topo.MAC("va"), Dst: g.topo.MAC("r:a")}
 	}
-	kind := pick(t, "kind", "udp", "udp", "tcp", "echo", "arp", "nd", "other")
+	kind := pick(t, "kind", "udp", "udp", "tcp", "icmp", "arp", "nd", "other")
 	six := kind == "nd" || kind != "arp" && rapid.Bool().Draw(t, "six")
 	ip := packet.IP{Src: g.addr("src", six), Dst: g.addr("dst", six), TTL: pick(t, "ttl", uint8(1), 2, 3, 64), TOS: pick(t, "tos", uint8(0), 8)}
 	payload := make([]byte, pick(t, "len", 0, 700))
@@ -84,8 +84,8 @@ func (g gen) view() packet.View {
 		frame = packet.BuildUDP(nil, eth, ip, pick(t, "sport", uint16(1), 2), pick(t, "dport", uint16(53), 80), payload)
 	case "tcp":
 		frame = packet.BuildTCP(nil, eth, ip, packet.TCP{SrcPort: 1, DstPort: 2}, payload)
-	case "echo":
-		frame = packet.BuildEchoRequest(nil, eth, ip, pick(t, "id", uint16(1), 2), 1, payload)
+	case "icmp":
+		frame = packet.BuildICMP(nil, eth, ip, packet.ICMP{Type: pick(t, "type", uint8(8), 128, 0, 3), Rest: pick(t, "id", uint32(1)<<16, 2<<16)}, payload)
 	case "arp":
 		frame = packet.BuildARP(nil, eth, packet.ARP{Op: pick(t, "op", uint16(1), 2, 3), SHA: eth.Src, SPA: ip.Src, TPA: ip.Dst})
 	case "nd":
