@@ -64,7 +64,7 @@ func (g gen) addr(what string, six bool) match.Addr {
 	if six {
 		return addr(pick(g.t, what, "fd01::5", "fd02::5", "fd01::1", "fd02::1", "fd09::9", "fe80::5", "::", "ff02::1:ff00:1"))
 	}
-	return addr(pick(g.t, what, "10.0.1.5", "10.0.2.5", "10.0.3.5", "10.0.1.1", "10.0.2.1", "10.0.1.77", "10.0.2.9", "10.9.0.1",
+	return addr(pick(g.t, what, "10.0.1.5", "10.0.2.5", "10.0.3.5", "10.0.1.1", "10.0.1.1", "10.0.1.1", "10.0.2.1", "10.0.1.77", "10.0.2.9", "10.9.0.1",
 		"10.8.0.1", "8.8.8.8", "203.0.113.9", "0.0.0.0", "224.0.0.1", "255.255.255.255", "127.0.0.1"))
 }
 
@@ -81,7 +81,7 @@ func (g gen) view() packet.View {
 	var frame []byte
 	switch kind {
 	case "udp":
-		frame = packet.BuildUDP(nil, eth, ip, pick(t, "sport", uint16(1), 2), pick(t, "dport", uint16(53), 80), payload)
+		frame = packet.BuildUDP(nil, eth, ip, pick(t, "sport", uint16(1), 0x0800), pick(t, "dport", uint16(53), 80), payload)
 	case "tcp":
 		frame = packet.BuildTCP(nil, eth, ip, packet.TCP{SrcPort: 1, DstPort: 2}, payload)
 	case "icmp":
