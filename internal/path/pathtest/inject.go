@@ -4,6 +4,8 @@ import (
 	"fmt"
 	"strings"
 
+	"github.com/google/uuid"
+
 	"github.com/viaduct-net/viaduct/internal/base/drop"
 	"github.com/viaduct-net/viaduct/internal/base/match"
 	"github.com/viaduct-net/viaduct/internal/base/packet"
@@ -11,7 +13,7 @@ import (
 
 // Injection is a packet and the port whose ingress (or egress) it starts at.
 type Injection struct {
-	Port   string
+	Port   uuid.UUID
 	Egress bool
 	View   packet.View
 	GSO    packet.GSO
@@ -39,7 +41,7 @@ func (t *Topology) Inject(line string) (in Injection, err error) {
 	}()
 	w := words{t: t, get: map[string]string{}}
 	f := strings.Fields(line)
-	in.Port, f = t.port(f[0]).Name, f[1:]
+	in.Port, f = t.port(f[0]).ID, f[1:]
 	if f[0] == "egress" {
 		in.Egress, f = true, f[1:]
 	}

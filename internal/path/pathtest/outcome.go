@@ -18,10 +18,10 @@ func (t *Topology) Simulate(c *sim.Context, in *Injection) {
 	c.Reset()
 	c.Topo, c.State, c.Packet, c.GSO, c.Trace = t, &t.State, in.View, in.GSO, tr
 	if in.Egress {
-		sim.SimulateEgress(c, ID(in.Port))
+		sim.SimulateEgress(c, in.Port)
 		return
 	}
-	sim.Simulate(c, ID(in.Port))
+	sim.Simulate(c, in.Port)
 }
 
 // Outcome is everything that a simulation decided, as text, with names for ids. With
@@ -40,7 +40,7 @@ func (t *Topology) Outcome(in *Injection, follow bool) string {
 			fmt.Fprintf(&b, "generated %d: %s\n", i, why)
 			continue
 		}
-		next := Injection{Port: t.names[g.Port], Egress: true, View: v}
+		next := Injection{Port: g.Port, Egress: true, View: v}
 		fmt.Fprintf(&b, "generated %d:\n", i)
 		for line := range strings.Lines(t.Outcome(&next, true)) {
 			b.WriteString("\t" + line)

@@ -51,7 +51,7 @@ func (c *Context) bridge(br *view.Bridge, in *view.Port, b branch) {
 		if b.node != nil {
 			b.node.Add("sim", "bridge "+br.Name, "MAC table finds %s at port %s", dst, out.Name)
 		}
-		c.egress(out, nil, b)
+		c.egress(out, b)
 	}
 }
 
@@ -102,7 +102,7 @@ func (c *Context) flood(br *view.Bridge, in *view.Port, b branch) {
 			continue
 		}
 		sent = true
-		c.egress(p, nil, b)
+		c.egress(p, b)
 		if c.scratch.stopped {
 			return
 		}

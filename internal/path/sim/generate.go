@@ -1,6 +1,8 @@
 package sim
 
 import (
+	"encoding/binary"
+
 	"github.com/viaduct-net/viaduct/internal/base/match"
 	"github.com/viaduct-net/viaduct/internal/base/packet"
 	"github.com/viaduct-net/viaduct/internal/topo/view"
@@ -85,6 +87,22 @@ func onLink(p *view.Port, addr match.Addr) bool {
 	}
 	for _, x := range p.Addrs {
 		if x.Contains(a) {
+			return true
+		}
+	}
+	return false
+}
+
+// isBroadcast reports whether addr is the IPv4 broadcast address of one of the port's
+// subnets. Those of 31 and 32 bits have none (RFC 3021).
+func isBroadcast(p *view.Port, addr match.Addr) bool {
+	if !addr.Is4() {
+		return false
+	}
+	a := binary.BigEndian.Uint32(addr[12:])
+	for _, x := range p.Addrs {
+		host := uint32(1)<<(32-min(x.Bits(), 32)) - 1
+		if x.Addr().Is4() && x.Bits() < 31 && x.Contains(addr.Netip()) && a&host == host {
 			return true
 		}
 	}

@@ -16,12 +16,12 @@ type icmpKind struct {
 
 // What a router answers (RFC 792, RFC 1812 section 5.2.7, RFC 4443 section 3).
 var (
-	netUnreachable  = icmpKind{"net unreachable", packet.ICMPUnreachable, packet.ICMPCodeNet, packet.ICMPv6Unreachable, packet.ICMPv6CodeNoRoute}
-	hostUnreachable = icmpKind{"host unreachable", packet.ICMPUnreachable, packet.ICMPCodeHost, packet.ICMPv6Unreachable, packet.ICMPv6CodeAddress}
-	portUnreachable = icmpKind{"port unreachable", packet.ICMPUnreachable, packet.ICMPCodePort, packet.ICMPv6Unreachable, packet.ICMPv6CodePort}
-	prohibited      = icmpKind{"administratively prohibited", packet.ICMPUnreachable, packet.ICMPCodeProhibited, packet.ICMPv6Unreachable, packet.ICMPv6CodeProhibit}
-	timeExceeded    = icmpKind{"time exceeded", packet.ICMPTimeExceeded, 0, packet.ICMPv6TimeExceeded, 0}
-	tooBig          = icmpKind{"fragmentation needed", packet.ICMPUnreachable, packet.ICMPCodeFragNeeded, packet.ICMPv6TooBig, 0}
+	netUnreachable  = icmpKind{"ICMP net unreachable", packet.ICMPUnreachable, packet.ICMPCodeNet, packet.ICMPv6Unreachable, packet.ICMPv6CodeNoRoute}
+	hostUnreachable = icmpKind{"ICMP host unreachable", packet.ICMPUnreachable, packet.ICMPCodeHost, packet.ICMPv6Unreachable, packet.ICMPv6CodeAddress}
+	portUnreachable = icmpKind{"ICMP port unreachable", packet.ICMPUnreachable, packet.ICMPCodePort, packet.ICMPv6Unreachable, packet.ICMPv6CodePort}
+	prohibited      = icmpKind{"ICMP administratively prohibited", packet.ICMPUnreachable, packet.ICMPCodeProhibited, packet.ICMPv6Unreachable, packet.ICMPv6CodeProhibit}
+	timeExceeded    = icmpKind{"ICMP time exceeded", packet.ICMPTimeExceeded, 0, packet.ICMPv6TimeExceeded, 0}
+	tooBig          = icmpKind{"ICMP fragmentation needed", packet.ICMPUnreachable, packet.ICMPCodeFragNeeded, packet.ICMPv6TooBig, 0}
 )
 
 // icmpError complains to the sender, out of the router port where the packet came in,
@@ -45,7 +45,7 @@ func (c *Context) icmpError(in *view.Port, b *branch, kind icmpKind, mtu int) {
 	if v.Is6() {
 		m.Type, m.Code = kind.type6, kind.code6
 	}
-	c.generate(in, packet.BuildICMPError(frame, &v, src, m), b, "port", in.Name, "ICMP "+kind.what)
+	c.generate(in, packet.BuildICMPError(frame, &v, src, m), b, "port", in.Name, kind.what)
 }
 
 // local takes a packet for one of the router's own addresses.
@@ -53,8 +53,7 @@ func (c *Context) local(r *view.Router, in *view.Port, b branch) {
 	k := c.read(match.Proto | match.Frag)
 	switch k.Proto {
 	case packet.ProtoICMP, packet.ProtoICMPv6:
-		c.read(match.SrcPort)
-		if c.Packet.IsEchoRequest() && k.Frag == match.FragNone {
+		if isEcho(c.read(match.SrcPort)) {
 			if frame, ok := c.frame(); ok {
 				v := c.arrived(&b)
 				c.generate(in, packet.BuildEchoReply(frame, &v), &b, "router", r.Name, "echo reply")
@@ -66,6 +65,15 @@ func (c *Context) local(r *view.Router, in *view.Port, b branch) {
 		c.icmpError(in, &b, portUnreachable, 0)
 	}
 	c.drop(&b, ResultErrorDrop, drop.LocalNotTaken)
+}
+
+// isEcho reports an echo request of either family that came in one piece.
+func isEcho(k *match.Key) bool {
+	want := uint16(packet.ICMPv6EchoRequest) << 8
+	if k.EthType == packet.EthTypeIPv4 {
+		want = uint16(packet.ICMPEchoRequest) << 8
+	}
+	return k.SrcPort == want && k.Frag == match.FragNone
 }
 
 // length is the size of the IP packet on the wire; of a packet that stands for several

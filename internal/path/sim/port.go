@@ -45,14 +45,10 @@ func (c *Context) ingress(p *view.Port, b branch) {
 	c.drop(&b, ResultErrorDrop, drop.Unplugged)
 }
 
-// egress takes the packet out of a device. in is the router port by which it entered
-// the device, to complain from; nil for a bridge, which stays silent. The
-// port's outbound filters belong between the administrative state and emit.
-func (c *Context) egress(p, in *view.Port, b branch) {
+// egress takes the packet out of a bridge or a router. The port's outbound filters
+// belong between the administrative state and emit.
+func (c *Context) egress(p *view.Port, b branch) {
 	if !p.AdminUp {
-		if in != nil {
-			c.icmpError(in, &b, prohibited, 0)
-		}
 		c.drop(&b, ResultDrop, drop.AdminDown)
 		return
 	}

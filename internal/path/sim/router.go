@@ -97,6 +97,15 @@ func (c *Context) forward(r *view.Router, rt *view.Route, in *view.Port, b branc
 	if out == nil {
 		return
 	}
+	if !out.AdminUp {
+		c.icmpError(in, &b, prohibited, 0)
+		c.drop(&b, ResultDrop, drop.AdminDown)
+		return
+	}
+	if isBroadcast(out, c.Packet.Key.Dst) { // RFC 2644: not by default
+		c.drop(&b, ResultDrop, drop.NoRoute)
+		return
+	}
 	// Nor is the length. Nothing fragments here, so DF does not matter.
 	if out.MTU > 0 && c.length() > out.MTU {
 		c.UserSpace = true
@@ -119,7 +128,7 @@ func (c *Context) forward(r *view.Router, rt *view.Route, in *view.Port, b branc
 	b.ethSrc, b.ethDst = out.MAC, mac
 	b.written |= match.EthSrc | match.EthDst
 	b.decs++
-	c.egress(out, in, b)
+	c.egress(out, b)
 }
 
 // neighbour finds the MAC of the next hop. False ends the branch, or the

@@ -2,9 +2,11 @@ package sim_test
 
 import (
 	"flag"
+	"net/netip"
 	"path/filepath"
 	"testing"
 
+	"github.com/viaduct-net/viaduct/internal/base/match"
 	"github.com/viaduct-net/viaduct/internal/path/pathtest"
 )
 
@@ -19,3 +21,5 @@ func TestScripts(t *testing.T) {
 		t.Run(filepath.Base(f), func(t *testing.T) { pathtest.Script(t, f, *rewrite) })
 	}
 }
+
+func addr(s string) match.Addr { return match.AddrFrom(netip.MustParseAddr(s)) }

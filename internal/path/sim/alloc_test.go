@@ -1,0 +1,64 @@
+package sim_test
+
+import (
+	"testing"
+
+	"github.com/viaduct-net/viaduct/internal/path/pathtest"
+	"github.com/viaduct-net/viaduct/internal/path/sim"
+)
+
+const small = `
+bridge a
+bridge b
+router r
+vm va a 02:00:00:00:00:0a 10.0.1.5 fd01::5
+vm vb b 02:00:00:00:00:0b 10.0.2.5 fd02::5
+vm vc a
+vm vd a
+link a r=10.0.1.1/24,fd01::1/64
+link b r=10.0.2.1/24,fd02::1/64
+`
+
+var cases = []struct{ name, packet string }{
+	{"BridgeRouterBridge", "va udp eth=va>r:a ip=10.0.1.5>10.0.2.5 ports=1>2"},
+	{"BridgeRouterBridgeV6", "va udp eth=va>r:a ip=fd01::5>fd02::5 ports=1>2"},
+	{"Flood", "va udp eth=va>broadcast ip=10.0.1.5>10.0.1.255 ports=1>2"},
+	{"Learn", "vc udp eth=02:00:00:00:00:0c>va ip=10.0.1.7>10.0.1.5 ports=1>2"},
+	{"ARP", "va arp eth=va>broadcast ip=10.0.1.5>10.0.1.1"},
+	{"ND", "va ns eth=va>33:33:ff:00:00:01 ip=fd01::5>ff02::1:ff00:1 target=fd01::1 lla=va"},
+	{"Echo", "va echo eth=va>r:a ip=10.0.1.5>10.0.1.1 len=1000"},
+	{"TimeExceeded", "va udp eth=va>r:a ip=10.0.1.5>10.0.2.5 ports=1>2 ttl=1"},
+	{"NotYet", "va udp eth=va>r:a ip=10.0.1.5>10.0.2.9 ports=1>2"},
+}
+
+func TestNoAllocations(t *testing.T) {
+	topo := pathtest.MustParse(small)
+	for _, tc := range cases {
+		in := topo.MustInject(tc.packet)
+		var c sim.Context
+		topo.Simulate(&c, &in)
+		if n := testing.AllocsPerRun(100, func() { topo.Simulate(&c, &in) }); n != 0 {
+			t.Errorf("%s: %v allocations, want 0", tc.name, n)
+		}
+	}
+}
+
+func BenchmarkSimulate(b *testing.B) {
+	topo := pathtest.MustParse(small)
+	for _, tc := range cases {
+		b.Run(tc.name, func(b *testing.B) { bench(b, topo, tc.packet) })
+	}
+}
+
+func BenchmarkSimulateBridgeRouterBridge(b *testing.B) {
+	bench(b, pathtest.MustParse(small), cases[0].packet)
+}
+
+func bench(b *testing.B, topo *pathtest.Topology, packet string) {
+	in := topo.MustInject(packet)
+	var c sim.Context
+	b.ReportAllocs()
+	for b.Loop() {
+		topo.Simulate(&c, &in)
+	}
+}
