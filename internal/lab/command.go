@@ -1,0 +1,144 @@
+package lab
+
+import (
+	"context"
+	"fmt"
+	"os"
+	"os/exec"
+	"os/signal"
+	"time"
+
+	"github.com/spf13/cobra"
+	"golang.org/x/sys/unix"
+
+	"github.com/viaduct-net/viaduct/internal/lab/tool"
+)
+
+// Command is `viaduct lab`.
+func Command() *cobra.Command {
+	c := &cobra.Command{Use: "lab", Short: "A laboratory of hosts and VMs in network namespaces",
+		Long: "Makes hosts and VMs as network namespaces on this machine, with a real server and a real agent\n" +
+			"for each host, from the YAML that `viaduct apply` takes and documents of kind vm."}
+	name := c.PersistentFlags().String("name", "", "name of the laboratory (default: the file's, or the only one there is)")
+	c.AddCommand(upCommand(name), downCommand(name), execCommand(name), statusCommand(name), listCommand(),
+		plugCommand(name), unplugCommand(name), tool.Command())
+	return c
+}
+
+func upCommand(name *string) *cobra.Command {
+	var (
+		o    Options
+		file string
+	)
+	c := &cobra.Command{Use: "up -f FILE", Short: "Make a laboratory; a failed one leaves nothing behind", Args: cobra.NoArgs,
+		RunE: func(c *cobra.Command, _ []string) error {
+			ctx, stop := signal.NotifyContext(c.Context(), unix.SIGINT, unix.SIGTERM)
+			defer stop()
+			set, err := ReadFile(file)
+			if err != nil {
+				return err
+			}
+			o.Name, o.Progress = *name, c.ErrOrStderr()
+			l, err := Up(ctx, o, set)
+			if err != nil {
+				return err
+			}
+			return l.writeTable(c.OutOrStdout(), l.Status(ctx))
+		}}
+	c.Flags().StringVarP(&file, "file", "f", "", "YAML file")
+	c.Flags().DurationVar(&o.Timeout, "timeout", time.Minute, "time at most")
+	c.Flags().StringArrayVar(&o.AgentArgs, "agent-arg", nil, "further argument for every agent")
+	_ = c.MarkFlagRequired("file") // fails only for a flag that does not exist
+	return c
+}
+
+func downCommand(name *string) *cobra.Command {
+	return &cobra.Command{Use: "down", Short: "Remove a laboratory and everything that belongs to it", Args: cobra.NoArgs,
+		RunE: func(*cobra.Command, []string) error {
+			l, err := Open(*name)
+			if err != nil {
+				return err
+			}
+			return l.Down()
+		}}
+}
+
+func execCommand(name *string) *cobra.Command {
+	return &cobra.Command{Use: "exec VM [--] COMMAND [ARGUMENT...]", Short: "Run a command in a VM, or in a host",
+		Args: cobra.MinimumNArgs(2), DisableFlagsInUseLine: true,
+		RunE: func(_ *cobra.Command, args []string) error {
+			l, err := Open(*name)
+			if err != nil {
+				return err
+			}
+			s, err := l.Space(args[0])
+			if err != nil {
+				return err
+			}
+			path, err := exec.LookPath(args[1])
+			if err != nil {
+				return err
+			}
+			env := append(os.Environ(), "VIADUCT_LAB="+l.Name, "VIADUCT_LAB_VM="+args[0])
+			// The thread that is in the namespace becomes the command: terminal, signals and exit code are its own.
+			return s.Do(func() error {
+				return fmt.Errorf("%s: %w", path, unix.Exec(path, args[1:], env))
+			})
+		}}
+}
+
+func statusCommand(name *string) *cobra.Command {
+	var output string
+	c := &cobra.Command{Use: "status", Short: "Show a laboratory's hosts and VMs", Args: cobra.NoArgs,
+		RunE: func(c *cobra.Command, _ []string) error {
+			l, err := Open(*name)
+			if err != nil {
+				return err
+			}
+			ctx, cancel := context.WithTimeout(c.Context(), 5*time.Second)
+			defer cancel()
+			s := l.Status(ctx)
+			switch output {
+			case "json":
+				return writeJSON(c.OutOrStdout(), s)
+			case "table":
+				return l.writeTable(c.OutOrStdout(), s)
+			}
+			return fmt.Errorf("--output %q: want table or json", output)
+		}}
+	c.Flags().StringVarP(&output, "output", "o", "table", "table or json")
+	return c
+}
+
+func listCommand() *cobra.Command {
+	return &cobra.Command{Use: "list", Short: "List the laboratories of this machine", Args: cobra.NoArgs,
+		RunE: func(c *cobra.Command, _ []string) error {
+			names, err := List()
+			for _, n := range names {
+				fmt.Fprintln(c.OutOrStdout(), n)
+			}
+			return err
+		}}
+}
+
+func plugCommand(name *string) *cobra.Command {
+	return &cobra.Command{Use: "plug VM", Short: "Plug in a VM that is not", Args: cobra.ExactArgs(1),
+		RunE: func(_ *cobra.Command, args []string) error { return withVM(*name, args[0], (*Lab).Plug) }}
+}
+
+func unplugCommand(name *string) *cobra.Command {
+	return &cobra.Command{Use: "unplug VM", Short: "Take a VM's interface away", Args: cobra.ExactArgs(1),
+		RunE: func(_ *cobra.Command, args []string) error { return withVM(*name, args[0], (*Lab).Unplug) }}
+}
+
+func withVM(name, vm string, do func(*Lab, *VM) error) error {
+	l, err := Open(name)
+	if err != nil {
+		return err
+	}
+	v, err := l.VM(vm)
+	if err != nil {
+		return err
+	}
+	return do(l, v)
+}

@@ -1,0 +1,63 @@
+package lab
+
+import (
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+	"time"
+
+	"golang.org/x/sys/unix"
+)
+
+// Down ends the laboratory's processes, whoever started them in its namespaces, removes everything that
+// it made, and leaves the machine as it was. It goes on after errors; as
+// long as there are any, the manifest stays, so that it can be tried again.
+func (l *Lab) Down() error {
+	var errs []error
+	for _, s := range l.spaces() {
+		errs = append(errs, s.Kill(10*time.Second))
+	}
+	for _, s := range l.spaces() {
+		errs = append(errs, s.Delete())
+	}
+	for _, h := range l.Hosts {
+		// The manifest is a file: it shall not lead elsewhere.
+		if filepath.Dir(h.Pins) != pinRoot || strings.Contains(filepath.Base(h.Pins), "..") {
+			errs = append(errs, fmt.Errorf("host %s: pins %s are not below %s: left alone", h.Name, h.Pins, pinRoot))
+			continue
+		}
+		errs = append(errs, os.RemoveAll(h.Pins))
+	}
+	if err := errors.Join(errs...); err != nil {
+		return fmt.Errorf("laboratory %s: %w", l.Name, err)
+	}
+	if err := os.RemoveAll(l.dir); err != nil {
+		return err
+	}
+	for _, d := range slices.Backward(l.Made) {
+		_ = os.Remove(d) // stays while others use it
+	}
+	if l.Mounted {
+		return unmountBPFFS()
+	}
+	return nil
+}
+
+// unmountBPFFS unmounts bpffs if nothing is pinned there any more.
+func unmountBPFFS() error {
+	if mounted, err := bpffsMounted(); err != nil || !mounted {
+		return err
+	}
+	entries, err := os.ReadDir(bpffs)
+	if err != nil || len(entries) > 0 {
+		return err
+	}
+	err = unix.Unmount(bpffs, 0)
+	if err != nil && !errors.Is(err, unix.EBUSY) {
+		return fmt.Errorf("unmount %s: %w", bpffs, err)
+	}
+	return nil
+}

@@ -1,0 +1,10 @@
+// Package examples holds laboratories to begin with.
+package examples
+
+import _ "embed" // for the files
+
+// TwoSubnets is two bridges with a router between them and three VMs: alice and
+// mallory on one, bob on the other. The demo and the benchmarks run on it.
+//
+//go:embed two-subnets.yaml
+var TwoSubnets string

@@ -1,0 +1,75 @@
+package traffic
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net"
+	"net/netip"
+	"os"
+	"time"
+
+	"golang.org/x/sys/unix"
+)
+
+// EchoResult counts what an echo responder answered.
+type EchoResult struct {
+	Echoed   uint64 `json:"echoed"`
+	Realtime bool   `json:"realtime"` // it ran before ordinary processes
+}
+
+// EchoPort is the UDP port of the echo service, RFC 862.
+const EchoPort = 7
+
+// Echo answers every UDP datagram to addr with itself, at most for d. ready, if not nil, is
+// called as soon as it listens.
+func Echo(ctx context.Context, addr netip.AddrPort, d time.Duration, ready func()) (EchoResult, error) {
+	conn, err := net.ListenUDP("udp", net.UDPAddrFromAddrPort(addr))
+	if err != nil {
+		return EchoResult{}, err
+	}
+	defer conn.Close()
+	if err := conn.SetReadDeadline(time.Now().Add(d)); err != nil {
+		return EchoResult{}, err
+	}
+	stop := context.AfterFunc(ctx, func() { conn.Close() })
+	defer stop()
+	res := EchoResult{Realtime: Realtime() == nil}
+	if ready != nil {
+		ready()
+	}
+	buf := make([]byte, 2048)
+	for {
+		n, from, err := conn.ReadFromUDPAddrPort(buf)
+		switch {
+		case ctx.Err() != nil, errors.Is(err, os.ErrDeadlineExceeded):
+			return res, nil
+		case err != nil:
+			return res, err
+		}
+		if _, err := conn.WriteToUDPAddrPort(buf[:n], from); err == nil {
+			res.Echoed++
+		}
+	}
+}
+
+// Realtime lets the threads of this process run before those of ordinary processes (SCHED_RR at the lowest
+// priority): what a probe measures is then the network, not its own wait for a processor
+// beside the generator that loads it. Threads made later inherit it.
+func Realtime() error {
+	tasks, err := os.ReadDir("/proc/self/task")
+	if err != nil {
+		return err
+	}
+	for _, t := range tasks {
+		var tid int
+		if _, err := fmt.Sscan(t.Name(), &tid); err != nil {
+			continue
+		}
+		err := unix.SchedSetAttr(tid, &unix.SchedAttr{Size: unix.SizeofSchedAttr, Policy: unix.SCHED_RR, Priority: 1}, 0)
+		if err != nil && !errors.Is(err, unix.ESRCH) {
+			return fmt.Errorf("real-time priority: %w", err)
+		}
+	}
+	return nil
+}

@@ -1,0 +1,170 @@
+package traffic
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net"
+	"net/netip"
+	"runtime"
+	"sync"
+	"sync/atomic"
+	"time"
+	"unsafe"
+
+	"golang.org/x/sys/unix"
+)
+
+// Flood describes a flood of frames each of which is a new flow.
+type Flood struct {
+	Interface string
+	DstMAC    net.HardwareAddr // the gateway's, or the victim's on the same bridge
+	Source    netip.Addr
+	Target    netip.Prefix // destinations are taken from it in ModeDestinations; else its address
+	Mode      Mode
+	Count     uint64        // frames at most, over all threads; required
+	Duration  time.Duration // at most; required
+	Rate      int           // frames per second over all threads; 0: as fast as they can
+	Threads   int           // 0: 1
+	First     uint32        // number of the first flow, so that two floods need not share flows
+}
+
+// FloodResult is what a flood sent. Frames that the interface refused (its queue was full)
+// are not in Sent.
+type FloodResult struct {
+	Sent      uint64  `json:"sent"`
+	Refused   uint64  `json:"refused"`
+	Seconds   float64 `json:"seconds"`
+	PerSecond float64 `json:"per_second"`
+}
+
+const batchLen = 64
+
+// Run sends until Count, Duration or ctx ends it.
+func (f Flood) Run(ctx context.Context) (FloodResult, error) {
+	if f.Count == 0 || f.Duration <= 0 {
+		return FloodResult{}, errors.New("a flood needs a count and a duration: it must end")
+	}
+	ifi, err := net.InterfaceByName(f.Interface)
+	if err != nil {
+		return FloodResult{}, fmt.Errorf("interface %s: %w", f.Interface, err)
+	}
+	frames, err := newFrames(f.Mode, ifi.HardwareAddr, f.DstMAC, f.Source, f.Target)
+	if err != nil {
+		return FloodResult{}, err
+	}
+	threads := max(1, f.Threads)
+	fds := make([]int, 0, threads)
+	defer func() {
+		for _, fd := range fds {
+			unix.Close(fd)
+		}
+	}()
+	for range threads {
+		fd, err := packetSocket(ifi.Index)
+		if err != nil {
+			return FloodResult{}, err
+		}
+		fds = append(fds, fd)
+	}
+	ctx, cancel := context.WithTimeout(ctx, f.Duration)
+	defer cancel()
+	var (
+		wg            sync.WaitGroup
+		next          atomic.Uint64
+		sent, refused atomic.Uint64
+		failed        = make([]error, threads)
+		start         = time.Now()
+	)
+	for i, fd := range fds {
+		wg.Go(func() {
+			runtime.LockOSThread()
+			defer runtime.UnlockOSThread()
+			s, r, err := f.send(ctx, fd, frames, &next, start)
+			sent.Add(s)
+			refused.Add(r)
+			failed[i] = err
+		})
+	}
+	wg.Wait()
+	took := time.Since(start).Seconds()
+	res := FloodResult{Sent: sent.Load(), Refused: refused.Load(), Seconds: took}
+	res.PerSecond = float64(res.Sent) / took
+	return res, errors.Join(failed...)
+}
+
+type mmsghdr struct {
+	hdr unix.Msghdr
+	len uint32
+	_   [4]byte
+}
+
+// send is one thread: it takes the next batch of flow numbers until there are none.
+func (f Flood) send(ctx context.Context, fd int, frames *frames, next *atomic.Uint64, start time.Time) (sent, refused uint64, err error) {
+	var (
+		bufs [batchLen][]byte
+		iovs [batchLen]unix.Iovec
+		msgs [batchLen]mmsghdr
+		pin  runtime.Pinner
+	)
+	defer pin.Unpin()
+	for i := range bufs {
+		bufs[i] = append([]byte(nil), frames.frame...)
+		pin.Pin(&bufs[i][0])
+		iovs[i].Base = &bufs[i][0]
+		iovs[i].SetLen(len(bufs[i]))
+		pin.Pin(&iovs[i])
+		msgs[i].hdr.Iov = &iovs[i]
+		msgs[i].hdr.SetIovlen(1)
+	}
+	batch := uint64(batchLen)
+	if f.Rate > 0 { // paced: small enough to be even
+		batch = min(batch, max(1, uint64(f.Rate)/2000))
+	}
+	for ctx.Err() == nil {
+		first := next.Add(batch) - batch
+		if first >= f.Count {
+			return sent, refused, nil
+		}
+		n := int(min(batch, f.Count-first))
+		for i := range n {
+			frames.put(bufs[i], f.First+uint32(first)+uint32(i))
+		}
+		if f.Rate > 0 {
+			due := start.Add(time.Duration(float64(first) / float64(f.Rate) * float64(time.Second)))
+			time.Sleep(time.Until(due))
+		}
+		for done := 0; done < n; {
+			r, _, errno := unix.Syscall6(unix.SYS_SENDMMSG, uintptr(fd), uintptr(unsafe.Pointer(&msgs[done])), uintptr(n-done), 0, 0, 0)
+			switch errno {
+			case 0:
+				sent += uint64(r)
+				done += int(r)
+			case unix.EINTR:
+			case unix.ENOBUFS, unix.EAGAIN:
+				refused++
+				done++
+			default:
+				return sent, refused, fmt.Errorf("send on %s: %w", f.Interface, errno)
+			}
+		}
+	}
+	return sent, refused, nil
+}
+
+// packetSocket sends frames on the interface past its queueing discipline, and receives none.
+func packetSocket(ifindex int) (int, error) {
+	fd, err := unix.Socket(unix.AF_PACKET, unix.SOCK_RAW|unix.SOCK_CLOEXEC, 0)
+	if err != nil {
+		return -1, fmt.Errorf("packet socket: %w", err)
+	}
+	if err := unix.SetsockoptInt(fd, unix.SOL_PACKET, unix.PACKET_QDISC_BYPASS, 1); err != nil {
+		unix.Close(fd)
+		return -1, fmt.Errorf("packet socket: bypass the queueing discipline: %w", err)
+	}
+	if err := unix.Bind(fd, &unix.SockaddrLinklayer{Ifindex: ifindex}); err != nil {
+		unix.Close(fd)
+		return -1, fmt.Errorf("packet socket: %w", err)
+	}
+	return fd, nil
+}

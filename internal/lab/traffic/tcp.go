@@ -1,0 +1,97 @@
+package traffic
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"net"
+	"net/netip"
+	"time"
+)
+
+// TCPResult is one TCP transfer.
+type TCPResult struct {
+	Bytes   int64   `json:"bytes"`
+	Seconds float64 `json:"seconds"`
+	Gbit    float64 `json:"gbit_per_second"`
+}
+
+const tcpBlock = 128 << 10
+
+func tcpResult(n int64, took time.Duration) TCPResult {
+	return TCPResult{Bytes: n, Seconds: took.Seconds(), Gbit: float64(n) * 8 / 1e9 / took.Seconds()}
+}
+
+// Receive accepts one TCP connection on addr and counts what comes until the sender closes it, at most for d. The
+// result's bytes are those that arrived. ready, if not nil, is called as soon as it listens.
+func Receive(ctx context.Context, addr netip.AddrPort, d time.Duration, ready func()) (TCPResult, error) {
+	l, err := net.ListenTCP("tcp", net.TCPAddrFromAddrPort(addr))
+	if err != nil {
+		return TCPResult{}, err
+	}
+	defer l.Close()
+	deadline := time.Now().Add(d)
+	if err := l.SetDeadline(deadline); err != nil {
+		return TCPResult{}, err
+	}
+	stop := context.AfterFunc(ctx, func() { l.Close() })
+	defer stop()
+	if ready != nil {
+		ready()
+	}
+	conn, err := l.AcceptTCP()
+	if err != nil {
+		return TCPResult{}, err
+	}
+	defer conn.Close()
+	stopConn := context.AfterFunc(ctx, func() { conn.Close() })
+	defer stopConn()
+	if err := conn.SetDeadline(deadline); err != nil {
+		return TCPResult{}, err
+	}
+	start, buf, total := time.Now(), make([]byte, 2*tcpBlock), int64(0)
+	for {
+		n, err := conn.Read(buf)
+		total += int64(n)
+		if errors.Is(err, io.EOF) {
+			return tcpResult(total, time.Since(start)), nil
+		}
+		if err != nil {
+			return tcpResult(total, time.Since(start)), fmt.Errorf("after %d bytes: %w", total, err)
+		}
+	}
+}
+
+// Send connects to addr and sends for d, then closes and waits until the receiver has taken all.
+func Send(ctx context.Context, addr netip.AddrPort, d time.Duration) (TCPResult, error) {
+	dialer := net.Dialer{Timeout: 10 * time.Second}
+	c, err := dialer.DialContext(ctx, "tcp", addr.String())
+	if err != nil {
+		return TCPResult{}, err
+	}
+	conn := c.(*net.TCPConn)
+	defer conn.Close()
+	stop := context.AfterFunc(ctx, func() { conn.Close() })
+	defer stop()
+	// What is in flight when the time is over gets half a minute to arrive.
+	if err := conn.SetDeadline(time.Now().Add(d + 30*time.Second)); err != nil {
+		return TCPResult{}, err
+	}
+	start, block, total := time.Now(), make([]byte, tcpBlock), int64(0)
+	for time.Since(start) < d {
+		n, err := conn.Write(block)
+		total += int64(n)
+		if err != nil {
+			return tcpResult(total, time.Since(start)), fmt.Errorf("after %d bytes: %w", total, err)
+		}
+	}
+	if err := conn.CloseWrite(); err != nil {
+		return TCPResult{}, err
+	}
+	// The receiver closes when it has read everything: our end of file is its acknowledgement.
+	if _, err := conn.Read(block[:1]); !errors.Is(err, io.EOF) {
+		return tcpResult(total, time.Since(start)), fmt.Errorf("wait for the receiver: %w", err)
+	}
+	return tcpResult(total, time.Since(start)), nil
+}

@@ -1,0 +1,270 @@
+package lab
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"time"
+
+	"golang.org/x/sys/unix"
+
+	"github.com/viaduct-net/viaduct/internal/api/client"
+	"github.com/viaduct-net/viaduct/internal/api/document"
+	"github.com/viaduct-net/viaduct/internal/lab/debug"
+	"github.com/viaduct-net/viaduct/internal/lab/ns"
+	"github.com/viaduct-net/viaduct/internal/lab/plug"
+)
+
+// Options of Up.
+type Options struct {
+	Name      string        // "": the file's, or DefaultName
+	Binary    string        // path of viaduct; "": this program
+	AgentArgs []string      // further arguments of every agent
+	Timeout   time.Duration // for all of it; 0: one minute
+	Progress  io.Writer     // a line for each step; nil: none
+}
+
+// Up makes the laboratory that the file describes, and returns when every VM that is plugged in has
+// its port up. When it fails, or ctx ends, nothing is left. The set gains the hosts that it
+// names and does not describe.
+func Up(ctx context.Context, o Options, set *document.Set) (*Lab, error) {
+	if o.Binary == "" {
+		self, err := os.Executable()
+		if err != nil {
+			return nil, err
+		}
+		o.Binary = self
+	}
+	if o.Timeout == 0 {
+		o.Timeout = time.Minute
+	}
+	if o.Progress == nil {
+		o.Progress = io.Discard
+	}
+	if os.Geteuid() != 0 {
+		return nil, errors.New("a laboratory is made of network namespaces and needs root")
+	}
+	l, err := plan(ctx, Root, o.Name, o.Binary, set)
+	if err != nil {
+		return nil, err
+	}
+	if err := l.claim(); err != nil {
+		return nil, err
+	}
+	ctx, cancel := context.WithTimeout(ctx, o.Timeout)
+	defer cancel()
+	if err := l.build(ctx, o, set); err != nil {
+		fmt.Fprintf(o.Progress, "failed, taking laboratory %s down again\n", l.Name)
+		return nil, errors.Join(err, l.Down())
+	}
+	return l, nil
+}
+
+// claim takes the name and writes down what will be made.
+func (l *Lab) claim() error {
+	for _, s := range l.spaces() {
+		if s.Exists() {
+			return fmt.Errorf("network namespace %s: %w: is laboratory %s up, or the namespace somebody else's?", s, fs.ErrExist, l.Name)
+		}
+	}
+	for _, h := range l.Hosts {
+		if _, err := os.Stat(h.Pins); err == nil {
+			return fmt.Errorf("%s: %w: an agent of this name has left it: `viaduct agent --cleanup`", h.Pins, fs.ErrExist)
+		}
+	}
+	for _, d := range []string{filepath.Dir(filepath.Dir(l.dir)), filepath.Dir(l.dir), ns.Dir, pinRoot} {
+		if _, err := os.Stat(d); errors.Is(err, fs.ErrNotExist) {
+			l.Made = append(l.Made, d)
+		}
+	}
+	if err := os.MkdirAll(filepath.Dir(l.dir), 0o755); err != nil {
+		return err
+	}
+	err := os.Mkdir(l.dir, 0o755)
+	if errors.Is(err, fs.ErrExist) {
+		return fmt.Errorf("laboratory %s: %w: take it down with `viaduct lab down --name %s`", l.Name, fs.ErrExist, l.Name)
+	}
+	if err != nil {
+		return err
+	}
+	mounted, err := bpffsMounted()
+	if err == nil {
+		l.Mounted = !mounted
+		err = l.save()
+	}
+	if err == nil && l.Mounted {
+		err = mountBPFFS()
+	}
+	if err != nil {
+		return errors.Join(err, l.Down())
+	}
+	return nil
+}
+
+// build makes what was written down.
+func (l *Lab) build(ctx context.Context, o Options, set *document.Set) error {
+	for _, s := range l.spaces() {
+		if err := s.Create(); err != nil {
+			return err
+		}
+	}
+	for _, h := range l.Hosts {
+		if err := plug.Host(h.Space); err != nil {
+			return err
+		}
+	}
+	fmt.Fprintf(o.Progress, "server\n")
+	if err := l.startServer(ctx); err != nil {
+		return err
+	}
+	fmt.Fprintf(o.Progress, "virtual network\n")
+	if err := l.apply(ctx, set); err != nil {
+		return err
+	}
+	for i := range l.VMs {
+		vm := &l.VMs[i]
+		if err := plug.VM(vm.Space); err != nil {
+			return err
+		}
+		if vm.Plugged {
+			fmt.Fprintf(o.Progress, "VM %s\n", vm.Name)
+			if err := l.plug(vm); err != nil {
+				return err
+			}
+		}
+	}
+	for i := range l.Hosts {
+		fmt.Fprintf(o.Progress, "agent of host %s\n", l.Hosts[i].Name)
+		if err := l.StartAgent(ctx, &l.Hosts[i], o.AgentArgs...); err != nil {
+			return err
+		}
+	}
+	return l.save()
+}
+
+func (l *Lab) startServer(ctx context.Context) error {
+	s := &l.Server
+	p, err := l.start("server", s.Space, s.Log, "server", "--data-dir", s.Data, "--listen", "unix://"+s.Socket, "--etcd-listen", s.Etcd)
+	if err != nil {
+		return err
+	}
+	s.PID = p.pid
+	return p.await(ctx, "not ready", debug.New(s.Socket).Ready)
+}
+
+func (l *Lab) apply(ctx context.Context, set *document.Set) error {
+	c, err := client.New("unix://" + l.Server.Socket)
+	if err != nil {
+		return err
+	}
+	defer c.Close()
+	_, err = set.Apply(ctx, c)
+	return err
+}
+
+// StartAgent starts a host's agent, also after it was killed, and returns when it is ready and the ports
+// of all plugged VMs are up.
+func (l *Lab) StartAgent(ctx context.Context, h *Host, args ...string) error {
+	args = append([]string{"agent", "--host", h.Name, "--etcd", l.Server.Etcd, "--run-dir", h.RunDir, "--name", instance(l.Name, h.Name)}, args...)
+	p, err := l.start("agent of host "+h.Name, h.Space, h.Log, args...)
+	if err != nil {
+		return err
+	}
+	h.PID = p.pid
+	if err := l.save(); err != nil {
+		return err
+	}
+	agent := debug.New(h.Socket())
+	if err := p.await(ctx, "not ready", agent.Ready); err != nil {
+		return err
+	}
+	return p.await(ctx, "ports are not up", func(ctx context.Context) error { return l.portsUp(ctx, h, agent) })
+}
+
+// portsUp is nil when the ports of all VMs that are plugged into the host are up.
+func (l *Lab) portsUp(ctx context.Context, h *Host, agent *debug.Client) error {
+	ports, err := agent.Ports(ctx)
+	if err != nil {
+		return err
+	}
+	up := map[string]bool{}
+	for _, p := range ports {
+		up[p.Interface] = p.Status == debug.StatusUp
+	}
+	for _, vm := range l.VMs {
+		if vm.Host == h.Name && vm.Plugged && !up[vm.Interface] {
+			return fmt.Errorf("port %s on interface %s is not up", vm.Port, vm.Interface)
+		}
+	}
+	return nil
+}
+
+// Plug plugs a VM in that is not.
+func (l *Lab) Plug(vm *VM) error {
+	if vm.Plugged {
+		return fmt.Errorf("VM %s is plugged in already", vm.Name)
+	}
+	if err := l.plug(vm); err != nil {
+		return err
+	}
+	vm.Plugged = true
+	return l.save()
+}
+
+// Unplug takes a VM's interface away.
+func (l *Lab) Unplug(vm *VM) error {
+	host, err := l.Host(vm.Host)
+	if err != nil {
+		return err
+	}
+	if !vm.Plugged {
+		return fmt.Errorf("VM %s is not plugged in", vm.Name)
+	}
+	if err := plug.Unplug(host.Space, vm.Interface); err != nil {
+		return err
+	}
+	vm.Plugged = false
+	return l.save()
+}
+
+func (l *Lab) plug(vm *VM) error {
+	host, err := l.Host(vm.Host)
+	if err != nil {
+		return err
+	}
+	if vm.Device == Veth {
+		err = plug.Veth(host.Space, vm.Interface, vm.Space, vm.NIC)
+	} else if err = plug.Tap(host.Space, vm.Interface, vm.Space, vm.NIC); err == nil {
+		var p *process
+		p, err = l.start("tap of VM "+vm.Name, vm.Space, filepath.Join(l.dir, "vms", vm.Name, "log"), "lab", "tool", "tap",
+			"--host-space", string(host.Space), "--host-interface", vm.Interface, "--vm-space", string(vm.Space), "--vm-interface", vm.NIC.Name)
+		if err == nil {
+			vm.PID = p.pid
+		}
+	}
+	if err != nil {
+		return fmt.Errorf("VM %s: %w", vm.Name, err)
+	}
+	return nil
+}
+
+const bpffs = "/sys/fs/bpf"
+
+func bpffsMounted() (bool, error) {
+	var st unix.Statfs_t
+	if err := unix.Statfs(bpffs, &st); err != nil {
+		return false, fmt.Errorf("%s: %w", bpffs, err)
+	}
+	return st.Type == unix.BPF_FS_MAGIC, nil
+}
+
+func mountBPFFS() error {
+	if err := unix.Mount("bpf", bpffs, "bpf", 0, "mode=0700"); err != nil {
+		return fmt.Errorf("mount %s: %w", bpffs, err)
+	}
+	return nil
+}
