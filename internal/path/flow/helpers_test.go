@@ -64,8 +64,8 @@ func (d *installer) DelFlows(keys []match.Key) error {
 	return nil
 }
 
-// check finds out whether what the copy calls installed is in the datapath, and that whatever
-// else is there waits to be deleted or replaced.
+// check returns an error when the copy calls a flow installed that the datapath does
+// not have so, or when the datapath has one that the copy neither knows nor is about to delete.
 func (d *installer) check(t *Table) error {
 	have := map[match.Key]bool{}
 	for f := range t.Flows() {
