@@ -3,6 +3,7 @@
 package match
 
 import (
+	"encoding/binary"
 	"net/netip"
 	"unsafe"
 )
@@ -101,3 +102,31 @@ func (m MAC) IsMulticast() bool { return m[0]&1 != 0 }
 
 // Broadcast is ff:ff:ff:ff:ff:ff.
 var Broadcast = MAC{0xff, 0xff, 0xff, 0xff, 0xff, 0xff}
+
+// ConnectionHash is the same for both directions of a connection, and spreads connections evenly over
+// the values modulo any small number. It chooses the worker, in the kernel (connection_hash in
+// bpf/upcall.h) and in user space alike. Fragments, first ones included, hash without ports.
+func (k *Key) ConnectionHash() uint32 {
+	const golden = 0x9e3779b1 // Fibonacci hashing; the high half is the well mixed one
+	var h uint32
+	switch k.EthType {
+	case 0x0800, 0x86dd, 0x0806:
+	default:
+		m := func(i int) uint32 {
+			return uint32(binary.NativeEndian.Uint16(k.EthDst[i:]) ^ binary.NativeEndian.Uint16(k.EthSrc[i:]))
+		}
+		return (m(0) + m(2)<<8 + m(4)<<16) * golden >> 16
+	}
+	for i := 0; i < 16; i += 4 {
+		h ^= binary.NativeEndian.Uint32(k.Src[i:]) ^ binary.NativeEndian.Uint32(k.Dst[i:])
+	}
+	if k.EthType != 0x0806 {
+		h += uint32(k.Proto)
+		if k.Proto == 1 || k.Proto == 58 {
+			h ^= uint32(k.DstPort)
+		} else if k.Frag == FragNone {
+			h ^= uint32(k.SrcPort ^ k.DstPort)
+		}
+	}
+	return h * golden >> 16
+}

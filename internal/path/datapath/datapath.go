@@ -81,7 +81,6 @@ type FlowInfo struct {
 	Packets, Bytes uint64
 	Idle           time.Duration // since last used, or since installed when never used
 	TCPFlags       uint8         // FIN (1) and RST (4) seen so far
-	Worker         int           // whose queue a miss of this key goes to
 }
 
 // Exec is a packet to be sent without a flow. Execute may rewrite Frame in place.
@@ -120,8 +119,8 @@ type Datapath interface {
 	// token of its own takes from here.
 	RootCredit() *int64
 
-	// Workers is how many miss queues there are. A connection, in both
-	// directions, always uses the same one.
+	// Workers is how many miss queues there are. The one of a packet is its key's
+	// ConnectionHash modulo Workers, so both directions of a connection use the same.
 	Workers() int
 	// ReadMisses fills ms with what is queued for worker, waiting up to timeout for the first
 	// (0: do not wait). Returns how many were read; 0 after a timeout. Only

@@ -171,8 +171,10 @@ func missAffinity(b *bench) {
 				{packet.BuildTCP(nil, eth, ip, packet.TCP{SrcPort: q, DstPort: r}, data), packet.BuildTCP(nil, eth.Reverse(), back, packet.TCP{SrcPort: r, DstPort: q}, data)},
 				{request, packet.BuildEchoReply(nil, &v)},
 			} {
-				if there, back := run(ps[0], c[0]), run(ps[1], c[1]); there != back {
-					b.Fatalf("worker %d there, %d back: %+v", there, back, b.key(ps[0], c[0]))
+				k := b.key(ps[0], c[0])
+				want := int(k.ConnectionHash()) % b.dp.Workers()
+				if there, back := run(ps[0], c[0]), run(ps[1], c[1]); there != want || back != want {
+					b.Fatalf("worker %d there, %d back, want %d: %+v", there, back, want, k)
 				}
 			}
 		}

@@ -5,7 +5,6 @@ import (
 	"time"
 
 	"github.com/viaduct-net/viaduct/internal/base/match"
-	"github.com/viaduct-net/viaduct/internal/base/packet"
 	"github.com/viaduct-net/viaduct/internal/path/datapath"
 )
 
@@ -94,22 +93,5 @@ func (d *Datapath) Workers() int { return len(d.workers) }
 
 // worker picks the queue by what both directions of a connection share.
 func (d *Datapath) worker(k *match.Key) *queue {
-	h := uint32(2166136261) // FNV-1a over sums, which do not know a direction
-	mix := func(x uint32) { h = (h ^ x) * 16777619 }
-	for i := range k.Src {
-		mix(uint32(k.Src[i]) + uint32(k.Dst[i]))
-	}
-	switch k.Proto {
-	case packet.ProtoICMP, packet.ProtoICMPv6:
-		mix(uint32(k.DstPort)) // the type differs between request and reply
-	default:
-		mix(uint32(k.SrcPort) + uint32(k.DstPort))
-	}
-	if k.Src == (match.Addr{}) {
-		for i := range k.EthSrc {
-			mix(uint32(k.EthSrc[i]) + uint32(k.EthDst[i]))
-		}
-	}
-	mix(uint32(k.Proto))
-	return d.workers[(h>>16^h)%uint32(len(d.workers))]
+	return d.workers[k.ConnectionHash()%uint32(len(d.workers))]
 }
