@@ -150,7 +150,7 @@ func (b *bench) read(n int) (all []*datapath.Miss) {
 
 func (b *bench) readAs(n int, fn func(worker int, m *datapath.Miss)) {
 	b.Helper()
-	wait := glance / 10
+	var wait time.Duration // at first only look
 	for deadline := time.Now().Add(patience); n > 0; {
 		for w := range b.dp.Workers() {
 			ms := make([]*datapath.Miss, 16)
@@ -164,6 +164,7 @@ func (b *bench) readAs(n int, fn func(worker int, m *datapath.Miss)) {
 			}
 			n -= got
 		}
+		wait = glance / 10
 		if n > 0 && time.Now().After(deadline) {
 			b.Fatalf("%d misses did not come", n)
 		}

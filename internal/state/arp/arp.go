@@ -1,0 +1,228 @@
+// Package arp is what is known about neighbours, IPv4 (ARP) and IPv6 (ND): those on the links
+// of router ports, which are asked for, and those that bridges have heard announced.
+//
+// An entry is confirmed by every answer. Stale after Config.Stale it still serves, and is asked for
+// again while a flow uses it; Config.Expire after the last answer it is gone. One that is not
+// known is asked for every Config.Retry until Config.GiveUp; then it is known as failed for
+// Config.Failed, so that senders are told, and forgotten.
+package arp
+
+import (
+	"math/rand/v2"
+	"sync"
+	"time"
+
+	"github.com/google/uuid"
+
+	"github.com/viaduct-net/viaduct/internal/base/match"
+	"github.com/viaduct-net/viaduct/internal/base/tag"
+	"github.com/viaduct-net/viaduct/internal/state/table"
+)
+
+// Config of a Table.
+type Config struct {
+	MaxPerPort int           // neighbours that one port (or bridge) may have; also: be waiting for
+	Retry      time.Duration // between requests; each time between 0.75 and 1.25 of it
+	GiveUp     time.Duration // after the first request
+	Failed     time.Duration // for which an unanswered address is known as failed
+	Stale      time.Duration // since the last answer
+	Expire     time.Duration // since the last answer
+}
+
+// DefaultConfig is 1024 a port; 10 s, 60 s; 10 s; 60 s, 90 s.
+func DefaultConfig() Config {
+	return Config{
+		MaxPerPort: 1024,
+		Retry:      10 * time.Second,
+		GiveUp:     60 * time.Second,
+		Failed:     10 * time.Second,
+		Stale:      60 * time.Second,
+		Expire:     90 * time.Second,
+	}
+}
+
+// Key is an address on the link of a router port, or on a bridge.
+type Key struct {
+	ID   uuid.UUID
+	Addr match.Addr
+}
+
+func (k Key) tag() tag.Tag { return tag.Tag{Kind: tag.Neighbour, ID: k.ID, Addr: k.Addr} }
+
+type known struct {
+	mac       match.MAC
+	confirmed int64
+}
+
+// asking is an address with a request out. A refresh is of an entry that is still known.
+type asking struct {
+	next, until int64
+}
+
+// Table holds the neighbours of all router ports and bridges. Safe for concurrent use. Times
+// are a clock's, in ns.
+type Table struct {
+	cfg    Config
+	known  *table.Table[Key, known]
+	failed *table.Table[Key, struct{}]
+
+	mu      sync.Mutex
+	asking  map[Key]asking
+	waiting map[uuid.UUID]int // by port: how many of asking
+	refused uint64
+}
+
+// New makes an empty table.
+func New(cfg Config) *Table {
+	return &Table{
+		cfg:     cfg,
+		known:   table.New[Key, known](cfg.MaxPerPort),
+		failed:  table.New[Key, struct{}](cfg.MaxPerPort),
+		asking:  map[Key]asking{},
+		waiting: map[uuid.UUID]int{},
+	}
+}
+
+// Lookup finds the MAC of addr; failed: it was asked for and does not answer. It takes no lock
+// and does not allocate.
+func (t *Table) Lookup(id uuid.UUID, addr match.Addr) (mac match.MAC, ok, failed bool) {
+	k := Key{id, addr}
+	if e, ok := t.known.Get(k); ok {
+		return e.mac, true, false
+	}
+	_, failed = t.failed.Get(k)
+	return mac, false, failed
+}
+
+// Learn registers an answer or announcement and reports whether it is news: a new
+// address, or a new MAC. Then flows with the tag are out of date, and packets that wait for it
+// can go on. A port's bound may refuse new addresses; the half of it is kept for those
+// that were asked for, so that announcements cannot crowd them out.
+func (t *Table) Learn(id uuid.UUID, addr match.Addr, mac match.MAC, now int64) (changed tag.Tag, news bool) {
+	k := Key{id, addr}
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	if _, asked := t.asking[k]; !asked && t.crowded(k) {
+		t.refused++
+		return k.tag(), false
+	}
+	old, had, ok := t.known.Put(k, known{mac, now}, id, now)
+	if !ok {
+		return k.tag(), false
+	}
+	t.answered(k)
+	t.failed.Delete(k)
+	return k.tag(), !had || old.mac != mac
+}
+
+// crowded reports that k would be a new entry beyond the half of its port's bound.
+func (t *Table) crowded(k Key) bool {
+	_, had := t.known.Get(k)
+	return !had && t.known.Owned(k.ID) >= (t.cfg.MaxPerPort+1)/2
+}
+
+// Resolve makes sure that addr is being asked for, and reports whether the caller has to send
+// a request now: true once for all callers, the later requests come from Tick.
+func (t *Table) Resolve(port uuid.UUID, addr match.Addr, now int64) (send bool) {
+	k := Key{port, addr}
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	if _, ok := t.known.Get(k); ok {
+		return false
+	}
+	if _, failed := t.failed.Get(k); failed {
+		return false
+	}
+	return t.ask(k, now)
+}
+
+// ask, answered: with mu held.
+func (t *Table) ask(k Key, now int64) bool {
+	if _, asked := t.asking[k]; asked {
+		return false
+	}
+	if t.waiting[k.ID] >= t.cfg.MaxPerPort {
+		t.refused++
+		return false
+	}
+	t.waiting[k.ID]++
+	t.asking[k] = asking{now + t.retry(), now + int64(t.cfg.GiveUp)}
+	return true
+}
+
+func (t *Table) answered(k Key) {
+	if _, asked := t.asking[k]; !asked {
+		return
+	}
+	delete(t.asking, k)
+	if t.waiting[k.ID]--; t.waiting[k.ID] == 0 {
+		delete(t.waiting, k.ID)
+	}
+}
+
+// retry keeps requests of many addresses and hosts from marching in step.
+func (t *Table) retry() int64 { return int64(float64(t.cfg.Retry) * (0.75 + rand.Float64()/2)) }
+
+// Tick appends to ask the requests to be sent now, and to tags what changed: addresses
+// that expired, failed, or may be tried again. To be called about once a second.
+func (t *Table) Tick(now int64, ask []Key, tags []tag.Tag) ([]Key, []tag.Tag) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	t.failed.Expire(now-int64(t.cfg.Failed), func(k Key, _ struct{}) { tags = append(tags, k.tag()) })
+	t.known.Range(func(k Key, e known) bool {
+		switch age := now - e.confirmed; {
+		case age >= int64(t.cfg.Expire):
+			t.known.Delete(k)
+			t.answered(k)
+			tags = append(tags, k.tag())
+		case age >= int64(t.cfg.Stale) && t.known.Held(k) && t.ask(k, now):
+			ask = append(ask, k)
+		}
+		return true
+	})
+	for k, a := range t.asking {
+		switch {
+		case now >= a.until:
+			t.answered(k)
+			t.failed.Put(k, struct{}{}, k.ID, now)
+			tags = append(tags, k.tag())
+		case now >= a.next:
+			a.next = now + t.retry()
+			t.asking[k] = a
+			ask = append(ask, k)
+		}
+	}
+	return ask, tags
+}
+
+// Ref marks the entry that tg names as used by a flow, so that it is refreshed; Unref gives it
+// back. Absent entries are ignored.
+func (t *Table) Ref(tg tag.Tag) { t.known.Ref(Key{tg.ID, tg.Addr}) }
+
+// Unref is the counterpart of Ref.
+func (t *Table) Unref(tg tag.Tag, now int64) { t.known.Unref(Key{tg.ID, tg.Addr}, now) }
+
+// Forget removes all that is known on a port or bridge and appends what changed to tags.
+func (t *Table) Forget(id uuid.UUID, tags []tag.Tag) []tag.Tag {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	t.known.DeleteOwner(id, func(k Key, _ known) { tags = append(tags, k.tag()) })
+	t.failed.DeleteOwner(id, func(k Key, _ struct{}) { tags = append(tags, k.tag()) })
+	for k := range t.asking {
+		if k.ID == id {
+			t.answered(k)
+		}
+	}
+	return tags
+}
+
+// Len is the number of known neighbours.
+func (t *Table) Len() int { return t.known.Len() }
+
+// Refused counts neighbours that were not learnt, and requests that were not sent, because a
+// port had reached its bound.
+func (t *Table) Refused() uint64 {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	return t.refused + t.known.Refused() + t.failed.Refused()
+}

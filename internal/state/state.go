@@ -1,0 +1,132 @@
+// Package state is what flows have learnt about the virtual network, on this host.
+package state
+
+import (
+	"github.com/google/uuid"
+
+	"github.com/viaduct-net/viaduct/internal/base/clock"
+	"github.com/viaduct-net/viaduct/internal/base/match"
+	"github.com/viaduct-net/viaduct/internal/base/tag"
+	"github.com/viaduct-net/viaduct/internal/state/arp"
+	"github.com/viaduct-net/viaduct/internal/state/mac"
+)
+
+// Config of Tables.
+type Config struct {
+	MAC mac.Config
+	ARP arp.Config
+}
+
+// DefaultConfig has the defaults of each table.
+func DefaultConfig() Config { return Config{mac.DefaultConfig(), arp.DefaultConfig()} }
+
+// Tables is all learnt state. It implements what a simulation asks (sim.State): those
+// three methods take no lock and do not allocate. Safe for concurrent use. Every change
+// comes with the tag whose flows it puts out of date.
+type Tables struct {
+	clock clock.Clock
+	macs  *mac.Table
+	ports *arp.Table // neighbours of router ports
+	heard *arp.Table // of bridges
+}
+
+// New makes empty tables.
+func New(cfg Config, c clock.Clock) *Tables {
+	return &Tables{c, mac.New(cfg.MAC), arp.New(cfg.ARP), arp.New(cfg.ARP)}
+}
+
+// MAC finds the port behind which a bridge has seen m.
+func (t *Tables) MAC(bridge uuid.UUID, vlan uint16, m match.MAC) (port uuid.UUID, ok bool) {
+	return t.macs.Lookup(bridge, vlan, m)
+}
+
+// Neighbour finds the MAC of addr on the link of a router port; failed: it does not answer.
+func (t *Tables) Neighbour(port uuid.UUID, addr match.Addr) (m match.MAC, ok, failed bool) {
+	return t.ports.Lookup(port, addr)
+}
+
+// BridgeNeighbour finds an address that was announced on a bridge.
+func (t *Tables) BridgeNeighbour(bridge uuid.UUID, addr match.Addr) (m match.MAC, ok bool) {
+	m, ok, _ = t.heard.Lookup(bridge, addr)
+	return m, ok
+}
+
+// LearnMAC registers that m is behind port. The flows of the tag are out of date when it is news.
+func (t *Tables) LearnMAC(bridge uuid.UUID, vlan uint16, m match.MAC, port uuid.UUID) (changed tag.Tag, news bool) {
+	return t.macs.Learn(bridge, vlan, m, port, t.clock.Now())
+}
+
+// LearnNeighbour registers that addr on the link of a router port has m. When it is news, packets that wait for
+// it can go on.
+func (t *Tables) LearnNeighbour(port uuid.UUID, addr match.Addr, m match.MAC) (changed tag.Tag, news bool) {
+	return t.ports.Learn(port, addr, m, t.clock.Now())
+}
+
+// LearnBridgeNeighbour registers an announcement on a bridge.
+func (t *Tables) LearnBridgeNeighbour(bridge uuid.UUID, addr match.Addr, m match.MAC) (changed tag.Tag, news bool) {
+	return t.heard.Learn(bridge, addr, m, t.clock.Now())
+}
+
+// Resolve makes sure that addr is being asked for on the link of a router port. True: the caller sends
+// the first request, now. Over all callers there is one request at a time.
+func (t *Tables) Resolve(port uuid.UUID, addr match.Addr) (send bool) {
+	return t.ports.Resolve(port, addr, t.clock.Now())
+}
+
+// Hold keeps what a new flow depends on from expiring: neighbours, and the entry of the flow's own
+// source MAC. That of its destination is not held: who only receives is not known
+// to be there. Each Hold is followed by one Release with the same arguments.
+func (t *Tables) Hold(tags []tag.Tag, src match.MAC) {
+	for i := range tags {
+		switch tg := tags[i]; {
+		case tg.Kind == tag.MACEntry && tg.MAC == src:
+			t.macs.Ref(tg)
+		case tg.Kind == tag.Neighbour:
+			t.ports.Ref(tg)
+		}
+	}
+}
+
+// Release lets go of what Hold has kept, when the flow is gone.
+func (t *Tables) Release(tags []tag.Tag, src match.MAC) {
+	now := t.clock.Now()
+	for i := range tags {
+		switch tg := tags[i]; {
+		case tg.Kind == tag.MACEntry && tg.MAC == src:
+			t.macs.Unref(tg, now)
+		case tg.Kind == tag.Neighbour:
+			t.ports.Unref(tg, now)
+		}
+	}
+}
+
+// Forget removes what was learnt at a port that is gone, or on a device that is gone.
+func (t *Tables) Forget(id uuid.UUID) (changed []tag.Tag) {
+	changed = t.macs.Forget(id, changed)
+	changed = t.ports.Forget(id, changed)
+	return t.heard.Forget(id, changed)
+}
+
+// Tick lets time pass: requests to be sent now (again), and the tags of what expired. To be
+// called about once a second, by one goroutine.
+func (t *Tables) Tick() (ask []arp.Key, changed []tag.Tag) {
+	now := t.clock.Now()
+	changed = t.macs.Tick(now, changed)
+	ask, changed = t.ports.Tick(now, ask, changed)
+	_, changed = t.heard.Tick(now, nil, changed) // nothing holds these: they are heard, not asked for
+	return ask, changed
+}
+
+// Stats are sizes and refusals, for metrics.
+type Stats struct {
+	MACs, Neighbours, BridgeNeighbours             int
+	RefusedMACs, RefusedNeighbours, RefusedBridges uint64
+}
+
+// Stats reads them.
+func (t *Tables) Stats() Stats {
+	return Stats{
+		MACs: t.macs.Len(), Neighbours: t.ports.Len(), BridgeNeighbours: t.heard.Len(),
+		RefusedMACs: t.macs.Refused(), RefusedNeighbours: t.ports.Refused(), RefusedBridges: t.heard.Refused(),
+	}
+}
