@@ -3,6 +3,7 @@ package model
 import (
 	"cmp"
 	"fmt"
+	"iter"
 	"net/netip"
 	"slices"
 
@@ -185,4 +186,18 @@ func (g *Graph) Referrers(k Key) []Ref {
 		return cmp.Or(cmp.Compare(a.Kind, b.Kind), cmp.Compare(a.Name, b.Name), slices.Compare(a.ID[:], b.ID[:]))
 	})
 	return by
+}
+
+// ReferrersOf goes through the objects of one kind that refer to k, in no order. The caller must not change them.
+func (g *Graph) ReferrersOf(k Key, kind Kind) iter.Seq[Object] {
+	return func(yield func(Object) bool) {
+		for from := range g.referrers[k] {
+			if from.Kind != kind {
+				continue
+			}
+			if o := g.Get(kind, from.ID); o != nil && !yield(o) {
+				return
+			}
+		}
+	}
 }

@@ -1,0 +1,156 @@
+package mirror
+
+import (
+	"cmp"
+	"net/netip"
+	"slices"
+
+	"github.com/google/uuid"
+
+	"github.com/viaduct-net/viaduct/internal/base/match"
+	"github.com/viaduct-net/viaduct/internal/topo/model"
+	"github.com/viaduct-net/viaduct/internal/topo/view"
+)
+
+// builder resolves objects into what simulations read. Each function gives nil when there is no
+// such object. What refers to nothing, as data written by hand may, is left out.
+type builder struct{ graph *model.Graph }
+
+func get[T model.Object](g *model.Graph, id uuid.UUID) (T, bool) {
+	var zero T
+	o, ok := g.Get(zero.Kind(), id).(T)
+	return o, ok
+}
+
+// plugged reports whether anything is at the other end of the port.
+func (b builder) plugged(p *model.Port) bool {
+	_, bound := get[*model.Binding](b.graph, p.ID)
+	_, peered := get[*model.Port](b.graph, p.PeerID)
+	return bound || peered
+}
+
+func (b builder) port(id uuid.UUID) *view.Port {
+	p, ok := get[*model.Port](b.graph, id)
+	if !ok {
+		return nil
+	}
+	v := &view.Port{
+		ID: p.ID, Name: p.Name, Bridge: p.BridgeID, Router: p.RouterID, AdminUp: p.AdminStateUp,
+		MAC: p.MAC, Addrs: slices.Clone(p.Addresses),
+	}
+	if _, ok := get[*model.Port](b.graph, p.PeerID); ok {
+		v.Peer = p.PeerID
+	} else if x, ok := get[*model.Binding](b.graph, p.ID); ok {
+		v.Host, v.Interface = x.HostID, x.Interface
+	}
+	if p.RouterID != uuid.Nil {
+		v.LinkLocal = linkLocal(p.MAC)
+	}
+	return v
+}
+
+// linkLocal is fe80::/64 with the modified EUI-64 of a MAC (RFC 4291 appendix A).
+func linkLocal(m match.MAC) netip.Addr {
+	return netip.AddrFrom16([16]byte{0: 0xfe, 1: 0x80, 8: m[0] ^ 0x02, 9: m[1], 10: m[2], 11: 0xff, 12: 0xfe, 13: m[3], 14: m[4], 15: m[5]})
+}
+
+func (b builder) bridge(id uuid.UUID) *view.Bridge {
+	x, ok := get[*model.Bridge](b.graph, id)
+	if !ok {
+		return nil
+	}
+	v := &view.Bridge{ID: id, Name: x.Name, AdminUp: x.AdminStateUp,
+		MACs: make(map[match.MAC]uuid.UUID), Neighbours: make(map[match.Addr]match.MAC)}
+	for o := range b.graph.ReferrersOf(model.KeyOf(x), model.KindPort) {
+		p := o.(*model.Port)
+		if p.AdminStateUp && b.plugged(p) {
+			v.Ports = append(v.Ports, p.ID)
+		}
+		// Also a port that is down keeps its place: frames for it are dropped there, not flooded elsewhere.
+		seed(v, p, p)
+		if peer, ok := get[*model.Port](b.graph, p.PeerID); ok && peer.RouterID != uuid.Nil {
+			seed(v, p, peer)
+			v.Neighbours[match.AddrFrom(linkLocal(peer.MAC))] = peer.MAC
+		}
+	}
+	sortIDs(v.Ports)
+	return v
+}
+
+// seed says that owner is to be found behind the bridge's port at.
+func seed(v *view.Bridge, at, owner *model.Port) {
+	if owner.MAC == (match.MAC{}) {
+		return
+	}
+	v.MACs[owner.MAC] = at.ID
+	for _, a := range owner.Addresses {
+		v.Neighbours[match.AddrFrom(a.Addr())] = owner.MAC
+	}
+}
+
+func (b builder) router(id uuid.UUID) (*view.Router, []view.Route) {
+	x, ok := get[*model.Router](b.graph, id)
+	if !ok {
+		return nil, nil
+	}
+	v := &view.Router{ID: id, Name: x.Name, AdminUp: x.AdminStateUp}
+	var rs []view.Route
+	for o := range b.graph.ReferrersOf(model.KeyOf(x), model.KindPort) {
+		p := o.(*model.Port)
+		v.Ports = append(v.Ports, p.ID)
+		rs = append(rs, b.ownRoutes(p)...)
+	}
+	for o := range b.graph.ReferrersOf(model.KeyOf(x), model.KindRoute) {
+		if r, ok := b.route(o.(*model.Route)); ok {
+			rs = append(rs, r)
+		}
+	}
+	sortIDs(v.Ports)
+	slices.SortFunc(rs, func(a, b view.Route) int {
+		return cmp.Or(slices.Compare(a.ID[:], b.ID[:]), slices.Compare(a.Port[:], b.Port[:]),
+			a.Dst.Addr().Compare(b.Dst.Addr()), cmp.Compare(a.Dst.Bits(), b.Dst.Bits()), cmp.Compare(a.NextHop, b.NextHop))
+	})
+	v.Table = view.NewRouteTable(rs)
+	return v, rs
+}
+
+// ownRoutes are those that exist by themselves: a port's own addresses, which answer while the port is up,
+// and the subnets on its link, which also needs another end. Their weight 0 goes before explicit routes.
+func (b builder) ownRoutes(p *model.Port) []view.Route {
+	if !p.AdminStateUp {
+		return nil
+	}
+	var rs []view.Route
+	plugged := b.plugged(p)
+	for _, a := range p.Addresses {
+		rs = append(rs, view.Route{Dst: netip.PrefixFrom(a.Addr(), a.Addr().BitLen()), NextHop: view.ToLocal, Port: p.ID})
+		if plugged && !a.IsSingleIP() {
+			rs = append(rs, view.Route{Dst: a.Masked(), NextHop: view.ToPort, Port: p.ID})
+		}
+	}
+	return rs
+}
+
+// route resolves an explicit route; false while its port is down, so that others take over.
+func (b builder) route(r *model.Route) (view.Route, bool) {
+	v := view.Route{ID: r.ID, Dst: r.Destination, Src: r.Source, Weight: r.Weight}
+	switch r.NextHop {
+	case model.NextHopBlackhole:
+		v.NextHop = view.Blackhole
+	case model.NextHopReject:
+		v.NextHop = view.Reject
+	case model.NextHopPort:
+		p, ok := get[*model.Port](b.graph, r.PortID)
+		if !ok || !p.AdminStateUp || !b.plugged(p) {
+			return v, false
+		}
+		v.NextHop, v.Port, v.Gateway = view.ToPort, r.PortID, r.Gateway
+	default:
+		return v, false
+	}
+	return v, true
+}
+
+func sortIDs(ids []uuid.UUID) {
+	slices.SortFunc(ids, func(a, b uuid.UUID) int { return slices.Compare(a[:], b[:]) })
+}

@@ -1,0 +1,185 @@
+package mirror
+
+import (
+	"maps"
+	"reflect"
+	"slices"
+
+	"github.com/google/uuid"
+
+	"github.com/viaduct-net/viaduct/internal/base/match"
+	"github.com/viaduct-net/viaduct/internal/base/tag"
+	"github.com/viaduct-net/viaduct/internal/topo/model"
+	"github.com/viaduct-net/viaduct/internal/topo/view"
+)
+
+// dirty collects what may look different after the events since the last snapshot. It is filled
+// from the objects before and after each event.
+type dirty struct {
+	ports, bridges, routers map[uuid.UUID]struct{}
+}
+
+func newDirty() dirty {
+	return dirty{make(map[uuid.UUID]struct{}), make(map[uuid.UUID]struct{}), make(map[uuid.UUID]struct{})}
+}
+
+// add marks what is built from o: itself, and what its neighbours in g have of it.
+func (d dirty) add(g *model.Graph, o model.Object) {
+	switch o := o.(type) {
+	case *model.Bridge:
+		d.bridges[o.ID] = struct{}{}
+	case *model.Router:
+		d.routers[o.ID] = struct{}{}
+	case *model.Port:
+		d.port(o)
+		if peer, ok := get[*model.Port](g, o.PeerID); ok {
+			d.port(peer) // a bridge knows the MAC and the addresses of peer router ports
+		}
+	case *model.Route:
+		d.routers[o.RouterID] = struct{}{}
+	case *model.Binding:
+		if p, ok := get[*model.Port](g, o.PortID); ok {
+			d.port(p)
+		}
+	}
+}
+
+func (d dirty) port(p *model.Port) {
+	d.ports[p.ID] = struct{}{}
+	if p.BridgeID != uuid.Nil {
+		d.bridges[p.BridgeID] = struct{}{}
+	}
+	if p.RouterID != uuid.Nil {
+		d.routers[p.RouterID] = struct{}{}
+	}
+}
+
+// next builds the snapshot after old, and names what changed. Everything that is not dirty is
+// shared with old; the maps are copied when one of their entries changes.
+func (m *Mirror) next(old *view.Snapshot, d dirty, revision int64) (*view.Snapshot, []tag.Tag) {
+	s := &view.Snapshot{Revision: revision, Ports: old.Ports, Bridges: old.Bridges, Routers: old.Routers}
+	b := builder{m.graph}
+	var tags []tag.Tag
+	for _, id := range sorted(d.ports) {
+		was, is := old.Port(id), b.port(id)
+		if reflect.DeepEqual(was, is) {
+			continue
+		}
+		s.Ports = with(s.Ports, old.Ports, id, is)
+		tags = append(tags, tag.Tag{Kind: tag.Port, ID: id})
+		if where(was) != where(is) {
+			tags = append(tags, tag.Tag{Kind: tag.Binding, ID: id})
+		}
+	}
+	for _, id := range sorted(d.bridges) {
+		was, is := old.Bridge(id), b.bridge(id)
+		if ts := bridgeTags(id, was, is); len(ts) > 0 {
+			s.Bridges = with(s.Bridges, old.Bridges, id, is)
+			tags = append(tags, ts...)
+		}
+	}
+	for _, id := range sorted(d.routers) {
+		was := old.Router(id)
+		is, routes := b.router(id)
+		if sameRouter(was, is) && slices.Equal(m.routes[id], routes) {
+			continue
+		}
+		if m.routes[id] = routes; is == nil {
+			delete(m.routes, id)
+		}
+		s.Routers = with(s.Routers, old.Routers, id, is)
+		tags = append(tags, tag.Tag{Kind: tag.Device, ID: id})
+	}
+	return s, tags
+}
+
+// with sets an entry (nil: none), in a copy when now is still the old map.
+func with[T any](now, old map[uuid.UUID]*T, id uuid.UUID, v *T) map[uuid.UUID]*T {
+	if reflect.ValueOf(now).Pointer() == reflect.ValueOf(old).Pointer() {
+		if now = maps.Clone(old); now == nil {
+			now = make(map[uuid.UUID]*T)
+		}
+	}
+	if v == nil {
+		delete(now, id)
+	} else {
+		now[id] = v
+	}
+	return now
+}
+
+type place struct {
+	host  uuid.UUID
+	iface string
+}
+
+func where(p *view.Port) place {
+	if p == nil {
+		return place{}
+	}
+	return place{p.Host, p.Interface}
+}
+
+func sameRouter(a, b *view.Router) bool {
+	if a == nil || b == nil {
+		return a == b
+	}
+	return a.Name == b.Name && a.AdminUp == b.AdminUp && slices.Equal(a.Ports, b.Ports)
+}
+
+// bridgeTags names what differs between two states of a bridge; nil: none.
+func bridgeTags(id uuid.UUID, was, is *view.Bridge) []tag.Tag {
+	if was == nil && is == nil {
+		return nil
+	}
+	var tags []tag.Tag
+	if was == nil || is == nil {
+		tags = append(tags, tag.Tag{Kind: tag.Device, ID: id})
+		if was == nil {
+			was = &view.Bridge{}
+		} else {
+			is = &view.Bridge{}
+		}
+	} else if was.Name != is.Name || was.AdminUp != is.AdminUp {
+		tags = append(tags, tag.Tag{Kind: tag.Device, ID: id})
+	}
+	if !slices.Equal(was.Ports, is.Ports) {
+		tags = append(tags, tag.Tag{Kind: tag.Flood, ID: id})
+	}
+	for _, mac := range changedKeys(was.MACs, is.MACs, func(a, b match.MAC) int { return slices.Compare(a[:], b[:]) }) {
+		tags = append(tags, tag.Tag{Kind: tag.MACEntry, ID: id, MAC: mac})
+	}
+	for _, a := range changedKeys(was.Neighbours, is.Neighbours, func(a, b match.Addr) int { return slices.Compare(a[:], b[:]) }) {
+		tags = append(tags, tag.Tag{Kind: tag.Neighbour, ID: id, Addr: a})
+	}
+	return tags
+}
+
+// changedKeys lists, in order, what is in one map only or has another value in the other.
+func changedKeys[K, V comparable](a, b map[K]V, order func(K, K) int) []K {
+	var ks []K
+	for k, v := range a {
+		if w, ok := b[k]; !ok || v != w {
+			ks = append(ks, k)
+		}
+	}
+	for k := range b {
+		if _, ok := a[k]; !ok {
+			ks = append(ks, k)
+		}
+	}
+	slices.SortFunc(ks, order)
+	return ks
+}
+
+func sorted(set map[uuid.UUID]struct{}) []uuid.UUID {
+	ids := slices.Collect(maps.Keys(set))
+	sortIDs(ids)
+	return ids
+}
+
+// Binding is a port that belongs to an interface of this host.
+type Binding struct {
+	Port      uuid.UUID
+	Interface string
+}

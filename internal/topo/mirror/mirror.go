@@ -1,0 +1,243 @@
+// Package mirror keeps an agent's copy of the virtual network: it follows the store's watch, builds
+// an immutable snapshot after each transaction, and names what the change means for flows.
+//
+// What each change invalidates (package tag):
+//
+//	a port            Port; Binding when its host or interface changed
+//	a bridge          Device when it came, went, or changed itself; Flood when its set of ports
+//	                  changed; MACEntry (VLAN 0) and Neighbour (ID: the bridge) for each seeded entry that changed
+//	a router          Device when it came, went or changed itself, or when any of its routes changed
+//
+// A router's flows are invalidated together: which destinations flows have asked for is known to the flow table only, and
+// a route that is new can be the better one for destinations that had another before.
+//
+// Today the mirror holds the whole cloud, and a change copies the map (not the objects) of the kinds it
+// concerns: about 20 ns for each object of that kind in the cloud.
+package mirror
+
+import (
+	"context"
+	"errors"
+	"log/slog"
+	"maps"
+	"math/rand/v2"
+	"reflect"
+	"slices"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/google/uuid"
+
+	"github.com/viaduct-net/viaduct/internal/base/tag"
+	"github.com/viaduct-net/viaduct/internal/topo/model"
+	"github.com/viaduct-net/viaduct/internal/topo/store"
+	"github.com/viaduct-net/viaduct/internal/topo/view"
+)
+
+// Change is what one transaction, or what was missed during an outage, has changed.
+type Change struct {
+	Snapshot *view.Snapshot // already what Mirror.Snapshot gives
+	Tags     []tag.Tag      // to be invalidated; each once
+	// Bindings of this host, all of them, ordered by port; nil when none of them changed.
+	Bindings []Binding
+	// BindingsChanged tells an empty list from an unchanged one.
+	BindingsChanged bool
+}
+
+// Mirror follows a store. Snapshot and Subscribe are safe for concurrent use.
+type Mirror struct {
+	host     uuid.UUID
+	snapshot atomic.Pointer[view.Snapshot]
+	synced   chan struct{} // closed after the first initial state
+
+	// Of the goroutine in Run.
+	graph    *model.Graph
+	routes   map[uuid.UUID][]view.Route // what each router's table was made of
+	bindings []Binding
+
+	mu   sync.Mutex
+	subs []func(Change) // guarded by mu
+}
+
+// New makes an empty mirror for the agent of host.
+func New(host uuid.UUID) *Mirror {
+	m := &Mirror{host: host, synced: make(chan struct{}), graph: model.NewGraph(), routes: make(map[uuid.UUID][]view.Route)}
+	m.snapshot.Store(&view.Snapshot{
+		Ports:   make(map[uuid.UUID]*view.Port),
+		Bridges: make(map[uuid.UUID]*view.Bridge),
+		Routers: make(map[uuid.UUID]*view.Router),
+	})
+	return m
+}
+
+// Snapshot is the present state, never nil. It stays as it is; a change makes another.
+func (m *Mirror) Snapshot() *view.Snapshot { return m.snapshot.Load() }
+
+// Synced is closed when the first state has been read from the store.
+func (m *Mirror) Synced() <-chan struct{} { return m.synced }
+
+// Subscribe has fn called with each later change, in order, after its snapshot is published. fn runs in the
+// goroutine of Run and must return soon. Subscribe before Run to see everything.
+func (m *Mirror) Subscribe(fn func(Change)) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	m.subs = append(m.subs, fn)
+}
+
+// Delays between attempts to reach the store: doubled from the first to the second, with jitter.
+const (
+	retryMin = 50 * time.Millisecond
+	retryMax = 5 * time.Second
+)
+
+// Run follows s until ctx ends, whose error it returns. When the stream breaks, the last snapshot stays, and what has
+// changed meanwhile comes as one Change when the store is back. Call it once.
+func (m *Mirror) Run(ctx context.Context, s store.Store) error {
+	delay := retryMin
+	for {
+		synced, err := m.follow(ctx, s)
+		if ctx.Err() != nil {
+			return ctx.Err()
+		}
+		if synced {
+			delay = retryMin
+		}
+		slog.Warn("the store cannot be followed: the last known network stays", "error", err, "retry_in", delay)
+		t := time.NewTimer(delay/2 + rand.N(delay))
+		select {
+		case <-t.C:
+		case <-ctx.Done():
+			t.Stop()
+			return ctx.Err()
+		}
+		delay = min(2*delay, retryMax)
+	}
+}
+
+var errBroken = errors.New("the stream broke")
+
+// follow reads one stream to its end.
+func (m *Mirror) follow(ctx context.Context, s store.Store) (synced bool, err error) {
+	ctx, cancel := context.WithCancel(ctx)
+	defer cancel()
+	ch, err := s.Watch(ctx)
+	if err != nil {
+		return false, err
+	}
+	var batch []store.Event
+	for e := range ch {
+		if e.Synced {
+			m.publish(m.reset(batch), e.Revision)
+			batch, synced = nil, true
+			m.announce()
+			continue
+		}
+		batch = append(batch, e)
+		// Not half of a transaction, and nothing before the initial state is whole.
+		if synced && e.Last {
+			m.publish(m.apply(batch), e.Revision)
+			batch = batch[:0]
+		}
+	}
+	return synced, errBroken
+}
+
+// announce says that there is a first state.
+func (m *Mirror) announce() {
+	select {
+	case <-m.synced:
+	default:
+		close(m.synced)
+	}
+}
+
+// reset makes the graph hold exactly what initial does.
+func (m *Mirror) reset(initial []store.Event) dirty {
+	d := newDirty()
+	now := make(map[model.Key]struct{}, len(initial))
+	for _, e := range initial {
+		now[model.KeyOf(e.Object)] = struct{}{}
+	}
+	for _, k := range slices.Backward(model.Kinds) { // what refers goes first
+		var gone []model.Key
+		for o := range m.graph.All(k) {
+			if _, ok := now[model.KeyOf(o)]; !ok {
+				gone = append(gone, model.KeyOf(o))
+			}
+		}
+		for _, key := range gone {
+			m.remove(d, key)
+		}
+	}
+	for _, e := range initial {
+		if key := model.KeyOf(e.Object); !reflect.DeepEqual(m.graph.Get(key.Kind, key.ID), e.Object) {
+			m.put(d, e.Object)
+		}
+	}
+	return d
+}
+
+func (m *Mirror) apply(events []store.Event) dirty {
+	d := newDirty()
+	for _, e := range events {
+		if e.Deleted {
+			m.remove(d, model.KeyOf(e.Object))
+		} else {
+			m.put(d, e.Object)
+		}
+	}
+	return d
+}
+
+func (m *Mirror) put(d dirty, o model.Object) {
+	key := model.KeyOf(o)
+	if old := m.graph.Get(key.Kind, key.ID); old != nil {
+		d.add(m.graph, old)
+	}
+	m.graph.Load(o)
+	d.add(m.graph, o)
+}
+
+func (m *Mirror) remove(d dirty, key model.Key) {
+	if old := m.graph.Get(key.Kind, key.ID); old != nil {
+		d.add(m.graph, old)
+		m.graph.Unload(key)
+	}
+}
+
+// publish makes the next snapshot visible, then tells what is different.
+func (m *Mirror) publish(d dirty, revision int64) {
+	old := m.Snapshot()
+	s, tags := m.next(old, d, revision)
+	m.snapshot.Store(s)
+	c := Change{Snapshot: s, Tags: tags}
+	if bs := m.rebind(s, d); !slices.Equal(bs, m.bindings) {
+		m.bindings = bs
+		c.Bindings, c.BindingsChanged = slices.Clone(bs), true
+	}
+	if len(tags) == 0 {
+		return
+	}
+	m.mu.Lock()
+	subs := slices.Clone(m.subs)
+	m.mu.Unlock()
+	for _, fn := range subs {
+		fn(c)
+	}
+}
+
+// rebind is the list of bindings after the ports in d have changed.
+func (m *Mirror) rebind(s *view.Snapshot, d dirty) []Binding {
+	mine := make(map[uuid.UUID]Binding, len(m.bindings))
+	for _, b := range m.bindings {
+		mine[b.Port] = b
+	}
+	for id := range d.ports {
+		delete(mine, id)
+		if p := s.Port(id); p != nil && p.Exterior() && p.Host == m.host {
+			mine[id] = Binding{id, p.Interface}
+		}
+	}
+	return slices.SortedFunc(maps.Values(mine), func(a, b Binding) int { return slices.Compare(a.Port[:], b.Port[:]) })
+}

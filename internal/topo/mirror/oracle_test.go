@@ -1,0 +1,179 @@
+package mirror
+
+import (
+	"context"
+	"net/netip"
+	"reflect"
+	"slices"
+	"testing"
+
+	"github.com/google/uuid"
+	"pgregory.net/rapid"
+
+	"github.com/viaduct-net/viaduct/internal/base/match"
+	"github.com/viaduct-net/viaduct/internal/base/tag"
+	"github.com/viaduct-net/viaduct/internal/topo/model"
+	"github.com/viaduct-net/viaduct/internal/topo/store"
+	"github.com/viaduct-net/viaduct/internal/topo/store/mem"
+)
+
+// TestChangeByChangeEqualsFromScratch applies random transactions one by one, and compares each snapshot with
+// one that is built from the whole state, and the tags with what differs.
+func TestChangeByChangeEqualsFromScratch(t *testing.T) {
+	bridges, routers := []uuid.UUID{br, id(5)}, []uuid.UUID{rt, id(6)}
+	rapid.Check(t, func(t *rapid.T) {
+		s := mem.New()
+		defer s.Close()
+		ctx, cancel := context.WithCancel(context.Background())
+		defer cancel()
+		ch, err := s.Watch(ctx)
+		if err != nil {
+			t.Fatal(err)
+		}
+		<-ch // Synced
+		m := New(here)
+		base := create(sample()...)
+		base = append(base, create(&model.Bridge{Meta: model.Meta{ID: id(5)}}, &model.Router{Meta: model.Meta{ID: id(6)}, AdminStateUp: true})...)
+		txns := [][]store.Op{base}
+		for range rapid.IntRange(1, 12).Draw(t, "txns") {
+			var ops []store.Op
+			for range rapid.IntRange(1, 3).Draw(t, "ops") {
+				ops = append(ops, randomOp(t, bridges, routers))
+			}
+			txns = append(txns, ops)
+		}
+		for _, ops := range txns {
+			rev, err := s.Txn(ctx, ops...)
+			if err != nil {
+				continue // most likely a reference; the store's tests care
+			}
+			var events []store.Event
+			for e := range ch {
+				if events = append(events, e); e.Last {
+					break
+				}
+			}
+			before := m.Snapshot()
+			after, tags := m.next(before, m.apply(events), rev)
+			m.snapshot.Store(after)
+			compare(t, s, m)
+			for k := range union(before.Ports, after.Ports) {
+				mustTag(t, tags, before.Port(k) != after.Port(k), tag.Tag{Kind: tag.Port, ID: k})
+			}
+			for k := range union(before.Routers, after.Routers) {
+				mustTag(t, tags, before.Router(k) != after.Router(k), tag.Tag{Kind: tag.Device, ID: k})
+			}
+			for k := range union(before.Bridges, after.Bridges) {
+				was, is := before.Bridge(k), after.Bridge(k)
+				if was == nil || is == nil {
+					mustTag(t, tags, was != is, tag.Tag{Kind: tag.Device, ID: k})
+					continue
+				}
+				mustTag(t, tags, !slices.Equal(was.Ports, is.Ports), tag.Tag{Kind: tag.Flood, ID: k})
+				for mac := range union(was.MACs, is.MACs) {
+					mustTag(t, tags, was.MACs[mac] != is.MACs[mac], tag.Tag{Kind: tag.MACEntry, ID: k, MAC: mac})
+				}
+				for a := range union(was.Neighbours, is.Neighbours) {
+					mustTag(t, tags, was.Neighbours[a] != is.Neighbours[a], tag.Tag{Kind: tag.Neighbour, ID: k, Addr: a})
+				}
+			}
+		}
+		cancel()
+		for range ch {
+		}
+	})
+}
+
+func union[K comparable, V any](a, b map[K]V) map[K]struct{} {
+	u := make(map[K]struct{})
+	for k := range a {
+		u[k] = struct{}{}
+	}
+	for k := range b {
+		u[k] = struct{}{}
+	}
+	return u
+}
+
+// mustTag demands want exactly when something differs.
+func mustTag(t *rapid.T, tags []tag.Tag, differs bool, want tag.Tag) {
+	t.Helper()
+	if slices.Contains(tags, want) != differs {
+		t.Fatalf("%s: changed %v, tags %v", want, differs, tags)
+	}
+}
+
+// compare builds everything anew from a list of s.
+func compare(t *rapid.T, s store.Store, m *Mirror) {
+	t.Helper()
+	var initial []store.Event
+	for _, k := range model.Kinds {
+		os, _, err := s.List(context.Background(), k)
+		if err != nil {
+			t.Fatal(err)
+		}
+		for _, o := range os {
+			initial = append(initial, store.Event{Object: o})
+		}
+	}
+	fresh := New(here)
+	want, _ := fresh.next(fresh.Snapshot(), fresh.reset(initial), m.Snapshot().Revision)
+	got := m.Snapshot()
+	if !reflect.DeepEqual(got.Ports, want.Ports) || !reflect.DeepEqual(got.Bridges, want.Bridges) {
+		t.Fatalf("ports or bridges have drifted:\n%+v\n%+v\nwant\n%+v\n%+v", got.Ports, got.Bridges, want.Ports, want.Bridges)
+	}
+	if !reflect.DeepEqual(m.routes, fresh.routes) || len(got.Routers) != len(want.Routers) {
+		t.Fatalf("routes have drifted:\n%+v\nwant\n%+v", m.routes, fresh.routes)
+	}
+	for id, r := range want.Routers {
+		if !sameRouter(r, got.Router(id)) {
+			t.Fatalf("router %+v, want %+v", got.Router(id), r)
+		}
+	}
+	// A second reading of the same state changes nothing.
+	if again, tags := m.next(got, m.reset(initial), got.Revision); len(tags) > 0 || !reflect.DeepEqual(again, got) {
+		t.Fatalf("the same state again changes %v", tags)
+	}
+}
+
+func randomOp(t *rapid.T, bridges, routers []uuid.UUID) store.Op {
+	ports := []uuid.UUID{vm1, vm2, spare, up, lan, wan, id(17), id(18)}
+	pid := rapid.SampledFrom(ports).Draw(t, "port")
+	verb := rapid.SampledFrom([]store.Verb{store.Create, store.Replace, store.Replace, store.Delete}).Draw(t, "verb")
+	var o model.Object
+	switch rapid.IntRange(0, 6).Draw(t, "kind") {
+	case 0:
+		o = &model.Bridge{Meta: model.Meta{ID: rapid.SampledFrom(bridges).Draw(t, "bridge")}, AdminStateUp: rapid.Bool().Draw(t, "up")}
+	case 1:
+		o = &model.Router{Meta: model.Meta{ID: rapid.SampledFrom(routers).Draw(t, "router")}, AdminStateUp: rapid.Bool().Draw(t, "up")}
+	case 2:
+		o = &model.Route{Meta: model.Meta{ID: def}, RouterID: rt, Destination: pfx("0.0.0.0/0")[0], NextHop: model.NextHopPort, PortID: wan}
+	case 3:
+		o = binding(pid, rapid.SampledFrom([]uuid.UUID{here, there}).Draw(t, "host"), "tap"+string('a'+rune(pid[15]%26)))
+	default:
+		p := &model.Port{Meta: model.Meta{ID: pid}, AdminStateUp: rapid.Bool().Draw(t, "up")}
+		n := pid[15] - 10
+		if pid == lan || pid == wan || pid == id(17) {
+			p.RouterID = rapid.SampledFrom(routers).Draw(t, "router")
+			p.Addresses = subnets(n)[:rapid.IntRange(0, 2).Draw(t, "addresses")]
+		} else {
+			p.BridgeID = rapid.SampledFrom(bridges).Draw(t, "bridge")
+			if rapid.Bool().Draw(t, "mac") {
+				p.MAC = match.MAC{0x52, 0x54, 0, 0, rapid.Byte().Draw(t, "byte") & 1, n}
+			}
+		}
+		if rapid.Bool().Draw(t, "peered") {
+			p.PeerID = rapid.SampledFrom(ports).Draw(t, "peer")
+		}
+		o = p
+	}
+	return store.Op{Verb: verb, Object: o}
+}
+
+// subnets are those of router port n alone, so that they never overlap.
+func subnets(n byte) []netip.Prefix {
+	return []netip.Prefix{
+		netip.PrefixFrom(netip.AddrFrom4([4]byte{10, n, 0, 1}), 24),
+		netip.PrefixFrom(netip.AddrFrom16([16]byte{0: 0xfd, 1: n, 15: 1}), 64),
+	}
+}
