@@ -12,8 +12,8 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/viaduct-net/viaduct/internal/api/client"
+	"github.com/viaduct-net/viaduct/internal/api/ref"
 	"github.com/viaduct-net/viaduct/internal/ctl/exit"
-	"github.com/viaduct-net/viaduct/internal/topo/store"
 )
 
 // EnvServer is the environment variable that says where the server is; --server goes first.
@@ -83,6 +83,7 @@ func report(w io.Writer, cmd *cobra.Command, err error) {
 
 func hint(cmd *cobra.Command, err error) string {
 	var answer *client.Error
+	var missing *ref.Error
 	switch code := exit.Of(err); {
 	case code == exit.Usage:
 		return fmt.Sprintf("see \"%s --help\"", cmd.CommandPath())
@@ -92,10 +93,10 @@ func hint(cmd *cobra.Command, err error) string {
 		return "who may use the server's socket is set by the permissions of its file"
 	case code == exit.Timeout:
 		return "--timeout gives it longer; /readyz?verbose of the server says how it is"
+	case errors.As(err, &missing):
+		return fmt.Sprintf("\"viaduct get %s\" lists what there is", missing.Kind)
 	case errors.As(err, &answer):
 		return answer.Fix
-	case errors.Is(err, store.ErrReferenced):
-		return "delete what refers to it first, or in the same file"
 	}
 	return ""
 }

@@ -41,7 +41,7 @@ var _ store.Store = (*Client)(nil)
 func New(server string) (*Client, error) {
 	u, err := url.Parse(server)
 	if err != nil {
-		return nil, fmt.Errorf("server %q: %w", server, err)
+		return nil, fmt.Errorf("server %q: want http://HOST:PORT or unix:///PATH: %w", server, err)
 	}
 	transport := &http.Transport{}
 	c := &Client{server: server, http: &http.Client{Transport: transport}}

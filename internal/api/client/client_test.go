@@ -18,6 +18,7 @@ import (
 	"github.com/viaduct-net/viaduct/internal/topo/model"
 	"github.com/viaduct-net/viaduct/internal/topo/store"
 	"github.com/viaduct-net/viaduct/internal/topo/store/mem"
+	"github.com/viaduct-net/viaduct/internal/topo/store/storetest"
 )
 
 func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
@@ -35,6 +36,18 @@ func newClient(t *testing.T, s store.Store) *client.Client {
 	}
 	t.Cleanup(func() { c.Close() })
 	return c
+}
+
+// TestConformance: a store behind the API is as good as the store.
+func TestConformance(t *testing.T) {
+	storetest.Run(t, func(t *testing.T) storetest.Cluster {
+		behind := mem.New()
+		return storetest.Cluster{
+			Open: func(t *testing.T) store.Store { return newClient(t, behind) },
+			Cut:  func(*testing.T) { behind.Disconnect() },
+			Heal: func(*testing.T) { behind.Reconnect() },
+		}
+	})
 }
 
 func TestErrorsKeepTheirMeaning(t *testing.T) {

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"io"
 	"slices"
+	"strings"
 
 	"github.com/goccy/go-yaml"
 	"github.com/goccy/go-yaml/ast"
@@ -116,7 +117,7 @@ func (r *reader) mapping(m *ast.MappingNode) {
 		if at == nil {
 			at = m
 		}
-		r.fail(at, "kind", "is missing: one of %s", kindNames(r.other))
+		r.fail(at, "kind", "is missing: one of %s", strings.Join(kindNames(r.other), ", "))
 		return
 	}
 	if slices.Contains(r.other, kind) {
@@ -126,11 +127,11 @@ func (r *reader) mapping(m *ast.MappingNode) {
 	v := newValue(kind)
 	if v == nil {
 		names := kindNames(r.other)
-		hint := ""
 		if near := ref.Nearest(kind, names); near != "" {
-			hint = fmt.Sprintf(", did you mean %q?", near)
+			r.fail(at, "kind", "no kind %q, did you mean %q?", kind, near)
+		} else {
+			r.fail(at, "kind", "no kind %q: there are %s", kind, strings.Join(names, ", "))
 		}
-		r.fail(at, "kind", "no kind %q%s There are %s", kind, orStop(hint), names)
 		return
 	}
 	fields, errs := r.decode(m, v, kind)
@@ -142,13 +143,6 @@ func (r *reader) mapping(m *ast.MappingNode) {
 		}
 	}
 	r.set.Docs = append(r.set.Docs, d)
-}
-
-func orStop(hint string) string {
-	if hint == "" {
-		return "."
-	}
-	return hint
 }
 
 func kindNames(other []string) []string {

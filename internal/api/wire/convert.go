@@ -34,7 +34,10 @@ func FromModel(o model.Object) Object {
 	case *model.Route:
 		r := &Route{
 			Meta: meta, RouterID: idText(o.RouterID), Destination: o.Destination.String(),
-			NextHop: string(o.NextHop), PortID: idText(o.PortID), Weight: &o.Weight,
+			NextHop: string(o.NextHop), PortID: idText(o.PortID),
+		}
+		if o.Weight != 0 { // not yet given its default
+			r.Weight = &o.Weight
 		}
 		if o.Source.IsValid() {
 			r.Source = o.Source.String()

@@ -113,7 +113,10 @@ func (p *parser) address(path, s string, bare bool) netip.Prefix {
 		}
 	}
 	a, err := netip.ParsePrefix(s)
-	if err != nil {
+	switch {
+	case err != nil && bare:
+		p.fail(path, s, "is not an address such as 10.0.1.10")
+	case err != nil:
 		p.fail(path, s, "is not an address with a prefix length such as 10.0.1.1/24")
 	}
 	return a
