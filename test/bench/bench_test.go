@@ -17,8 +17,8 @@ func TestMedian(t *testing.T) {
 }
 
 func TestParseBenchmark(t *testing.T) {
-	out := []byte("goos: linux\nBenchmarkBridgeRouterBridge-2   \t  719282\t      1553 ns/op\t       0 B/op\t       0 allocs/op\n" +
-		"BenchmarkBridgeRouterBridge-2   \t  700000\t      1600.5 ns/op\t 12 hits/op\t       8 B/op\t       1 allocs/op\nPASS\n")
+	out := []byte("goos: linux\nBenchmarkSimulateBridgeRouterBridge-2   \t  719282\t      1553 ns/op\t       0 B/op\t       0 allocs/op\n" +
+		"BenchmarkSimulateBridgeRouterBridge-2   \t  700000\t      1600.5 ns/op\t 12 hits/op\t       8 B/op\t       1 allocs/op\nPASS\n")
 	ns, allocs, err := parseBenchmark(out)
 	if err != nil || !slices.Equal(ns, []float64{1553, 1600.5}) || !slices.Equal(allocs, []float64{0, 1}) {
 		t.Errorf("%v, %v, %v", ns, allocs, err)

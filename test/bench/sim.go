@@ -11,7 +11,7 @@ import (
 )
 
 // simBenchmark is the benchmark of one simulation through bridge, router and bridge.
-const simBenchmark = "^BenchmarkBridgeRouterBridge$"
+const simBenchmark = "^BenchmarkSimulateBridgeRouterBridge$"
 
 var benchLine = regexp.MustCompile(`(?m)^Benchmark\S+\s+\d+\s+([\d.]+) ns/op.*?\s(\d+) allocs/op`)
 
