@@ -52,8 +52,13 @@ func unmountBPFFS() error {
 		return err
 	}
 	entries, err := os.ReadDir(bpffs)
-	if err != nil || len(entries) > 0 {
+	if err != nil {
 		return err
+	}
+	for _, e := range entries {
+		if e.Name() != "maps.debug" && e.Name() != "progs.debug" { // the kernel's own, in every bpffs
+			return nil
+		}
 	}
 	err = unix.Unmount(bpffs, 0)
 	if err != nil && !errors.Is(err, unix.EBUSY) {

@@ -63,5 +63,5 @@ func plan(ctx context.Context, root, name, binary string, set *document.Set) (*L
 	return l, nil
 }
 
-// instance names an agent among all of the machine's.
-func instance(lab, host string) string { return lab + "." + host }
+// instance names an agent among all of the machine's. bpffs takes no dots.
+func instance(lab, host string) string { return lab + "_" + host }

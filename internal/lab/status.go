@@ -9,7 +9,7 @@ import (
 	"strings"
 	"text/tabwriter"
 
-	"github.com/viaduct-net/viaduct/internal/lab/debug"
+	"github.com/viaduct-net/viaduct/internal/agent/debug"
 	"github.com/viaduct-net/viaduct/internal/lab/ns"
 )
 
@@ -50,7 +50,7 @@ func (l *Lab) Status(ctx context.Context) Status {
 	for i := range l.Hosts {
 		h := &l.Hosts[i]
 		s.Hosts = append(s.Hosts, HostStatus{h.Name, h.Space, daemonStatus(ctx, h.Space, h.PID, h.Socket(), h.Log)})
-		ports, err := debug.New(h.Socket()).Ports(ctx)
+		ports, err := debug.NewClient(h.Socket()).Ports(ctx)
 		if err != nil {
 			continue
 		}
@@ -66,7 +66,7 @@ func (l *Lab) Status(ctx context.Context) Status {
 
 func daemonStatus(ctx context.Context, space ns.Space, pid int, socket, log string) DaemonStatus {
 	pids, _ := space.Processes() // none that can be found is none that runs
-	return DaemonStatus{PID: pid, Running: slices.Contains(pids, pid), Ready: debug.New(socket).Ready(ctx) == nil, Socket: socket, Log: log}
+	return DaemonStatus{PID: pid, Running: slices.Contains(pids, pid), Ready: debug.NewClient(socket).Ready(ctx) == nil, Socket: socket, Log: log}
 }
 
 func (l *Lab) writeTable(w io.Writer, s Status) error {

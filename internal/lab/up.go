@@ -12,9 +12,9 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"github.com/viaduct-net/viaduct/internal/agent/debug"
 	"github.com/viaduct-net/viaduct/internal/api/client"
 	"github.com/viaduct-net/viaduct/internal/api/document"
-	"github.com/viaduct-net/viaduct/internal/lab/debug"
 	"github.com/viaduct-net/viaduct/internal/lab/ns"
 	"github.com/viaduct-net/viaduct/internal/lab/plug"
 )
@@ -153,7 +153,7 @@ func (l *Lab) startServer(ctx context.Context) error {
 		return err
 	}
 	s.PID = p.pid
-	return p.await(ctx, "not ready", debug.New(s.Socket).Ready)
+	return p.await(ctx, "not ready", debug.NewClient(s.Socket).Ready)
 }
 
 func (l *Lab) apply(ctx context.Context, set *document.Set) error {
@@ -178,7 +178,7 @@ func (l *Lab) StartAgent(ctx context.Context, h *Host, args ...string) error {
 	if err := l.save(); err != nil {
 		return err
 	}
-	agent := debug.New(h.Socket())
+	agent := debug.NewClient(h.Socket())
 	if err := p.await(ctx, "not ready", agent.Ready); err != nil {
 		return err
 	}

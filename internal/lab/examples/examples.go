@@ -3,8 +3,8 @@ package examples
 
 import _ "embed" // for the files
 
-// TwoSubnets is two bridges with a router between them and three VMs: alice and
-// mallory on one, bob on the other. The demo and the benchmarks run on it.
+// TwoSubnets is two bridges with a router between them and four VMs: alice and
+// mallory on one, bob and carol on the other. The demo and the benchmarks run on it.
 //
 //go:embed two-subnets.yaml
 var TwoSubnets string

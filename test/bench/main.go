@@ -1,0 +1,147 @@
+// Command bench measures Viaduct on this machine and prints one JSON object per line and
+// figure. It needs root, and ten minutes at most. What it makes is gone when it ends.
+package main
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"flag"
+	"fmt"
+	"os"
+	"os/exec"
+	"os/signal"
+	"path/filepath"
+	"slices"
+	"strings"
+	"syscall"
+	"time"
+)
+
+// Figure is one line of output. Ratio is Value over Peer where it was measured against something.
+type Figure struct {
+	Figure string   `json:"figure"`
+	Value  float64  `json:"value"`
+	Unit   string   `json:"unit"`
+	Peer   *float64 `json:"peer"`
+	Ratio  *float64 `json:"ratio"`
+}
+
+func figure(name string, value float64, unit string) Figure {
+	return Figure{Figure: name, Value: value, Unit: unit}
+}
+
+func (f Figure) against(peer float64) Figure {
+	ratio := f.Value / peer
+	f.Peer, f.Ratio = &peer, &ratio
+	return f
+}
+
+// bench is what every measurement gets.
+type bench struct {
+	binary   string
+	duration time.Duration
+	rounds   int
+	flowArgs []string // of the agent that new_flows_per_s is measured on
+	emit     func(...Figure)
+}
+
+// measurement yields figures.
+type measurement struct {
+	name string
+	run  func(context.Context, *bench) error
+}
+
+var measurements = []measurement{
+	{"sim", simulation},
+	{"tcp", tcp},
+	{"flows", newFlows},
+	{"victim", victim},
+}
+
+func main() {
+	if err := run(); err != nil {
+		fmt.Fprintln(os.Stderr, "bench:", err)
+		os.Exit(1)
+	}
+}
+
+func run() error {
+	var (
+		b    = bench{emit: emit}
+		only = flag.String("only", "", "measurements to make, separated by commas (default all): "+names())
+		args = flag.String("flow-agent-args", "", "further arguments, separated by blanks, of the agent that new flows are counted on")
+	)
+	flag.StringVar(&b.binary, "binary", "", "path of viaduct (default: it is built)")
+	flag.DurationVar(&b.duration, "duration", 10*time.Second, "of one measurement")
+	flag.IntVar(&b.rounds, "rounds", 5, "of what is measured in turns")
+	flag.Parse()
+	b.flowArgs = strings.Fields(*args)
+	if os.Geteuid() != 0 {
+		return errors.New("needs root: it makes network namespaces")
+	}
+	chosen, err := choose(*only)
+	if err != nil {
+		return err
+	}
+	ctx, stop := signal.NotifyContext(context.Background(), syscall.SIGINT, syscall.SIGTERM)
+	defer stop()
+	if b.binary == "" {
+		dir, err := os.MkdirTemp("", "viaduct-bench-")
+		if err != nil {
+			return err
+		}
+		defer os.RemoveAll(dir)
+		b.binary = filepath.Join(dir, "viaduct")
+		build := exec.CommandContext(ctx, "go", "build", "-o", b.binary, "./cmd/viaduct")
+		build.Stderr = os.Stderr
+		if err := build.Run(); err != nil {
+			return fmt.Errorf("build viaduct: %w", err)
+		}
+	}
+	var errs []error
+	for _, m := range chosen {
+		fmt.Fprintln(os.Stderr, "measuring", m.name)
+		if err := m.run(ctx, &b); err != nil {
+			errs = append(errs, fmt.Errorf("%s: %w", m.name, err))
+		}
+	}
+	return errors.Join(errs...)
+}
+
+func choose(only string) ([]measurement, error) {
+	if only == "" {
+		return measurements, nil
+	}
+	var list []measurement
+	for name := range strings.SplitSeq(only, ",") {
+		i := slices.IndexFunc(measurements, func(m measurement) bool { return m.name == name })
+		if i < 0 {
+			return nil, fmt.Errorf("-only %q: there are %s", name, names())
+		}
+		list = append(list, measurements[i])
+	}
+	return list, nil
+}
+
+func names() string {
+	var s []string
+	for _, m := range measurements {
+		s = append(s, m.name)
+	}
+	return strings.Join(s, ", ")
+}
+
+func emit(figures ...Figure) {
+	for _, f := range figures {
+		_ = json.NewEncoder(os.Stdout).Encode(f) // a reader that has left ends us by SIGPIPE
+	}
+}
+
+func median(v []float64) float64 {
+	v = slices.Sorted(slices.Values(v))
+	if len(v)%2 == 1 {
+		return v[len(v)/2]
+	}
+	return (v[len(v)/2-1] + v[len(v)/2]) / 2
+}
