@@ -73,28 +73,27 @@ func (t *Tables) Resolve(port uuid.UUID, addr match.Addr) (send bool) {
 	return t.ports.Resolve(port, addr, t.clock.Now())
 }
 
-// Hold keeps what a new flow depends on from expiring: neighbours, and the entry of the flow's own
-// source MAC. That of its destination is not held: who only receives is not known
-// to be there. Each Hold is followed by one Release with the same arguments.
-func (t *Tables) Hold(tags []tag.Tag, src match.MAC) {
+// Hold keeps the MAC and neighbour entries that tags name from expiring, because a flow
+// depends on them. Each Hold is followed by one Release with the same tags.
+func (t *Tables) Hold(tags []tag.Tag) {
 	for i := range tags {
-		switch tg := tags[i]; {
-		case tg.Kind == tag.MACEntry && tg.MAC == src:
+		switch tg := tags[i]; tg.Kind {
+		case tag.MACEntry:
 			t.macs.Ref(tg)
-		case tg.Kind == tag.Neighbour:
+		case tag.Neighbour:
 			t.ports.Ref(tg)
 		}
 	}
 }
 
 // Release lets go of what Hold has kept, when the flow is gone.
-func (t *Tables) Release(tags []tag.Tag, src match.MAC) {
+func (t *Tables) Release(tags []tag.Tag) {
 	now := t.clock.Now()
 	for i := range tags {
-		switch tg := tags[i]; {
-		case tg.Kind == tag.MACEntry && tg.MAC == src:
+		switch tg := tags[i]; tg.Kind {
+		case tag.MACEntry:
 			t.macs.Unref(tg, now)
-		case tg.Kind == tag.Neighbour:
+		case tag.Neighbour:
 			t.ports.Unref(tg, now)
 		}
 	}

@@ -56,14 +56,12 @@ func TestMACExpiresAfterItsLastFlow(t *testing.T) {
 	s, clk := setup(nil)
 	tg, _ := s.LearnMAC(bridge, 0, m1, p1)
 	tags := []tag.Tag{tg}
-	s.Hold(tags, m1)
-	s.Hold(tags, m2) // a flow to m1 does not hold it
+	s.Hold(tags)
 	clk.Advance(time.Hour)
 	if _, gone := s.Tick(); len(gone) != 0 {
 		t.Fatalf("expired while a flow held it: %v", gone)
 	}
-	s.Release(tags, m2)
-	s.Release(tags, m1)
+	s.Release(tags)
 	clk.Advance(15*time.Second - 1)
 	if _, gone := s.Tick(); len(gone) != 0 {
 		t.Fatalf("expired early: %v", gone)

@@ -3,6 +3,7 @@ package flow
 import (
 	"github.com/viaduct-net/viaduct/internal/base/action"
 	"github.com/viaduct-net/viaduct/internal/base/match"
+	"github.com/viaduct-net/viaduct/internal/base/tag"
 )
 
 // Kind is the class of an entry, in the order in which a port that must make
@@ -40,6 +41,7 @@ type Entry struct {
 	actions action.Physical // in inline, or in a slice that is kept for the next owner
 	inline  [inlineActions]action.Action
 	spill   action.Physical
+	kept    []tag.Tag // Config.Keep; the slice is kept for the next owner too
 
 	flows  list // exact flows
 	nflows int

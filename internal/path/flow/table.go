@@ -14,6 +14,7 @@ package flow
 
 import (
 	"hash/maphash"
+	"slices"
 	"time"
 
 	"github.com/viaduct-net/viaduct/internal/base/action"
@@ -42,6 +43,11 @@ type Config struct {
 	// since it was last called, so that the state it depends on stays alive.
 	// It must not call methods that may remove entries.
 	OnBusy func(*Entry)
+
+	// Keep, when set, says of which tags an entry with this key holds on to the thing itself; the entry remembers
+	// them, OnAdd is called with it, and OnRemove once when it goes. Neither may call methods of the table.
+	Keep            func(masked *match.Key, t tag.Tag) bool
+	OnAdd, OnRemove func(kept []tag.Tag)
 }
 
 func (c Config) withDefaults() Config {
@@ -196,6 +202,25 @@ func (t *Table) Wildcard(k *match.Key) (*Entry, bool) {
 	return nil, false
 }
 
+// Peek finds the entry that would answer for k, without counting it as a packet.
+func (t *Table) Peek(k *match.Key) (*Entry, bool) {
+	if r := t.findExact(k, t.hash(k)); r != 0 && t.exacts.at(r).state != dying {
+		return t.entries.at(t.exacts.at(r).entry), true
+	}
+	p := t.ports[k.InPort]
+	if p == nil {
+		return nil, false
+	}
+	for i := range p.masks {
+		m := p.masks[i].mask
+		mk := m.Apply(k)
+		if r := t.findEntry(&mk, m, t.maskedHash(&mk, m)); r != 0 {
+			return t.entries.at(r), true
+		}
+	}
+	return nil, false
+}
+
 // Add remembers what was decided for k: every packet that agrees with it in the
 // fields of mask gets the actions as, until one of tags is invalidated. The flow for
 // k itself is queued. An entry for the same masked key is replaced, its flows go. A
@@ -225,13 +250,19 @@ func (t *Table) addEntry(k *match.Key, mask match.Mask, as action.Physical, tags
 	e := t.entries.at(r)
 	*e = Entry{
 		key: got.Apply(k), mask: got, kind: kind, self: r, port: p,
-		inline: e.inline, spill: e.spill, created: now, used: now, refreshed: now,
+		inline: e.inline, spill: e.spill, kept: e.kept[:0], created: now, used: now, refreshed: now,
 	}
 	e.hash = t.maskedHash(&e.key, got)
 	e.setActions(as)
 	t.entryIdx.insert(e.hash, r)
 	for i := range tags {
 		e.tags = t.tags.add(r, &tags[i], e.tags)
+		if t.cfg.Keep != nil && t.cfg.Keep(&e.key, tags[i]) && !slices.Contains(e.kept, tags[i]) {
+			e.kept = append(e.kept, tags[i])
+		}
+	}
+	if len(e.kept) > 0 {
+		t.cfg.OnAdd(e.kept)
 	}
 	p.entries++
 	t.ofPort.push(&p.idle[kind], r)
@@ -255,6 +286,9 @@ func (t *Table) remove(e *Entry) {
 		t.dropFlow(e.flows.head)
 	}
 	t.tags.drop(e.tags)
+	if len(e.kept) > 0 {
+		t.cfg.OnRemove(e.kept)
+	}
 	t.entryIdx.remove(e.hash, e.self)
 	t.entryWheel.remove(e.self)
 	p := e.port
