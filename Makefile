@@ -16,7 +16,9 @@ help: ## list the targets
 
 setup: ## install what is missing (Debian 12; needs root only if something is)
 	@command -v $(GO) >/dev/null || { echo "make: Go is missing, see https://go.dev/dl" >&2; exit 1; }
-	@missing=; for p in $(PACKAGES); do \
+	@command -v dpkg-query >/dev/null || { \
+	  echo "make setup: this is no Debian. Install what these packages hold: $(PACKAGES)" >&2; exit 0; }; \
+	missing=; for p in $(PACKAGES); do \
 	  [ "$$(dpkg-query -W -f='$${db:Status-Status}' $$p 2>/dev/null)" = installed ] || missing="$$missing $$p"; \
 	done; \
 	[ -z "$$missing" ] && exit 0; \

@@ -48,7 +48,7 @@ func (t *Table) Forget(k *match.Key) {
 	h := t.hash(k)
 	r := t.findExact(k, h)
 	if r == 0 {
-		if t.ndels >= t.cfg.MaxFlows {
+		if t.ndels >= t.maxDying() {
 			t.stats.Refused++ // the next dump finds it again
 			return
 		}

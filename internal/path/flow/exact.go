@@ -30,7 +30,7 @@ func (t *Table) attach(k *match.Key, e *Entry) ref {
 		t.evictFlow(e.port)
 	}
 	if r == 0 {
-		if t.ndels >= t.cfg.MaxFlows {
+		if t.ndels >= t.maxDying() {
 			t.stats.Refused++
 			return 0
 		}
@@ -104,3 +104,7 @@ func (t *Table) free(r ref) {
 	t.exactIdx.remove(t.exacts.at(r).hash, r)
 	t.exacts.put(r)
 }
+
+// maxDying bounds what waits for a datapath that does not delete: a whole table,
+// and once more what came after it.
+func (t *Table) maxDying() int { return 2 * t.cfg.MaxFlows }

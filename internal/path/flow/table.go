@@ -30,6 +30,8 @@ type Installer interface {
 	DelFlows(keys []match.Key) error
 }
 
+var _ Installer = datapath.Datapath(nil)
+
 // Config bounds a Table. Zero values mean the defaults.
 type Config struct {
 	MaxFlows int           // exact flows, and as many wildcard entries; 100,000
