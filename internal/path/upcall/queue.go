@@ -1,0 +1,287 @@
+package upcall
+
+import (
+	"cmp"
+	"slices"
+	"sync"
+	"time"
+
+	"github.com/viaduct-net/viaduct/internal/path/datapath"
+)
+
+// Source is where admitted misses come from. A datapath.Datapath is one.
+type Source interface {
+	// ReadMisses fills ms with what is queued for worker, waiting up to timeout for the first
+	// (0: do not wait), and returns how many were read.
+	ReadMisses(worker int, ms []*datapath.Miss, timeout time.Duration) (int, error)
+}
+
+// Config are the parameters of a Queue. Zero values mean the defaults.
+type Config struct {
+	// Quantum is the processing time that a port may use in its turn before others are
+	// served. Shorter is fairer to those who wait; the price is one look at the
+	// source per turn. Default 50 us.
+	Quantum time.Duration
+	// Batch is the most misses that are read at once. Default 64.
+	Batch int
+	// MaxQueued stops reading when so many misses are waiting here. Tokens bound them
+	// already: this is a net below that. Default 65536.
+	MaxQueued int
+	// Now tells the time on the clock of Miss.Time, for the delays in PortStats; nil: they are
+	// not measured.
+	Now func() int64
+}
+
+// Queue orders the misses of one worker. All methods belong to the worker's goroutine, but for
+// Stats.
+type Queue struct {
+	src    Source
+	worker int
+	cfg    Config
+
+	batch []*datapath.Miss // always full: memory to read into
+	free  []*datapath.Miss
+
+	mu    sync.Mutex // held by the worker to change ports, by others to read it
+	ports map[uint32]*port
+
+	head, tail *port // active ports; the head's turn is under way
+	active     int
+	size       int    // misses waiting
+	turnEnded  bool   // since the source was last read
+	round      uint64 // how often every active port has had its turn
+	roundLeft  int    // turns left in this round
+	forgiven   uint64 // debts from before this round are void: nobody was waiting since
+}
+
+// New makes a queue for what src has for worker.
+func New(src Source, worker int, cfg Config) *Queue {
+	if cfg.Quantum <= 0 {
+		cfg.Quantum = 50 * time.Microsecond
+	}
+	if cfg.Batch <= 0 {
+		cfg.Batch = 64
+	}
+	if cfg.MaxQueued <= 0 {
+		cfg.MaxQueued = 1 << 16
+	}
+	q := &Queue{src: src, worker: worker, cfg: cfg, ports: make(map[uint32]*port), batch: make([]*datapath.Miss, cfg.Batch), round: 1}
+	for i := range q.batch {
+		q.batch[i] = new(datapath.Miss)
+	}
+	return q
+}
+
+// Next returns the miss that is to be processed now, waiting up to timeout when there is none: nil
+// and no error then. The source's error is returned once nothing is waiting. The
+// miss belongs to the caller until Done or Recycle. For the order to be fair, Done or Keep
+// comes before the following Next.
+func (q *Queue) Next(timeout time.Duration) (*datapath.Miss, error) {
+	if q.size > 0 && q.head.deficit <= 0 {
+		q.endTurn()
+	}
+	if q.turnEnded || q.size == 0 {
+		q.turnEnded = false
+		err := q.refill(0)
+		if q.size == 0 && err == nil {
+			// Really idle. A port is not forgiven what it has overdrawn merely because the
+			// others' misses came in while its own was being processed.
+			q.round++
+			q.forgiven = q.round
+			if timeout > 0 {
+				err = q.refill(timeout)
+			}
+		}
+		if q.size == 0 {
+			return nil, err
+		}
+	}
+	p := q.pick()
+	m := p.pop()
+	q.size--
+	p.served.Add(1)
+	if q.cfg.Now != nil {
+		p.delayed(q.cfg.Now() - m.Time)
+	}
+	if p.len == 0 {
+		q.retire()
+	}
+	return m, nil
+}
+
+// Done charges the port of m with cost, the nanoseconds that processing took, and takes m's
+// memory back.
+func (q *Queue) Done(m *datapath.Miss, cost int64) {
+	q.Keep(m, cost)
+	q.Recycle(m)
+}
+
+// Keep charges the port of m with cost, and leaves m with the caller until Recycle.
+func (q *Queue) Keep(m *datapath.Miss, cost int64) {
+	if p := q.ports[m.Key.InPort]; p != nil {
+		p.charge(max(cost, 0))
+	}
+}
+
+// Recycle takes back the memory of a miss that was kept.
+func (q *Queue) Recycle(m *datapath.Miss) { q.free = append(q.free, m) }
+
+// Len is how many misses are waiting here.
+func (q *Queue) Len() int { return q.size }
+
+// Forget drops what is remembered of a port that has been deleted, once its last miss is
+// served.
+func (q *Queue) Forget(no uint32) {
+	p := q.ports[no]
+	if p == nil {
+		return
+	}
+	if p.gone = true; !p.active {
+		q.remove(p)
+	}
+}
+
+// Stats reports every known port, ordered by number. Safe for concurrent use.
+func (q *Queue) Stats() []PortStats {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	out := make([]PortStats, 0, len(q.ports))
+	for _, p := range q.ports {
+		out = append(out, p.stats())
+	}
+	slices.SortFunc(out, func(a, b PortStats) int { return cmp.Compare(a.Port, b.Port) })
+	return out
+}
+
+// refill moves all that the source has into the ports' queues, waiting for the first.
+func (q *Queue) refill(timeout time.Duration) error {
+	for q.size < q.cfg.MaxQueued {
+		ms := q.batch[:min(len(q.batch), q.cfg.MaxQueued-q.size)]
+		n, err := q.src.ReadMisses(q.worker, ms, timeout)
+		for i := range n {
+			q.add(ms[i])
+			ms[i] = q.alloc()
+		}
+		if err != nil || n < len(ms) {
+			return err
+		}
+		timeout = 0
+	}
+	return nil
+}
+
+func (q *Queue) alloc() *datapath.Miss {
+	n := len(q.free)
+	if n == 0 {
+		return new(datapath.Miss)
+	}
+	m := q.free[n-1]
+	q.free[n-1] = nil
+	q.free = q.free[:n-1]
+	return m
+}
+
+func (q *Queue) add(m *datapath.Miss) {
+	p := q.ports[m.Key.InPort]
+	if p == nil {
+		p = &port{no: m.Key.InPort}
+		q.mu.Lock()
+		q.ports[p.no] = p
+		q.mu.Unlock()
+	}
+	p.push(m)
+	q.size++
+	if !p.active {
+		q.activate(p)
+	}
+}
+
+func (q *Queue) remove(p *port) {
+	q.mu.Lock()
+	delete(q.ports, p.no)
+	q.mu.Unlock()
+}
+
+// activate puts p at the end of the list with a fresh quantum, less what it has overdrawn and
+// not yet paid by sitting out: else sending its expensive packets one at a time
+// would cost it nothing.
+func (q *Queue) activate(p *port) {
+	quantum := int64(q.cfg.Quantum)
+	if p.deficit >= 0 || p.left < q.forgiven {
+		p.deficit = quantum
+	} else {
+		need := uint64(-p.deficit/quantum) + 1 // rounds until it may be served
+		p.deficit += quantum * int64(min(max(q.round-p.left, 1), need))
+	}
+	p.active = true
+	q.active++
+	q.pushBack(p)
+}
+
+func (q *Queue) pushBack(p *port) {
+	p.next = nil
+	if q.tail == nil {
+		q.head = p
+	} else {
+		q.tail.next = p
+	}
+	q.tail = p
+}
+
+func (q *Queue) popFront() *port {
+	p := q.head
+	q.head = p.next
+	if q.head == nil {
+		q.tail = nil
+	}
+	q.turnEnded = true
+	if q.roundLeft--; q.roundLeft <= 0 {
+		q.round++
+		q.roundLeft = q.active
+	}
+	return p
+}
+
+// endTurn sends the head to the back, with the quantum for its next turn.
+func (q *Queue) endTurn() {
+	p := q.popFront()
+	p.deficit += int64(q.cfg.Quantum)
+	q.pushBack(p)
+}
+
+// retire takes the head, whose queue is empty, off the list.
+func (q *Queue) retire() {
+	q.active--
+	p := q.popFront()
+	p.active = false
+	p.left = q.round
+	if p.gone {
+		q.remove(p)
+	}
+}
+
+// pick returns the port whose turn it is. Ports that are overdrawn by more than a quantum miss
+// their turn.
+func (q *Queue) pick() *port {
+	for n := 0; q.head.deficit <= 0; n++ {
+		if n == q.active {
+			q.skipRounds()
+			n = 0
+		}
+		q.endTurn()
+	}
+	return q.head
+}
+
+// skipRounds plays the rounds in which all ports would miss their turn in one go.
+func (q *Queue) skipRounds() {
+	best := q.head.deficit
+	for p := q.head; p != nil; p = p.next {
+		best = max(best, p.deficit)
+	}
+	rounds := max(-best, 0) / int64(q.cfg.Quantum)
+	for p := q.head; p != nil; p = p.next {
+		p.deficit += rounds * int64(q.cfg.Quantum)
+	}
+	q.round += uint64(rounds)
+}
