@@ -220,10 +220,10 @@ func TestJainIndex(t *testing.T) {
 	q := newQueue(s, 50)
 	const n = 20
 	for i := range n {
-		s.add(uint32(i), 6000)
+		s.add(uint32(i), 3000)
 	}
 	var x [n]float64
-	for range 20000 {
+	for range 10000 {
 		p, _ := serve(t, q, s, func(p uint32) int64 { return int64(1 + p) })
 		x[p] += float64(1 + p)
 	}
