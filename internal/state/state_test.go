@@ -165,7 +165,7 @@ func TestUnanswered(t *testing.T) {
 func TestStaleIsRefreshedWhileUsed(t *testing.T) {
 	s, clk := setup(nil)
 	tg, _ := s.LearnNeighbour(p1, a1, m1)
-	s.Hold([]tag.Tag{tg}, m1)
+	s.Hold([]tag.Tag{tg})
 	clk.Advance(60 * time.Second)
 	ask, gone := s.Tick()
 	if want := (arp.Key{ID: p1, Addr: a1}); !slices.Equal(ask, []arp.Key{want}) || len(gone) != 0 {
