@@ -44,13 +44,13 @@ func (d *Datapath) putFlow(i int, f *datapath.Flow) error {
 			return err
 		}
 	}
+	if err := packet.Check(&f.Key, f.Actions); err != nil {
+		return fmt.Errorf("%w: %w", datapath.ErrActions, err)
+	}
 	outputs := 0
 	for j := range f.Actions {
-		switch f.Actions[j].Op {
-		case action.Output, action.Tunnel:
+		if op := f.Actions[j].Op; op == action.Output || op == action.Tunnel {
 			outputs++
-		case action.Forward:
-			return fmt.Errorf("virtual output: %w", datapath.ErrActions)
 		}
 	}
 	if outputs > MaxOutputs {
