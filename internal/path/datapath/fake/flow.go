@@ -57,7 +57,7 @@ func (d *Datapath) putFlow(i int, f *datapath.Flow) error {
 		return fmt.Errorf("%d outputs: %w", outputs, datapath.ErrActions)
 	}
 	old := d.flows[f.Key]
-	if max := d.faults.MaxFlows; old == nil && max > 0 && len(d.flows) >= max {
+	if bound := d.faults.MaxFlows; old == nil && bound > 0 && len(d.flows) >= bound {
 		return fmt.Errorf("%d flows: %w", len(d.flows), datapath.ErrFull)
 	}
 	if old != nil {
