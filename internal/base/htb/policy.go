@@ -196,6 +196,10 @@ func (p *Policy) resize(loose int64) {
 
 // Return brings back the tokens of n packets. It distributes them unless somebody else is
 // distributing, who then takes care of these too.
+//
+// A port can use no more of one distribution than its leaf holds. So the shares are exact only if
+// batches are not larger than twice the capacity of a lone VM's leaf (64 by default): what
+// does not fit goes to the other classes.
 func (p *Policy) Return(n int) {
 	if n <= 0 {
 		return

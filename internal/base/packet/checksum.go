@@ -46,10 +46,10 @@ func PseudoSum(src, dst match.Addr, proto uint8, n int) uint16 {
 	return Fold(uint64(Fold(sum)) + uint64(proto) + uint64(n))
 }
 
-// UpdateChecksum is checksum sum after the bytes old, at an even place of what it
-// covers, became new (RFC 1624, equation 3). Both have the same, even length.
-func UpdateChecksum(sum uint16, old, new []byte) uint16 {
-	return ^Fold(uint64(^sum) + uint64(^Fold(Sum(0, old))) + uint64(Fold(Sum(0, new))))
+// UpdateChecksum is checksum sum after the bytes was, at an even place of what it
+// covers, became is (RFC 1624, equation 3). Both have the same, even length.
+func UpdateChecksum(sum uint16, was, is []byte) uint16 {
+	return ^Fold(uint64(^sum) + uint64(^Fold(Sum(0, was))) + uint64(Fold(Sum(0, is))))
 }
 
 // ChecksumStatus says what the transport checksum of a frame is worth.

@@ -19,24 +19,25 @@ func decode(t testing.TB, frame []byte) gopacket.Packet {
 	if e := p.ErrorLayer(); e != nil {
 		t.Fatalf("gopacket: %v\n% x", e.Error(), frame)
 	}
-	if err, bad := verify(p); err != nil || len(bad) > 0 {
-		t.Fatalf("gopacket: checksums %v %v\n% x", err, bad, frame)
+	if bad, err := verify(p); err != nil || len(bad) > 0 {
+		t.Fatalf("gopacket: checksums %v %v\n% x", bad, err, frame)
 	}
 	return p
 }
 
 // verify checks every checksum of p that gopacket knows.
-func verify(p gopacket.Packet) (error, []gopacket.ChecksumMismatch) {
+func verify(p gopacket.Packet) ([]gopacket.ChecksumMismatch, error) {
 	for _, l := range p.Layers() {
 		if l, ok := l.(interface {
 			SetNetworkLayerForChecksum(gopacket.NetworkLayer) error
 		}); ok {
 			if err := l.SetNetworkLayerForChecksum(p.NetworkLayer()); err != nil {
-				return err, nil
+				return nil, err
 			}
 		}
 	}
-	return p.VerifyChecksums()
+	err, bad := p.VerifyChecksums()
+	return bad, err
 }
 
 func layer[T gopacket.Layer](t testing.TB, p gopacket.Packet) T {
@@ -110,7 +111,7 @@ func TestOracleFrames(t *testing.T) {
 		if src != v.Key.SrcPort || dst != v.Key.DstPort {
 			rt.Fatalf("%d > %d: %+v", src, dst, v.Key)
 		}
-		if err, bad := verify(p); err != nil || len(bad) > 0 {
+		if bad, err := verify(p); err != nil || len(bad) > 0 {
 			rt.Fatal(err, bad)
 		}
 	})

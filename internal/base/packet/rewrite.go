@@ -188,24 +188,24 @@ func (r *Rewriter) setPort(at int, port uint16) error {
 }
 
 // fixIPv4 follows a change in the IPv4 header.
-func (r *Rewriter) fixIPv4(old, new []byte) {
+func (r *Rewriter) fixIPv4(was, is []byte) {
 	sum := r.v.Frame[r.v.L3+10:]
-	put16(sum, UpdateChecksum(be16(sum), old, new))
+	put16(sum, UpdateChecksum(be16(sum), was, is))
 }
 
 // fixL4 follows a change in what a complete transport checksum covers. A partial one
 // does not cover ports; addresses are setAddr's care.
-func (r *Rewriter) fixL4(old, new []byte) {
+func (r *Rewriter) fixL4(was, is []byte) {
 	at := r.v.checksumAt()
 	if at == 0 || r.partial {
 		return
 	}
 	sum := r.v.Frame[at:]
-	was := be16(sum)
-	if was == 0 && r.v.Key.Proto == ProtoUDP {
+	before := be16(sum)
+	if before == 0 && r.v.Key.Proto == ProtoUDP {
 		return
 	}
-	now := UpdateChecksum(was, old, new)
+	now := UpdateChecksum(before, was, is)
 	if now == 0 && r.v.Key.Proto == ProtoUDP {
 		now = 0xffff
 	}

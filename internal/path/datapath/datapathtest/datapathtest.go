@@ -54,6 +54,8 @@ func Run(t *testing.T, open func(t *testing.T) (datapath.Datapath, Rig)) {
 		{"Table/Thousands", tableThousands},
 		{"Table/PartialFailure", tablePartialFailure},
 		{"Table/TooManyOutputs", tableTooMany},
+		{"Table/UnfitActions", tableUnfit},
+		{"Table/SCTPPorts", tableSCTPPorts},
 		{"Table/DumpRoundTrip", tableDump},
 		{"Table/DumpStops", tableDumpStops},
 		{"Table/TCPFlags", tableTCPFlags},

@@ -87,6 +87,55 @@ func tableTooMany(b *bench) {
 	b.silent(ps[1])
 }
 
+// tableUnfit: what no packet of the key could undergo is refused at once.
+func tableUnfit(b *bench) {
+	ps := b.ports(2)
+	frames := samples()
+	for _, c := range []struct {
+		frame string
+		a     action.Action
+	}{
+		{"udp4", action.Action{Op: action.SetSrc, Addr: ip6A}},
+		{"udp6", action.Action{Op: action.SetDst, Addr: ip4A}},
+		{"arp", action.Action{Op: action.SetSrc, Addr: ip4A}},
+		{"arp", action.Action{Op: action.DecTTL}},
+		{"802.3", action.Action{Op: action.SetTOS, Value: 1}},
+		{"gre4", action.Action{Op: action.SetDstPort, Value: 1}},
+		{"echo4", action.Action{Op: action.SetSrcPort, Value: 1}},
+		{"ns", action.Action{Op: action.SetDstPort, Value: 1}},
+		{"udp4", action.Action{Op: action.PopVLAN}},
+		{"udp4", action.Action{Op: action.Forward}},
+	} {
+		f := datapath.Flow{Key: b.key(ps[0], frames[c.frame]), Actions: action.Physical{c.a, output(ps[1])}}
+		if n, err := b.dp.PutFlows([]datapath.Flow{f}); n != 0 || !errors.Is(err, datapath.ErrActions) {
+			b.Errorf("%s, %+v: %d %v", c.frame, c.a, n, err)
+		}
+	}
+	if n := len(b.flows()); n != 0 {
+		b.Errorf("%d flows", n)
+	}
+}
+
+// tableSCTPPorts: SCTP's checksum covers the whole packet, so a datapath may refuse to rewrite
+// its ports in a flow; it must not send a wrong one. Executing always works.
+func tableSCTPPorts(b *bench) {
+	ps := b.ports(2)
+	ip := packet.IP{Src: ip4A, Dst: ip4B}
+	frame, want := packet.BuildSCTP(nil, eth, ip, 1, 2, 3, data), packet.BuildSCTP(nil, eth, ip, 1, 9, 3, data)
+	f := datapath.Flow{Key: b.key(ps[0], frame), Actions: action.Physical{{Op: action.SetDstPort, Value: 9}, output(ps[1])}}
+	switch _, err := b.dp.PutFlows([]datapath.Flow{f}); {
+	case err == nil:
+		b.send(ps[0], frame)
+		b.expect(ps[1], want)
+	case !errors.Is(err, datapath.ErrActions):
+		b.Error(err)
+	}
+	es := []datapath.Exec{{Frame: frame, InPort: ps[0].No, Actions: f.Actions}}
+	b.dp.Execute(es)
+	b.must(es[0].Err)
+	b.expect(ps[1], want)
+}
+
 func tableDump(b *bench) {
 	ps := b.ports(3)
 	want := map[match.Key]action.Physical{}

@@ -2,6 +2,7 @@ package fake
 
 import (
 	"errors"
+	"fmt"
 	"net/netip"
 	"testing"
 	"time"
@@ -21,7 +22,7 @@ func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
 
 func TestConformance(t *testing.T) {
 	for _, workers := range []int{1, 3} {
-		t.Run(string(rune('0'+workers)), func(t *testing.T) {
+		t.Run(fmt.Sprintf("%d workers", workers), func(t *testing.T) {
 			datapathtest.Run(t, func(*testing.T) (datapath.Datapath, datapathtest.Rig) {
 				d := New(new(clock.Manual), workers)
 				return d, &Rig{Datapath: d}
@@ -49,6 +50,13 @@ func setup(t *testing.T) (*Datapath, *clock.Manual) {
 		}
 	}
 	return d, c
+}
+
+func inject(t *testing.T, d *Datapath, iface string, p Packet) {
+	t.Helper()
+	if err := d.Inject(iface, p); err != nil {
+		t.Error(err)
+	}
 }
 
 func flowTo(dst uint16, out uint32) datapath.Flow {
@@ -120,13 +128,13 @@ func TestTimeIsTheClocks(t *testing.T) {
 	if got := idle(); got != 7*time.Second {
 		t.Errorf("since installed: %v", got)
 	}
-	d.Inject("tap1", Packet{Frame: udp(1)})
+	inject(t, d, "tap1", Packet{Frame: udp(1)})
 	c.Advance(time.Second)
 	if got := idle(); got != time.Second {
 		t.Errorf("since used: %v", got)
 	}
 	*d.RootCredit() = 1
-	d.Inject("tap1", Packet{Frame: udp(2)})
+	inject(t, d, "tap1", Packet{Frame: udp(2)})
 	m := new(datapath.Miss)
 	if n, err := d.ReadMisses(0, []*datapath.Miss{m}, 0); n != 1 || err != nil || m.Time != int64(8*time.Second) {
 		t.Errorf("%d %v %d", n, err, m.Time)
@@ -146,12 +154,12 @@ func TestTunnels(t *testing.T) {
 	if _, err := d.PutFlows([]datapath.Flow{f}); err != nil {
 		t.Fatal(err)
 	}
-	d.Inject("tap1", Packet{Frame: udp(1)})
+	inject(t, d, "tap1", Packet{Frame: udp(1)})
 	if s, ok := d.Received("vxlan"); !ok || !s.Tunnel || s.Key != 77 || s.Peer != peer {
 		t.Errorf("%v %+v", ok, s)
 	}
 	*tun.Credit = 1
-	d.Inject("vxlan", Packet{Frame: udp(1), TunKey: 78})
+	inject(t, d, "vxlan", Packet{Frame: udp(1), TunKey: 78})
 	m := new(datapath.Miss)
 	if n, _ := d.ReadMisses(0, []*datapath.Miss{m}, 0); n != 1 || m.Key.TunKey != 78 || m.Key.InPort != tun.No {
 		t.Errorf("%+v", m.Key)
@@ -162,12 +170,12 @@ func TestGSOCountsSegmentsAndBoundsFrames(t *testing.T) {
 	d, _ := setup(t)
 	*d.RootCredit() = 2
 	gso := packet.GSO{Size: 1, Segs: 4}
-	d.Inject("tap1", Packet{Frame: udp(1), GSO: gso})
+	inject(t, d, "tap1", Packet{Frame: udp(1), GSO: gso})
 	m := new(datapath.Miss)
 	if n, _ := d.ReadMisses(0, []*datapath.Miss{m}, 0); n != 1 || m.GSO != gso {
 		t.Errorf("%+v", m)
 	}
-	d.Inject("tap1", Packet{Frame: append(udp(1), make([]byte, maxFrame)...)})
+	inject(t, d, "tap1", Packet{Frame: append(udp(1), make([]byte, maxFrame)...)})
 	if s, _ := d.Stats(1); s.RxPackets != 5 || s.Drops[drop.TooBig] != 1 || *d.RootCredit() != 1 {
 		t.Errorf("%+v", s)
 	}
@@ -179,7 +187,7 @@ func TestOnSendIsAWire(t *testing.T) {
 	d.OnSend(func(s Sent) {
 		got = append(got, s)
 		if s.Interface == "tap2" {
-			d.Inject("tap2", Packet{Frame: udp(9)}) // may call back
+			inject(t, d, "tap2", Packet{Frame: udp(9)}) // may call back
 		}
 	})
 	back := flowTo(9, 1)
@@ -187,7 +195,7 @@ func TestOnSendIsAWire(t *testing.T) {
 	if _, err := d.PutFlows([]datapath.Flow{flowTo(1, 2), back}); err != nil {
 		t.Fatal(err)
 	}
-	d.Inject("tap1", Packet{Frame: udp(1)})
+	inject(t, d, "tap1", Packet{Frame: udp(1)})
 	if len(got) != 2 || got[0].Interface != "tap2" || got[1].Interface != "tap1" {
 		t.Errorf("%+v", got)
 	}

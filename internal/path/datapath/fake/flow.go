@@ -44,20 +44,20 @@ func (d *Datapath) putFlow(i int, f *datapath.Flow) error {
 			return err
 		}
 	}
+	if err := packet.Check(&f.Key, f.Actions); err != nil {
+		return fmt.Errorf("%w: %w", datapath.ErrActions, err)
+	}
 	outputs := 0
 	for j := range f.Actions {
-		switch f.Actions[j].Op {
-		case action.Output, action.Tunnel:
+		if op := f.Actions[j].Op; op == action.Output || op == action.Tunnel {
 			outputs++
-		case action.Forward:
-			return fmt.Errorf("virtual output: %w", datapath.ErrActions)
 		}
 	}
 	if outputs > MaxOutputs {
 		return fmt.Errorf("%d outputs: %w", outputs, datapath.ErrActions)
 	}
 	old := d.flows[f.Key]
-	if max := d.faults.MaxFlows; old == nil && max > 0 && len(d.flows) >= max {
+	if bound := d.faults.MaxFlows; old == nil && bound > 0 && len(d.flows) >= bound {
 		return fmt.Errorf("%d flows: %w", len(d.flows), datapath.ErrFull)
 	}
 	if old != nil {
