@@ -55,9 +55,11 @@ func (t *Table) portOf(no uint32) *port {
 	if p := t.ports[no]; p != nil {
 		return p
 	}
-	p := &port{}
+	var p *port
 	if n := len(t.portFree); n > 0 {
 		p, t.portFree = t.portFree[n-1], t.portFree[:n-1]
+	} else {
+		p = new(port)
 	}
 	p.no, p.pos = no, len(t.portList)
 	t.ports[no] = p

@@ -1,0 +1,111 @@
+package worker
+
+import (
+	"github.com/google/uuid"
+
+	"github.com/viaduct-net/viaduct/internal/base/drop"
+	"github.com/viaduct-net/viaduct/internal/base/match"
+	"github.com/viaduct-net/viaduct/internal/base/packet"
+	"github.com/viaduct-net/viaduct/internal/path/datapath"
+	"github.com/viaduct-net/viaduct/internal/path/sim"
+)
+
+// Adopt takes over flows that an earlier agent has left in the datapath. Each is simulated anew, kept when
+// it would be decided the same, replaced when differently, and deleted when no flow would be installed. It returns those
+// that cannot be decided yet because a neighbour has to answer first: they go on working, and are to be handed in
+// again, or forgotten. Call it through Do, when topology and ports are known.
+func (w *Worker) Adopt(fs []datapath.FlowInfo) (undecided []datapath.FlowInfo) {
+	w.now = w.clock.Now()
+	for i := range fs {
+		w.relearn(&fs[i].Key)
+	}
+	for i := range fs {
+		f := &fs[i]
+		switch w.adopt(f) {
+		case sim.ResultNotYet:
+			w.resolve(w.sim.Wait)
+			undecided = append(undecided, *f)
+		case sim.ResultConsumed:
+			w.flows.Forget(&f.Key)
+		}
+	}
+	return undecided
+}
+
+// Forget deletes flows that nobody wants. Call it through Do.
+func (w *Worker) Forget(fs []datapath.FlowInfo) {
+	for i := range fs {
+		w.flows.Forget(&fs[i].Key)
+	}
+}
+
+// relearn takes from a flow what the agent that installed it had learnt: its source is behind its port.
+func (w *Worker) relearn(k *match.Key) {
+	vport, ok := w.ports.Virtual(k.InPort)
+	if !ok {
+		return
+	}
+	if p := w.snapshot.Port(vport); p != nil && p.Bridge != uuid.Nil && !k.EthSrc.IsMulticast() {
+		w.tables.LearnMAC(p.Bridge, k.VLAN&0xfff, k.EthSrc, vport)
+	}
+}
+
+// adopt says how the flow's packets are decided now: ResultConsumed stands for all ways in which none is installed.
+func (w *Worker) adopt(f *datapath.FlowInfo) sim.Result {
+	if _, ok := w.flows.Exact(&f.Key); ok {
+		return sim.ResultForward // a packet has been faster
+	}
+	vport, ok := w.ports.Virtual(f.Key.InPort)
+	if !ok {
+		return sim.ResultConsumed
+	}
+	v, ok := w.specimen(&f.Key)
+	if !ok {
+		return sim.ResultConsumed
+	}
+	d := w.decide(&v, vport, packet.GSO{})
+	switch {
+	case d.result == sim.ResultNotYet, d.result == sim.ResultConsumed:
+		return d.result
+	case w.sim.UserSpace:
+		return sim.ResultConsumed
+	}
+	w.flows.Keep(&f.Key, w.sim.Mask, d.actions, w.sim.Tags, kindOf(d.result), f.Actions)
+	return d.result
+}
+
+// specimen makes a packet that has the key. What the key does not hold is as plain as can be.
+func (w *Worker) specimen(k *match.Key) (packet.View, bool) {
+	eth := packet.Ether{Dst: k.EthDst, Src: k.EthSrc, VLAN: k.VLAN}
+	ip := packet.IP{Src: k.Src, Dst: k.Dst, TOS: k.TOS}
+	frame := w.frame[:0]
+	icmp := packet.ICMP{Type: uint8(k.SrcPort >> 8), Code: uint8(k.SrcPort), Rest: uint32(k.DstPort) << 16}
+	switch {
+	case k.EthType != packet.EthTypeIPv4 && k.EthType != packet.EthTypeIPv6:
+		return packet.View{}, false // ARP depends on its contents: never a flow worth keeping
+	case k.Proto == packet.ProtoUDP:
+		frame = packet.BuildUDP(frame, eth, ip, k.SrcPort, k.DstPort, nil)
+	case k.Proto == packet.ProtoTCP:
+		frame = packet.BuildTCP(frame, eth, ip, packet.TCP{SrcPort: k.SrcPort, DstPort: k.DstPort}, nil)
+	case k.Proto == packet.ProtoICMP && k.EthType == packet.EthTypeIPv4, k.Proto == packet.ProtoICMPv6:
+		frame = packet.BuildICMP(frame, eth, ip, icmp, nil)
+	default:
+		frame = packet.BuildIP(frame, eth, ip, k.Proto, make([]byte, packet.SCTPLen))
+	}
+	w.frame = frame
+	v, bad := packet.Parse(frame, k.InPort)
+	v.Key = *k
+	if k.Frag == match.FragLater {
+		v.L4 = 0
+	}
+	return v, bad == drop.None
+}
+
+// Audit compares flows read back from the datapath with the worker's copy, mends what differs, and notes which
+// are in use. Call it through Do.
+func (w *Worker) Audit(fs []datapath.FlowInfo) {
+	for i := range fs {
+		f := &fs[i]
+		w.flows.Audit(f)
+	}
+}

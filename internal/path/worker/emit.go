@@ -1,0 +1,89 @@
+package worker
+
+import (
+	"github.com/viaduct-net/viaduct/internal/base/action"
+	"github.com/viaduct-net/viaduct/internal/base/drop"
+	"github.com/viaduct-net/viaduct/internal/path/datapath"
+)
+
+// batch is what stage 8 does in one go for several packets: flows are installed
+// first, then packets are sent, then tokens go back.
+type batch struct {
+	misses []*datapath.Miss // to be recycled after their frames were sent
+	execs  []datapath.Exec
+	arena  action.Physical // memory of the execs' actions
+}
+
+// full says that what is waiting should leave now.
+func (b *batch) full(limit int) bool { return len(b.misses) >= limit || len(b.execs) >= limit }
+
+// send appends a packet. Frame must stay until the batch is emitted, actions are copied.
+func (b *batch) send(e datapath.Exec) {
+	at := len(b.arena)
+	b.arena = append(b.arena, e.Actions...)
+	e.Actions = b.arena[at:len(b.arena):len(b.arena)]
+	b.execs = append(b.execs, e)
+}
+
+func (b *batch) reset() {
+	clear(b.execs)
+	b.misses, b.execs, b.arena = b.misses[:0], b.execs[:0], b.arena[:0]
+}
+
+// execute queues a packet for its actions; empty ones drop it for the reason given.
+func (w *Worker) execute(m *datapath.Miss, as action.Physical, empty drop.Reason) {
+	if len(as) == 0 {
+		w.drop(empty)
+		return
+	}
+	w.explainExecute(as)
+	w.batch.send(datapath.Exec{Frame: m.Frame, GSO: m.GSO, InPort: m.Key.InPort, Actions: as})
+}
+
+// drop ends a packet for a reason.
+func (w *Worker) drop(r drop.Reason) {
+	w.counts.Dropped[r]++
+	w.explainDrop(r)
+}
+
+// emit is stage 8: install, execute, give the tokens back.
+func (w *Worker) emit() {
+	b := &w.batch
+	start := w.clock.Now()
+	if err := w.flows.Flush(); err != nil {
+		w.counts.FlushErrors++
+		w.failed(err)
+	}
+	if len(b.execs) > 0 {
+		w.dp.Execute(b.execs)
+		for i := range b.execs {
+			w.executed(&b.execs[i])
+		}
+	}
+	if n := len(b.misses); n > 0 {
+		w.now = w.clock.Now()
+		share := (w.now - start) / int64(n)
+		for _, m := range b.misses {
+			w.queue.Done(m, share) // on top of what its stages took
+		}
+	}
+	if w.taken > 0 {
+		w.tokens.Return(w.taken)
+		w.counts.Returned += uint64(w.taken)
+		w.taken = 0
+	}
+	b.reset()
+	w.made.reset()
+}
+
+func (w *Worker) executed(e *datapath.Exec) {
+	if e.Err != nil {
+		w.counts.Dropped[drop.ExecuteErr]++
+		w.failed(e.Err)
+		return
+	}
+	w.counts.Executed++
+}
+
+// failed keeps the last error for Err. It is out of line so that only a failure allocates.
+func (w *Worker) failed(err error) { w.lastErr.Store(&err) }

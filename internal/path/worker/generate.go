@@ -1,0 +1,122 @@
+package worker
+
+import (
+	"github.com/google/uuid"
+
+	"github.com/viaduct-net/viaduct/internal/base/drop"
+	"github.com/viaduct-net/viaduct/internal/base/match"
+	"github.com/viaduct-net/viaduct/internal/base/packet"
+	"github.com/viaduct-net/viaduct/internal/path/datapath"
+	"github.com/viaduct-net/viaduct/internal/path/sim"
+)
+
+// A packet that a device made may make a device generate another one (a router's ARP request is
+// answered by a bridge); no further than this.
+const maxDepth = 3
+
+// made are the packets that devices generated, with the memory of their frames: it is used
+// again after the batch has left.
+type made struct {
+	list []madePacket
+	done int // how many were simulated
+}
+
+type madePacket struct {
+	port  uuid.UUID
+	depth int
+	frame []byte
+}
+
+// add copies frame and queues it for the egress of port.
+func (q *made) add(port uuid.UUID, frame []byte, depth int) {
+	n := len(q.list)
+	if n == cap(q.list) {
+		q.list = append(q.list, madePacket{})
+	}
+	q.list = q.list[:n+1]
+	p := &q.list[n]
+	p.port, p.depth, p.frame = port, depth, append(p.frame[:0], frame...)
+}
+
+func (q *made) reset() { q.list, q.done = q.list[:0], 0 }
+
+// generate simulates the packets that the simulation at hand has made, and those that they make in turn. They
+// start at a port's egress, cost no token and install no flow.
+func (w *Worker) generate() {
+	w.collect(0)
+	w.runMade()
+}
+
+func (w *Worker) collect(depth int) {
+	for i := range w.sim.Generated {
+		g := &w.sim.Generated[i]
+		w.made.add(g.Port, g.Frame, depth)
+	}
+}
+
+func (w *Worker) runMade() {
+	parent := w.trace
+	for ; w.made.done < len(w.made.list); w.made.done++ {
+		p := w.made.list[w.made.done]
+		if p.depth <= maxDepth {
+			w.counts.In++
+			w.counts.Made++
+			w.explainMade(parent, p.port, p.frame)
+			w.simulateMade(p)
+		}
+	}
+	w.trace = parent
+}
+
+func (w *Worker) simulateMade(p madePacket) {
+	v, bad := packet.Parse(p.frame, 0)
+	if bad != drop.None {
+		w.drop(drop.Internal)
+		return
+	}
+	d := w.simulateEgress(&v, p.port)
+	switch d.result {
+	case sim.ResultForward:
+		w.learn()
+		w.explainExecute(d.actions)
+		w.batch.send(datapath.Exec{Frame: p.frame, Actions: d.actions})
+	case sim.ResultConsumed:
+		w.learn()
+		w.counts.Consumed++
+	case sim.ResultNotYet:
+		w.drop(drop.NoNeighbour)
+	default:
+		w.drop(d.reason)
+	}
+	w.collect(p.depth + 1)
+}
+
+// simulateEgress is stages 5 and 6 for a packet that a device made. Like decide it has no effect.
+func (w *Worker) simulateEgress(v *packet.View, port uuid.UUID) decision {
+	c := &w.sim
+	c.Reset()
+	c.Topo, c.State, c.Packet, c.Trace = w.snapshot, w.tables, *v, w.trace
+	sim.SimulateEgress(c, port)
+	return w.translate()
+}
+
+// resolve has the neighbour asked for, unless somebody already has.
+func (w *Worker) resolve(n sim.Neighbour) {
+	if w.tables.Resolve(n.Port, n.Addr) {
+		w.Ask(n.Port, n.Addr)
+	}
+}
+
+// Ask sends an ARP request or a neighbour solicitation for addr out of a router port. Call it through Do.
+func (w *Worker) Ask(port uuid.UUID, addr match.Addr) {
+	p := w.snapshot.Port(port)
+	if p == nil {
+		return // it has gone meanwhile
+	}
+	w.frame = sim.Solicit(w.frame[:0], p, addr)
+	if len(w.frame) == 0 {
+		return // it has no address to ask from
+	}
+	w.made.add(port, w.frame, 0)
+	w.runMade()
+}

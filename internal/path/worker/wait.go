@@ -1,0 +1,107 @@
+package worker
+
+import (
+	"github.com/viaduct-net/viaduct/internal/base/drop"
+	"github.com/viaduct-net/viaduct/internal/base/match"
+	"github.com/viaduct-net/viaduct/internal/base/tag"
+	"github.com/viaduct-net/viaduct/internal/path/datapath"
+	"github.com/viaduct-net/viaduct/internal/path/prep"
+	"github.com/viaduct-net/viaduct/internal/path/sim"
+)
+
+// learn commits what the simulation has learnt: the tables first, then this worker's own flows are
+// invalidated before the new one is added, then the other workers are told.
+func (w *Worker) learn() {
+	if len(w.sim.Learn) == 0 {
+		return
+	}
+	changed := w.changed[:0]
+	for i := range w.sim.Learn {
+		var t tag.Tag
+		var news bool
+		switch l := &w.sim.Learn[i]; l.Kind {
+		case sim.LearnMAC:
+			t, news = w.tables.LearnMAC(l.Device, l.VLAN, l.MAC, l.Port)
+		case sim.LearnNeighbour:
+			t, news = w.tables.LearnNeighbour(l.Port, l.Addr, l.MAC)
+		case sim.LearnBridgeNeighbour:
+			t, news = w.tables.LearnBridgeNeighbour(l.Device, l.Addr, l.MAC)
+		}
+		if news {
+			changed = append(changed, t)
+		}
+	}
+	w.changed = changed
+	if len(changed) == 0 {
+		return
+	}
+	w.explainLearnt(changed)
+	for i := range changed {
+		w.flows.Invalidate(changed[i].Hash())
+	}
+	w.tell(w, changed)
+}
+
+// Wake sends the packets that wait for one of the tags through the stages again. Call it through Do.
+func (w *Worker) Wake(tags []tag.Tag) {
+	if w.lot.Parked() == 0 {
+		return
+	}
+	w.now = w.clock.Now()
+	woken := w.woken[:0]
+	for i := range tags {
+		woken = w.lot.Wake(tags[i], woken)
+	}
+	w.woken = woken
+	w.restart(woken)
+}
+
+// restart takes packets that waited through the stages from the top. They hold no token. Duplicates get the treatment of
+// the packet they follow: most meet its flow in stage 3, those of a consumed one are discarded.
+func (w *Worker) restart(woken []prep.Woken) {
+	consumed := false
+	for _, p := range woken {
+		if p.Dup && consumed {
+			w.giveUp(p.Miss, drop.HeldDiscarded)
+			continue
+		}
+		w.counts.Waiting--
+		w.beginTrace(p.Miss, " (waited, starts again)")
+		before := w.counts.Consumed
+		kept := w.packet(p.Miss)
+		w.endTrace()
+		if !p.Dup {
+			consumed = w.counts.Consumed != before
+		}
+		if !kept {
+			w.batch.misses = append(w.batch.misses, p.Miss)
+		}
+	}
+}
+
+// expireParked ends the packets that have waited too long.
+func (w *Worker) expireParked() {
+	if at, ok := w.lot.Deadline(); !ok || at > w.now {
+		return
+	}
+	w.woken = w.lot.Expire(w.now, w.woken[:0])
+	for _, p := range w.woken {
+		w.giveUp(p.Miss, drop.ParkTimeout)
+	}
+}
+
+// giveUp ends a packet that waited.
+func (w *Worker) giveUp(m *datapath.Miss, why drop.Reason) {
+	w.counts.Waiting--
+	w.drop(why)
+	w.queue.Recycle(m)
+}
+
+// A flow keeps what it depends on from expiring: neighbours, and its own source MAC, not the destination's: who only
+// receives is not known to be there.
+func keeps(k *match.Key, t tag.Tag) bool {
+	return t.Kind == tag.Neighbour || t.Kind == tag.MACEntry && t.MAC == k.EthSrc
+}
+
+func (w *Worker) hold(kept []tag.Tag)    { w.tables.Hold(kept) }
+func (w *Worker) release(kept []tag.Tag) { w.tables.Release(kept) }

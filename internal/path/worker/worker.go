@@ -1,0 +1,214 @@
+// Package worker is one shard of the packet's path: one goroutine that takes misses through all
+// stages (packet.go is the table of contents). It owns its flow tables and its waiting packets and shares no
+// lock with other workers on the packet's way.
+package worker
+
+import (
+	"context"
+	"errors"
+	"sync/atomic"
+	"time"
+
+	"github.com/google/uuid"
+
+	"github.com/viaduct-net/viaduct/internal/base/action"
+	"github.com/viaduct-net/viaduct/internal/base/clock"
+	"github.com/viaduct-net/viaduct/internal/base/drop"
+	"github.com/viaduct-net/viaduct/internal/base/tag"
+	"github.com/viaduct-net/viaduct/internal/base/trace"
+	"github.com/viaduct-net/viaduct/internal/path/datapath"
+	"github.com/viaduct-net/viaduct/internal/path/flow"
+	"github.com/viaduct-net/viaduct/internal/path/prep"
+	"github.com/viaduct-net/viaduct/internal/path/sim"
+	"github.com/viaduct-net/viaduct/internal/path/upcall"
+	"github.com/viaduct-net/viaduct/internal/path/xlate"
+	"github.com/viaduct-net/viaduct/internal/state"
+	"github.com/viaduct-net/viaduct/internal/topo/view"
+)
+
+// Tokens takes back what the datapath has taken; htb.Policy is one.
+type Tokens interface{ Return(n int) }
+
+// Config of a worker. Zero values mean the defaults.
+type Config struct {
+	ID    int
+	Batch int           // packets that leave together at most; 64
+	Idle  time.Duration // how long to wait for a miss before looking after other things; 2 ms
+	Flow  flow.Config
+	Queue upcall.Config
+	Prep  prep.Config
+}
+
+// Deps are the parts of the host that a worker uses.
+type Deps struct {
+	Datapath datapath.Datapath
+	State    *state.Tables // shared by all workers
+	Tokens   Tokens
+	Clock    clock.Clock
+	// Changed tells every worker, this one included, that what these tags name has changed.
+	Changed func(by *Worker, tags []tag.Tag)
+}
+
+// Worker is one shard. Run's goroutine owns everything but the inbox.
+type Worker struct {
+	cfg    Config
+	dp     datapath.Datapath
+	tables *state.Tables
+	tokens Tokens
+	clock  clock.Clock
+	tell   func(by *Worker, tags []tag.Tag)
+	inbox  inbox
+
+	queue *upcall.Queue
+	flows *flow.Table
+	lot   *prep.Lot
+	woken []prep.Woken // scratch
+
+	snapshot *view.Snapshot // of the virtual network, for the packets of one turn
+	ports    *xlate.Ports
+	now      int64
+
+	sim     sim.Context
+	actions action.Physical // of the decision at hand
+	changed []tag.Tag
+	made    made
+	frame   []byte // scratch for a request
+	batch   batch
+	taken   int // tokens to be given back with the batch
+
+	trace  *trace.Node // of the packet at hand; nil: not traced
+	traced uuid.UUID   // where it entered
+	lives  []*Watcher
+
+	counts  Counts
+	lastErr atomic.Pointer[error]
+}
+
+// Counts tell how packets ended. Once nothing is in progress,
+// In = Executed + Dropped + Consumed + Waiting, the sum running over all reasons; packets that
+// devices made count as In too.
+type Counts struct {
+	In, Made           uint64
+	Executed, Consumed uint64
+	Dropped            [drop.NumReasons]uint64
+	Waiting            int // parked or held back now
+	Taken, Returned    uint64
+	FlushErrors        uint64
+}
+
+// New makes a worker that has not started. Its topology is empty until SetTopology and SetPorts are called.
+func New(cfg Config, d Deps) *Worker {
+	if cfg.Batch <= 0 {
+		cfg.Batch = 64
+	}
+	if cfg.Idle <= 0 {
+		cfg.Idle = 2 * time.Millisecond
+	}
+	w := &Worker{
+		cfg: cfg, dp: d.Datapath, tables: d.State, tokens: d.Tokens, clock: d.Clock, tell: d.Changed,
+		queue:    upcall.New(d.Datapath, cfg.ID, cfg.Queue),
+		lot:      prep.NewLot(cfg.Prep),
+		snapshot: &view.Snapshot{},
+		ports:    xlate.NewPorts(),
+	}
+	cfg.Flow.Keep, cfg.Flow.OnAdd, cfg.Flow.OnRemove = keeps, w.hold, w.release
+	w.flows = flow.New(cfg.Flow, d.Datapath, d.Clock)
+	return w
+}
+
+// Run serves packets until ctx ends or the datapath is closed. Packets that wait are then dropped, their
+// tokens were already given back.
+func (w *Worker) Run(ctx context.Context) error {
+	for ctx.Err() == nil {
+		if err := w.Turn(w.cfg.Idle); err != nil {
+			if errors.Is(err, datapath.ErrClosed) {
+				return nil
+			}
+			return err
+		}
+	}
+	return nil
+}
+
+// Turn serves what is there, one batch at most, after waiting up to wait for the first
+// packet, and then looks after everything else that is due. Run calls it forever; tests call it by hand.
+func (w *Worker) Turn(wait time.Duration) error {
+	w.inbox.run()
+	m, err := w.queue.Next(wait)
+	for ; m != nil && err == nil; m, err = w.queue.Next(0) {
+		w.serve(m)
+		if w.batch.full(w.cfg.Batch) {
+			break
+		}
+	}
+	w.emit()
+	w.keepHouse()
+	return err
+}
+
+// serve takes a packet off the ring through the stages and measures what it costs.
+func (w *Worker) serve(m *datapath.Miss) {
+	start := w.clock.Now()
+	w.now = start
+	w.counts.In++
+	w.counts.Taken++
+	w.taken++
+	w.beginTrace(m, "")
+	kept := w.packet(m)
+	w.endTrace()
+	cost := w.clock.Now() - start
+	w.queue.Keep(m, cost)
+	if !kept {
+		w.batch.misses = append(w.batch.misses, m)
+	}
+}
+
+// keepHouse does what time or an answer makes due, a little at a turn.
+func (w *Worker) keepHouse() {
+	w.now = w.clock.Now()
+	w.expireParked()
+	w.flows.Expire(w.cfg.Batch)
+}
+
+// SetTopology and SetPorts give the worker what it decides on from now on. Like everything that
+// touches a worker from outside, they must be called through Do.
+func (w *Worker) SetTopology(s *view.Snapshot) { w.snapshot = s }
+
+// SetPorts replaces the table of local ports.
+func (w *Worker) SetPorts(p *xlate.Ports) { w.ports = p }
+
+// Invalidate removes every flow that depends on one of the tags, and wakes the packets that
+// wait for it. Call it through Do, after the new state can be seen.
+func (w *Worker) Invalidate(tags []tag.Tag) {
+	for i := range tags {
+		w.flows.Invalidate(tags[i].Hash())
+	}
+	w.Wake(tags)
+}
+
+// ForgetPort removes what a datapath port that is gone has left behind. Call it through Do.
+func (w *Worker) ForgetPort(no uint32) {
+	w.flows.InvalidatePort(no)
+	w.woken = w.lot.DropPort(no, w.woken[:0])
+	for _, p := range w.woken {
+		w.giveUp(p.Miss, drop.NotBound)
+	}
+	w.queue.Forget(no)
+}
+
+// Counts returns the counters. Call it through Do.
+func (w *Worker) Counts() Counts { return w.counts }
+
+// Flows is the worker's flow table. Use it through Do only.
+func (w *Worker) Flows() *flow.Table { return w.flows }
+
+// Queue is the worker's upcall queue.
+func (w *Worker) Queue() *upcall.Queue { return w.queue }
+
+// Err is the last error that a packet or flow met in the datapath, or nil. Safe for concurrent use.
+func (w *Worker) Err() error {
+	if p := w.lastErr.Load(); p != nil {
+		return *p
+	}
+	return nil
+}
