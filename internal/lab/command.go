@@ -64,7 +64,7 @@ func downCommand(name *string) *cobra.Command {
 }
 
 func execCommand(name *string) *cobra.Command {
-	return &cobra.Command{Use: "exec VM [--] COMMAND [ARGUMENT...]", Short: "Run a command in a VM, or in a host",
+	c := &cobra.Command{Use: "exec VM [--] COMMAND [ARGUMENT...]", Short: "Run a command in a VM, or in a host",
 		Args: cobra.MinimumNArgs(2), DisableFlagsInUseLine: true,
 		RunE: func(_ *cobra.Command, args []string) error {
 			l, err := Open(*name)
@@ -75,16 +75,22 @@ func execCommand(name *string) *cobra.Command {
 			if err != nil {
 				return err
 			}
-			path, err := exec.LookPath(args[1])
+			command := args[1:]
+			if command[0] == "--" && len(command) > 1 {
+				command = command[1:]
+			}
+			path, err := exec.LookPath(command[0])
 			if err != nil {
 				return err
 			}
 			env := append(os.Environ(), "VIADUCT_LAB="+l.Name, "VIADUCT_LAB_VM="+args[0])
 			// The thread that is in the namespace becomes the command: terminal, signals and exit code are its own.
 			return s.Do(func() error {
-				return fmt.Errorf("%s: %w", path, unix.Exec(path, args[1:], env))
+				return fmt.Errorf("%s: %w", path, unix.Exec(path, command, env))
 			})
 		}}
+	c.Flags().SetInterspersed(false) // flags behind the VM are the command's
+	return c
 }
 
 func statusCommand(name *string) *cobra.Command {

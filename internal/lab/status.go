@@ -45,12 +45,13 @@ type VMStatus struct {
 
 // Status asks the daemons. One that does not answer is not ready; that is no error.
 func (l *Lab) Status(ctx context.Context) Status {
-	s := Status{Name: l.Name, Server: daemonStatus(ctx, l.Server.Space, l.Server.PID, l.Server.Socket, l.Server.Log)}
+	s := Status{Name: l.Name, Server: daemonStatus(ctx, l.Server.Space, l.Server.PID, l.Server.Socket, l.Server.Log, l.Server.ready)}
 	byInterface := map[[2]string]string{}
 	for i := range l.Hosts {
 		h := &l.Hosts[i]
-		s.Hosts = append(s.Hosts, HostStatus{h.Name, h.Space, daemonStatus(ctx, h.Space, h.PID, h.Socket(), h.Log)})
-		ports, err := debug.NewClient(h.Socket()).Ports(ctx)
+		agent := debug.NewClient(h.Socket())
+		s.Hosts = append(s.Hosts, HostStatus{h.Name, h.Space, daemonStatus(ctx, h.Space, h.PID, h.Socket(), h.Log, agent.Ready)})
+		ports, err := agent.Ports(ctx)
 		if err != nil {
 			continue
 		}
@@ -64,9 +65,9 @@ func (l *Lab) Status(ctx context.Context) Status {
 	return s
 }
 
-func daemonStatus(ctx context.Context, space ns.Space, pid int, socket, log string) DaemonStatus {
+func daemonStatus(ctx context.Context, space ns.Space, pid int, socket, log string, ready func(context.Context) error) DaemonStatus {
 	pids, _ := space.Processes() // none that can be found is none that runs
-	return DaemonStatus{PID: pid, Running: slices.Contains(pids, pid), Ready: debug.NewClient(socket).Ready(ctx) == nil, Socket: socket, Log: log}
+	return DaemonStatus{PID: pid, Running: slices.Contains(pids, pid), Ready: ready(ctx) == nil, Socket: socket, Log: log}
 }
 
 func (l *Lab) writeTable(w io.Writer, s Status) error {

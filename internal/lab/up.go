@@ -17,6 +17,7 @@ import (
 	"github.com/viaduct-net/viaduct/internal/api/document"
 	"github.com/viaduct-net/viaduct/internal/lab/ns"
 	"github.com/viaduct-net/viaduct/internal/lab/plug"
+	"github.com/viaduct-net/viaduct/internal/topo/model"
 )
 
 // Options of Up.
@@ -66,9 +67,13 @@ func Up(ctx context.Context, o Options, set *document.Set) (*Lab, error) {
 
 // claim takes the name and writes down what will be made.
 func (l *Lab) claim() error {
+	exists := fmt.Errorf("laboratory %s: %w: take it down with `viaduct lab down --name %s`", l.Name, fs.ErrExist, l.Name)
+	if _, err := os.Stat(l.dir); err == nil {
+		return exists
+	}
 	for _, s := range l.spaces() {
 		if s.Exists() {
-			return fmt.Errorf("network namespace %s: %w: is laboratory %s up, or the namespace somebody else's?", s, fs.ErrExist, l.Name)
+			return fmt.Errorf("network namespace %s: %w: it belongs to somebody else", s, fs.ErrExist)
 		}
 	}
 	for _, h := range l.Hosts {
@@ -86,7 +91,7 @@ func (l *Lab) claim() error {
 	}
 	err := os.Mkdir(l.dir, 0o755)
 	if errors.Is(err, fs.ErrExist) {
-		return fmt.Errorf("laboratory %s: %w: take it down with `viaduct lab down --name %s`", l.Name, fs.ErrExist, l.Name)
+		return exists
 	}
 	if err != nil {
 		return err
@@ -153,7 +158,18 @@ func (l *Lab) startServer(ctx context.Context) error {
 		return err
 	}
 	s.PID = p.pid
-	return p.await(ctx, "not ready", debug.NewClient(s.Socket).Ready)
+	return p.await(ctx, "not ready", s.ready)
+}
+
+// ready is nil when the server answers from its store.
+func (s *Server) ready(ctx context.Context) error {
+	c, err := client.New("unix://" + s.Socket)
+	if err != nil {
+		return err
+	}
+	defer c.Close()
+	_, _, err = c.List(ctx, model.KindHost)
+	return err
 }
 
 func (l *Lab) apply(ctx context.Context, set *document.Set) error {
