@@ -83,7 +83,10 @@ func (c *Context) locate(br *view.Bridge, dst match.MAC, vlan uint16) *view.Port
 		return nil
 	}
 	c.depend(tag.Tag{Kind: tag.Port, ID: id})
-	return c.Topo.Port(id) // nil when the entry has outlived its port
+	if p := c.Topo.Port(id); p != nil && p.Bridge == br.ID {
+		return p
+	}
+	return nil // the entry has outlived its port
 }
 
 // flood sends a copy out of every port but the one the frame came from.
