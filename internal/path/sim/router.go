@@ -47,7 +47,7 @@ func (c *Context) router(r *view.Router, in *view.Port, b branch) {
 func (c *Context) route(r *view.Router, in *view.Port, b branch) {
 	k := c.read(match.Src | match.Dst)
 	src, dst := k.Src.Netip(), k.Dst.Netip()
-	if !isIP(k) || !isHost(k.Src) || in.Owns(src) {
+	if !isIP(k) || !isHost(k.Src) {
 		c.drop(&b, ResultDrop, drop.BadHeader)
 		return
 	}
