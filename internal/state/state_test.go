@@ -3,6 +3,8 @@ package state_test
 import (
 	"net/netip"
 	"slices"
+	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -235,5 +237,31 @@ func TestLookupsDoNotAllocate(t *testing.T) {
 		s.BridgeNeighbour(bridge, a1)
 	}); n != 0 {
 		t.Errorf("%v allocations", n)
+	}
+}
+
+func TestOneRequestOverAllWorkers(t *testing.T) {
+	s, _ := setup(nil)
+	var sent atomic.Int64
+	var wg sync.WaitGroup
+	for range 4 {
+		wg.Go(func() {
+			for i := range 200 {
+				if s.Resolve(p1, nthAddr(i)) {
+					sent.Add(1)
+				}
+				s.Neighbour(p1, nthAddr(i))
+				s.LearnMAC(bridge, 0, match.MAC{2, byte(i)}, p1)
+			}
+		})
+	}
+	wg.Go(func() {
+		for range 100 {
+			s.Tick()
+		}
+	})
+	wg.Wait()
+	if sent.Load() != 200 {
+		t.Errorf("%d requests for 200 addresses", sent.Load())
 	}
 }

@@ -59,7 +59,7 @@ func (c *Context) bridge(br *view.Bridge, in *view.Port, b branch) {
 // the topology has put it. The entry is among the tags, so that a move
 // invalidates the flow, and so that the flow can keep the entry alive.
 func (c *Context) learnMAC(br *view.Bridge, in *view.Port, src match.MAC, vlan uint16, b *branch) {
-	c.depend(tag.Tag{Kind: tag.MACEntry, ID: br.ID, MAC: src, VLAN: vlan})
+	c.dependMAC(br, src, vlan)
 	if _, seeded := br.MACs[src]; seeded {
 		return
 	}
@@ -72,9 +72,18 @@ func (c *Context) learnMAC(br *view.Bridge, in *view.Port, src match.MAC, vlan u
 	c.Learn = append(c.Learn, Learn{Kind: LearnMAC, Device: br.ID, VLAN: vlan, MAC: src, Port: in.ID})
 }
 
+// dependMAC names the learnt entry, and the seeded one, which holds in every VLAN and
+// changes as that of VLAN 0.
+func (c *Context) dependMAC(br *view.Bridge, mac match.MAC, vlan uint16) {
+	c.depend(tag.Tag{Kind: tag.MACEntry, ID: br.ID, MAC: mac, VLAN: vlan})
+	if vlan != 0 {
+		c.depend(tag.Tag{Kind: tag.MACEntry, ID: br.ID, MAC: mac})
+	}
+}
+
 // locate finds the port behind which a MAC is, or nil.
 func (c *Context) locate(br *view.Bridge, dst match.MAC, vlan uint16) *view.Port {
-	c.depend(tag.Tag{Kind: tag.MACEntry, ID: br.ID, MAC: dst, VLAN: vlan})
+	c.dependMAC(br, dst, vlan)
 	id, ok := br.MACs[dst]
 	if !ok {
 		id, ok = c.State.MAC(br.ID, vlan, dst)
@@ -83,7 +92,10 @@ func (c *Context) locate(br *view.Bridge, dst match.MAC, vlan uint16) *view.Port
 		return nil
 	}
 	c.depend(tag.Tag{Kind: tag.Port, ID: id})
-	return c.Topo.Port(id) // nil when the entry has outlived its port
+	if p := c.Topo.Port(id); p != nil && p.Bridge == br.ID {
+		return p
+	}
+	return nil // the entry has outlived its port
 }
 
 // flood sends a copy out of every port but the one the frame came from.

@@ -83,7 +83,7 @@ func (c *Context) length() int {
 	if c.GSO.Size == 0 || v.L4 == 0 {
 		return v.L3Len
 	}
-	return v.L3Len - len(v.Payload()) + int(c.GSO.Size)
+	return v.L3Len - len(v.Payload()) + min(int(c.GSO.Size), len(v.Payload()))
 }
 
 // isIP reports whether the packet's addresses are of its own family. IPv4-mapped

@@ -46,11 +46,11 @@ func (c *Context) router(r *view.Router, in *view.Port, b branch) {
 // route decides what a router does with an IP packet that was sent to it.
 func (c *Context) route(r *view.Router, in *view.Port, b branch) {
 	k := c.read(match.Src | match.Dst)
+	src, dst := k.Src.Netip(), k.Dst.Netip()
 	if !isIP(k) || !isHost(k.Src) {
 		c.drop(&b, ResultDrop, drop.BadHeader)
 		return
 	}
-	src, dst := k.Src.Netip(), k.Dst.Netip()
 	if in.Owns(dst) { // link-local addresses are in no table
 		c.local(r, in, b)
 		return
@@ -106,7 +106,9 @@ func (c *Context) forward(r *view.Router, rt *view.Route, in *view.Port, b branc
 		c.drop(&b, ResultDrop, drop.NoRoute)
 		return
 	}
-	// Nor is the length. Nothing fragments here, so DF does not matter.
+	// Nor is the length: this drop must not end shorter packets. A longer one on the flow of a
+	// short one is not seen here; it meets the MTU of the egress interface. Nothing
+	// fragments here, so DF does not matter.
 	if out.MTU > 0 && c.length() > out.MTU {
 		c.UserSpace = true
 		c.icmpError(in, &b, tooBig, out.MTU)
