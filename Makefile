@@ -3,7 +3,7 @@
 GO       ?= go
 FUZZTIME ?= 10s
 VERSION  := $(shell git describe --tags --always --dirty 2>/dev/null || echo unknown)
-LDFLAGS  := -s -w -X main.version=$(VERSION)
+LDFLAGS  := -s -w -X github.com/viaduct-net/viaduct/internal/ctl.version=$(VERSION)
 PACKAGES := clang-14 llvm-14 libbpf-dev iproute2 iputils-ping iputils-arping iperf3 \
             ethtool tcpdump ndisc6 netcat-openbsd jq
 SOURCES   = $(shell git ls-files '*.go')

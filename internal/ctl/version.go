@@ -8,8 +8,14 @@ import (
 	"github.com/spf13/cobra"
 )
 
-// Version is that of the main module, as the build recorded it.
+// version is set by the Makefile's linker flags.
+var version string
+
+// Version is what the build was told it is, else what it recorded of the main module.
 func Version() string {
+	if version != "" {
+		return version
+	}
 	if info, ok := debug.ReadBuildInfo(); ok && info.Main.Version != "" && info.Main.Version != "(devel)" {
 		return info.Main.Version
 	}

@@ -16,11 +16,11 @@ import (
 	"github.com/viaduct-net/viaduct/internal/base/trace"
 )
 
-// ErrUnreachable is returned when no agent listens on the socket.
-var ErrUnreachable = errors.New("agent cannot be reached")
-
-// ErrNotFound is returned when what was asked for does not exist.
-var ErrNotFound = errors.New("not found")
+// Errors of a Client, wrapped with what they concern.
+var (
+	ErrUnreachable = errors.New("agent cannot be reached") // nobody listens on the socket
+	ErrNotFound    = errors.New("not found")               // what was asked for does not exist
+)
 
 // Client talks to one agent. Safe for concurrent use.
 type Client struct {

@@ -1,7 +1,6 @@
 package hostctl
 
 import (
-	"errors"
 	"fmt"
 	"net"
 	"net/netip"
@@ -14,6 +13,7 @@ import (
 	"github.com/viaduct-net/viaduct/internal/agent/debug"
 	"github.com/viaduct-net/viaduct/internal/base/match"
 	"github.com/viaduct-net/viaduct/internal/base/packet"
+	"github.com/viaduct-net/viaduct/internal/ctl/exit"
 )
 
 // packetFlags describe a packet on the command line.
@@ -45,7 +45,7 @@ func (p *packetFlags) frames(c *cobra.Command, client *debug.Client, port, pcap 
 		return readPcap(pcap)
 	}
 	if p.dst == "" {
-		return nil, errors.New("--dst: say where the packet goes, or give --pcap FILE")
+		return nil, exit.Usagef("--dst: say where the packet goes, or give --pcap FILE")
 	}
 	ports, err := client.Ports(c.Context())
 	if err != nil {
@@ -67,7 +67,7 @@ func findPort(ports []debug.Port, name string) debug.Port {
 func (p *packetFlags) build(at debug.Port, ports []debug.Port) ([]byte, error) {
 	dst, err := netip.ParseAddr(p.dst)
 	if err != nil {
-		return nil, fmt.Errorf("--dst: %w", err)
+		return nil, exit.Usagef("--dst: %w", err)
 	}
 	src, err := p.source(at, dst)
 	if err != nil {
@@ -93,7 +93,7 @@ func (p *packetFlags) build(at debug.Port, ports []debug.Port) ([]byte, error) {
 	ip := packet.IP{Src: s, Dst: d, TTL: p.ttl}
 	switch {
 	case p.udp != "" && p.tcp != "":
-		return nil, errors.New("--udp and --tcp: choose one")
+		return nil, exit.Usagef("--udp and --tcp: choose one")
 	case p.udp != "":
 		sp, dp, err := portPair("--udp", p.udp)
 		return packet.BuildUDP(nil, eth, ip, sp, dp, nil), err
@@ -112,7 +112,7 @@ func (p *packetFlags) source(at debug.Port, dst netip.Addr) (netip.Addr, error) 
 			err = fmt.Errorf("%s and %s are of different families", p.src, p.dst)
 		}
 		if err != nil {
-			return a, fmt.Errorf("--src: %w", err)
+			return a, exit.Usagef("--src: %w", err)
 		}
 		return a, nil
 	}
@@ -121,7 +121,7 @@ func (p *packetFlags) source(at debug.Port, dst netip.Addr) (netip.Addr, error) 
 			return a.Addr(), nil
 		}
 	}
-	return netip.Addr{}, errors.New("--src: the topology knows no address of the port's VM; give one")
+	return netip.Addr{}, exit.Usagef("--src: the topology knows no address of the port's VM; give one")
 }
 
 // nextHop is the MAC to which the VM would send: a neighbour's on the same bridge, else the gateway's.
@@ -144,11 +144,11 @@ func orMAC(flag, given, known string) (m match.MAC, err error) {
 		given = known
 	}
 	if given == "" {
-		return m, fmt.Errorf("%s: the topology does not know it; give one", flag)
+		return m, exit.Usagef("%s: the topology does not know it; give one", flag)
 	}
 	hw, err := net.ParseMAC(given)
 	if err != nil || len(hw) != len(m) {
-		return m, fmt.Errorf("%s: %q is no Ethernet address", flag, given)
+		return m, exit.Usagef("%s: %q is no Ethernet address", flag, given)
 	}
 	return match.MAC(hw), nil
 }
@@ -158,7 +158,7 @@ func portPair(flag, s string) (src, dst uint16, err error) {
 	x, err1 := strconv.ParseUint(a, 10, 16)
 	y, err2 := strconv.ParseUint(b, 10, 16)
 	if !ok || err1 != nil || err2 != nil {
-		return 0, 0, fmt.Errorf("%s %q: want SOURCE:DESTINATION, two ports from 0 to 65535", flag, s)
+		return 0, 0, exit.Usagef("%s %q: want SOURCE:DESTINATION, two ports from 0 to 65535", flag, s)
 	}
 	return uint16(x), uint16(y), nil
 }

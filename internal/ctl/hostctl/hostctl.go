@@ -3,7 +3,7 @@ package hostctl
 
 import (
 	"encoding/json"
-	"fmt"
+	"errors"
 	"io"
 	"time"
 
@@ -11,6 +11,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/viaduct-net/viaduct/internal/agent/debug"
+	"github.com/viaduct-net/viaduct/internal/ctl/exit"
 )
 
 // DefaultSocket is where `viaduct agent` listens when it is told nothing else.
@@ -18,7 +19,23 @@ const DefaultSocket = "/run/viaduct/agent.sock"
 
 // Commands makes the commands.
 func Commands() []*cobra.Command {
-	return []*cobra.Command{traceCommand(), flowsCommand(), portsCommand()}
+	cs := []*cobra.Command{traceCommand(), flowsCommand(), portsCommand()}
+	for _, c := range cs {
+		run := c.RunE
+		c.RunE = func(c *cobra.Command, args []string) error { return coded(run(c, args)) }
+	}
+	return cs
+}
+
+// coded gives an error the exit code that its cause has everywhere.
+func coded(err error) error {
+	switch {
+	case errors.Is(err, debug.ErrUnreachable):
+		return exit.With(exit.Unreachable, err)
+	case errors.Is(err, debug.ErrNotFound):
+		return exit.With(exit.NotFound, err)
+	}
+	return err
 }
 
 func socketFlag(c *cobra.Command) *string {
@@ -49,7 +66,7 @@ func checkOutput(o string) error {
 	case "table", "wide", "json":
 		return nil
 	}
-	return fmt.Errorf("--output %q: want table, wide or json", o)
+	return exit.Usagef("--output %q: want table, wide or json", o)
 }
 
 func portsCommand() *cobra.Command {

@@ -12,6 +12,7 @@ import (
 
 	"github.com/viaduct-net/viaduct/internal/agent/debug"
 	"github.com/viaduct-net/viaduct/internal/base/trace"
+	"github.com/viaduct-net/viaduct/internal/ctl/exit"
 )
 
 // ErrUnexpected is returned when --expect does not hold: exit status 1.
@@ -44,7 +45,7 @@ port's VM; the destination's MAC is the neighbour's on the same bridge, else the
 	c.RunE = func(c *cobra.Command, _ []string) error {
 		client := debug.NewClient(*socket)
 		if *expect != "" && *expect != "allow" && *expect != "drop" {
-			return fmt.Errorf("--expect %q: want allow or drop", *expect)
+			return exit.Usagef("--expect %q: want allow or drop", *expect)
 		}
 		if *live > 0 {
 			return client.Watch(c.Context(), *port, *live, func(t *trace.Node) bool {
@@ -52,7 +53,7 @@ port's VM; the destination's MAC is the neighbour's on the same bridge, else the
 			})
 		}
 		if *port == "" {
-			return errors.New("--port: say at which virtual port the packet enters (viaduct ports lists them)")
+			return exit.Usagef("--port: say at which virtual port the packet enters (viaduct ports lists them)")
 		}
 		frames, err := p.frames(c, client, *port, *pcap)
 		if err != nil {
