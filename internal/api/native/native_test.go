@@ -216,7 +216,13 @@ func TestRefusals(t *testing.T) {
 func TestWatch(t *testing.T) {
 	onStores(t, func(t *testing.T, srv *httptest.Server) {
 		do(t, srv, "POST", "/v1/bridges", `{"name":"blue","id":"`+blueID+`"}`).want(t, 201)
-		resp, err := srv.Client().Get(srv.URL + "/v1/watch")
+		ctx, cancel := context.WithTimeout(t.Context(), 30*time.Second)
+		defer cancel()
+		req, err := http.NewRequestWithContext(ctx, http.MethodGet, srv.URL+"/v1/watch", nil)
+		if err != nil {
+			t.Fatal(err)
+		}
+		resp, err := srv.Client().Do(req)
 		if err != nil {
 			t.Fatal(err)
 		}
