@@ -32,6 +32,8 @@ type Client struct {
 	server string // as given, for messages
 	base   string
 	http   *http.Client
+	closed context.Context // ends watches
+	close  context.CancelFunc
 }
 
 var _ store.Store = (*Client)(nil)
@@ -57,11 +59,13 @@ func New(server string) (*Client, error) {
 	default:
 		return nil, fmt.Errorf("server %q: want http://HOST:PORT or unix:///PATH", server)
 	}
+	c.closed, c.close = context.WithCancel(context.Background())
 	return c, nil
 }
 
-// Close lets go of idle connections.
+// Close ends watches and lets go of idle connections.
 func (c *Client) Close() error {
+	c.close()
 	c.http.CloseIdleConnections()
 	return nil
 }
@@ -106,6 +110,9 @@ func (c *Client) Txn(ctx context.Context, ops ...store.Op) (int64, error) {
 	for _, op := range ops {
 		if op.Object == nil {
 			return 0, fmt.Errorf("%w: an op without an object", store.ErrInvalid)
+		}
+		if m := op.Object.GetMeta(); m.ID == uuid.Nil { // the server would choose one
+			return 0, &model.FieldError{Kind: op.Object.Kind(), Name: m.Name, Field: "id", Reason: "is missing"}
 		}
 		w := wire.Op{IfRevision: op.IfRevision}
 		switch op.Verb {

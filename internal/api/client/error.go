@@ -6,18 +6,19 @@ import (
 	"strings"
 
 	"github.com/viaduct-net/viaduct/internal/api/wire"
+	"github.com/viaduct-net/viaduct/internal/topo/model"
 	"github.com/viaduct-net/viaduct/internal/topo/store"
 )
 
-// Error is a problem+json answer (RFC 9457). It wraps the store's error that it stands for,
-// or os.ErrPermission.
+// Error is a problem+json answer (RFC 9457). It wraps the store's error that it stands for, if
+// there is one a *model.FieldError, or os.ErrPermission.
 type Error struct {
-	Type   string       `json:"type"`
-	Status int          `json:"status"`
-	Detail string       `json:"detail"`
-	Fix    string       `json:"fix"` // what to do about it; may be empty
-	Object *wire.Ref    `json:"object"`
-	Fields []FieldError `json:"errors"`
+	Type   string        `json:"type"`
+	Status int           `json:"status"`
+	Detail string        `json:"detail"`
+	Fix    string        `json:"fix"` // what to do about it; may be empty
+	Object *wire.Subject `json:"object"`
+	Fields []FieldError  `json:"errors"`
 }
 
 // FieldError is one of an Error's fields.
@@ -55,7 +56,14 @@ func (e *Error) Unwrap() error {
 	case wire.ProblemReferenced:
 		return store.ErrReferenced
 	case wire.ProblemInvalid:
-		return store.ErrInvalid
+		if e.Object == nil || len(e.Fields) != 1 {
+			return store.ErrInvalid
+		}
+		id, err := wire.ParseID(e.Object.ID)
+		if err != nil {
+			return store.ErrInvalid
+		}
+		return &model.FieldError{Kind: e.Object.Kind, ID: id, Name: e.Object.Name, Field: e.Object.Field, Reason: e.Fields[0].Message}
 	case wire.ProblemUnavailable:
 		return store.ErrUnavailable
 	}

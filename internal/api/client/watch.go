@@ -11,13 +11,19 @@ import (
 
 // Watch implements store.Store.
 func (c *Client) Watch(ctx context.Context) (<-chan store.Event, error) {
+	ctx, cancel := context.WithCancel(ctx)
+	stop := context.AfterFunc(c.closed, cancel)
 	resp, err := c.open(ctx, http.MethodGet, "/v1/watch", nil)
 	if err != nil {
+		stop()
+		cancel()
 		return nil, err
 	}
 	out := make(chan store.Event)
 	go func() {
 		defer close(out)
+		defer cancel()
+		defer stop()
 		defer resp.Body.Close()
 		dec := json.NewDecoder(resp.Body)
 		for {

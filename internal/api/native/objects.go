@@ -34,13 +34,13 @@ type listInput struct {
 }
 
 type replaceInput[W any] struct {
-	idInput
+	ID      string `path:"id" format:"uuid" doc:"Identifier of the object."`
 	IfMatch string `header:"If-Match" doc:"ETag that the object must still have; else 412."`
 	Body    W
 }
 
 type deleteInput struct {
-	idInput
+	ID      string `path:"id" format:"uuid" doc:"Identifier of the object."`
 	IfMatch string `header:"If-Match" doc:"ETag that the object must still have; else 412."`
 }
 
@@ -123,7 +123,7 @@ func (c *collection[W, P]) list(ctx context.Context, in *listInput) (*listOutput
 }
 
 func (c *collection[W, P]) get(ctx context.Context, in *idInput) (*objectOutput[W], error) {
-	id, err := in.parse()
+	id, err := pathID(in.ID)
 	if err != nil {
 		return nil, err
 	}
@@ -135,7 +135,7 @@ func (c *collection[W, P]) get(ctx context.Context, in *idInput) (*objectOutput[
 }
 
 func (c *collection[W, P]) replace(ctx context.Context, in *replaceInput[W]) (*objectOutput[W], error) {
-	id, err := in.parse()
+	id, err := pathID(in.ID)
 	if err != nil {
 		return nil, err
 	}
@@ -162,7 +162,7 @@ func (c *collection[W, P]) replace(ctx context.Context, in *replaceInput[W]) (*o
 }
 
 func (c *collection[W, P]) delete(ctx context.Context, in *deleteInput) (*struct{}, error) {
-	id, err := in.parse()
+	id, err := pathID(in.ID)
 	if err != nil {
 		return nil, err
 	}
@@ -180,8 +180,8 @@ func (c *collection[W, P]) delete(ctx context.Context, in *deleteInput) (*struct
 
 func (c *collection[W, P]) wire(o model.Object) *W { return wire.FromModel(o).(P) }
 
-func (in *idInput) parse() (uuid.UUID, error) {
-	id, err := wire.ParseID(in.ID)
+func pathID(s string) (uuid.UUID, error) {
+	id, err := wire.ParseID(s)
 	if err != nil {
 		return id, invalid("path.id", err.Error())
 	}

@@ -8,7 +8,6 @@ import (
 	"strconv"
 
 	"github.com/danielgtaylor/huma/v2"
-	"github.com/google/uuid"
 
 	"github.com/viaduct-net/viaduct/internal/api/wire"
 	"github.com/viaduct-net/viaduct/internal/topo/model"
@@ -66,8 +65,8 @@ var classes = []class{
 // problemBody is RFC 9457's problem with what to do about it.
 type problemBody struct {
 	huma.ErrorModel
-	Fix    string    `json:"fix,omitempty" doc:"What to do about it."`
-	Object *wire.Ref `json:"object,omitempty" doc:"The object that it concerns."`
+	Fix    string        `json:"fix,omitempty" doc:"What to do about it."`
+	Object *wire.Subject `json:"object,omitempty" doc:"The object that it concerns."`
 }
 
 // problem turns an error of the store, or of a conversion, into what the client sees.
@@ -102,21 +101,22 @@ func (p *problemBody) concern(err error, at place) {
 	var object *model.ObjectError
 	switch {
 	case errors.As(err, &field):
-		p.object(field.Kind, field.ID)
+		p.Object = subject(model.Ref{Kind: field.Kind, ID: field.ID, Name: field.Name})
+		p.Object.Field = field.Field
 		d := &huma.ErrorDetail{Message: field.Reason}
 		if path, ok := at.at[model.Key{Kind: field.Kind, ID: field.ID}]; ok && at.body {
 			d.Location = join(path, wire.FieldName(field.Kind, field.Field))
 		}
 		p.Errors = append(p.Errors, d)
 	case errors.As(err, &referenced):
-		p.object(referenced.Kind, referenced.ID)
+		p.Object = subject(referenced.Ref)
 	case errors.As(err, &object):
-		p.object(object.Kind, object.ID)
+		p.Object = subject(object.Ref)
 	}
 }
 
-func (p *problemBody) object(kind model.Kind, id uuid.UUID) {
-	p.Object = &wire.Ref{Kind: kind, ID: id.String()}
+func subject(r model.Ref) *wire.Subject {
+	return &wire.Subject{Kind: r.Kind, ID: r.ID.String(), Name: r.Name}
 }
 
 func invalid(location, message string) *problemBody {

@@ -64,6 +64,15 @@ type Ref struct {
 	ID   string     `json:"id" format:"uuid" doc:"Identifier of the object."`
 }
 
+// Subject is the object that a problem concerns.
+type Subject struct {
+	Kind model.Kind `json:"kind" doc:"Kind of the object."`
+	ID   string     `json:"id" format:"uuid" doc:"Identifier of the object."`
+	Name string     `json:"name,omitempty" doc:"Name of the object."`
+	// Field as the model calls it: without the "_id" of references.
+	Field string `json:"field,omitempty" doc:"Field that is wrong, such as addresses[0]; for those of the request errors[] has the location."`
+}
+
 // Op is one step of a transaction: exactly one of Create, Replace and Delete is set.
 type Op struct {
 	Create     *Any  `json:"create,omitempty" doc:"Object to create; fails when its id or name exists."`
