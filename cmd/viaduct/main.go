@@ -7,11 +7,15 @@ import (
 	"os/signal"
 	"syscall"
 
+	"github.com/viaduct-net/viaduct/internal/agent"
 	"github.com/viaduct-net/viaduct/internal/ctl"
+	"github.com/viaduct-net/viaduct/internal/ctl/hostctl"
+	"github.com/viaduct-net/viaduct/internal/lab"
 )
 
 func main() {
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
 	defer stop()
-	os.Exit(ctl.Run(ctx, ctl.New(), os.Args[1:]))
+	commands := append(hostctl.Commands(), agent.Command(), lab.Command())
+	os.Exit(ctl.Run(ctx, ctl.New(commands...), os.Args[1:]))
 }

@@ -1,0 +1,232 @@
+// Package agent builds one host from the parts: the datapath, the workers, the mirror of the virtual network, what is
+// bound here, and the debug socket.
+package agent
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"os"
+	"path/filepath"
+	"sync/atomic"
+	"time"
+
+	"github.com/google/uuid"
+	"golang.org/x/sync/errgroup"
+	"golang.org/x/sys/unix"
+
+	"github.com/viaduct-net/viaduct/internal/agent/debug"
+	"github.com/viaduct-net/viaduct/internal/base/clock"
+	"github.com/viaduct-net/viaduct/internal/base/htb"
+	"github.com/viaduct-net/viaduct/internal/base/tag"
+	"github.com/viaduct-net/viaduct/internal/path/datapath"
+	"github.com/viaduct-net/viaduct/internal/path/worker"
+	"github.com/viaduct-net/viaduct/internal/state"
+	"github.com/viaduct-net/viaduct/internal/topo/binding"
+	"github.com/viaduct-net/viaduct/internal/topo/host"
+	"github.com/viaduct-net/viaduct/internal/topo/mirror"
+	"github.com/viaduct-net/viaduct/internal/topo/model"
+	"github.com/viaduct-net/viaduct/internal/topo/store"
+)
+
+// Config of an agent. Datapath, Store and Host must be set.
+type Config struct {
+	Datapath datapath.Datapath // closed by Run
+	Store    store.Store
+	Host     string // the host's name in the topology
+	RunDir   string // where agent.sock is made
+	Tokens   htb.Config
+	Worker   worker.Config // of each worker
+	Audit    time.Duration // how often the datapath's flow table is read back; default 5 s
+	Log      *slog.Logger
+	// Ready, when not nil, is called once, when everything that the host knows of is served.
+	Ready func()
+}
+
+// Agent is one host's. It implements debug.Agent.
+type Agent struct {
+	cfg      Config
+	log      *slog.Logger
+	clock    clock.Clock
+	dp       datapath.Datapath
+	host     *model.Host
+	policy   *htb.Policy
+	tables   *state.Tables
+	workers  []*worker.Worker
+	ports    *ports
+	mirror   *mirror.Mirror
+	bindings *binding.Manager
+	notReady atomic.Pointer[string]
+}
+
+// Run serves the host until ctx ends, which is no error. The datapath's ports and flows go on working
+// after it; the next agent adopts them.
+func Run(ctx context.Context, cfg Config) error {
+	defer cfg.Datapath.Close()
+	if cfg.Audit <= 0 {
+		cfg.Audit = 5 * time.Second
+	}
+	self, err := identify(ctx, cfg.Store, cfg.Host)
+	if err != nil {
+		return fmt.Errorf("host %s: %w", cfg.Host, err)
+	}
+	a := &Agent{cfg: cfg, log: cfg.Log, clock: clock.NewSystem(), dp: cfg.Datapath, host: self}
+	a.notReadyBecause("the topology has not been read yet")
+	a.build()
+	err = a.run(ctx)
+	if errors.Is(err, context.Canceled) && ctx.Err() != nil {
+		return nil
+	}
+	return err
+}
+
+func (a *Agent) build() {
+	a.policy = htb.New(a.cfg.Tokens, a.dp.RootCredit())
+	a.tables = state.New(state.DefaultConfig(), a.clock)
+	for i := range a.dp.Workers() {
+		c := a.cfg.Worker
+		c.ID = i
+		c.Queue.Now = kernelClock(a.clock)
+		c.Flow.MaxFlows = max(c.Flow.MaxFlows/a.dp.Workers(), 1)
+		a.workers = append(a.workers, worker.New(c, worker.Deps{
+			Datapath: a.dp, State: a.tables, Tokens: a.policy, Clock: a.clock, Changed: a.changed,
+		}))
+	}
+	a.ports = newPorts(a.dp, a.policy, a.workers, a.log)
+	a.mirror = mirror.New(a.host.ID)
+	a.bindings = binding.New(a.ports)
+	a.mirror.Subscribe(a.topologyChanged)
+}
+
+// identify finds the host's object by its name, or registers it. It waits for a store that cannot be reached.
+func identify(ctx context.Context, s store.Store, name string) (*model.Host, error) {
+	for {
+		h, err := find(ctx, s, name)
+		if err == nil && h == nil {
+			if err = host.Register(ctx, s, uuid.New(), name); err == nil || errors.Is(err, store.ErrExists) {
+				continue
+			}
+		}
+		if !errors.Is(err, store.ErrUnavailable) {
+			return h, err
+		}
+		select {
+		case <-time.After(time.Second):
+		case <-ctx.Done():
+			return nil, errors.Join(err, ctx.Err())
+		}
+	}
+}
+
+func find(ctx context.Context, s store.Store, name string) (*model.Host, error) {
+	hosts, _, err := s.List(ctx, model.KindHost)
+	if err != nil {
+		return nil, err
+	}
+	for _, h := range hosts {
+		if h.GetMeta().Name == name {
+			return h.(*model.Host), nil
+		}
+	}
+	return nil, nil
+}
+
+// topologyChanged runs in the mirror's goroutine, after the snapshot was published.
+func (a *Agent) topologyChanged(c mirror.Change) {
+	for _, w := range a.workers {
+		w.Do(func() {
+			w.SetTopology(c.Snapshot)
+			w.Invalidate(c.Tags)
+		})
+	}
+	if c.BindingsChanged {
+		a.bindings.SetBindings(c.Bindings)
+	}
+}
+
+// changed carries what one worker has learnt to the others, and wakes its own packets too.
+func (a *Agent) changed(by *worker.Worker, tags []tag.Tag) {
+	tags = append([]tag.Tag(nil), tags...)
+	for _, w := range a.workers {
+		if w == by {
+			w.Do(func() { w.Wake(tags) })
+			continue
+		}
+		w.Do(func() { w.Invalidate(tags) })
+	}
+}
+
+func (a *Agent) run(ctx context.Context) error {
+	socket := filepath.Join(a.cfg.RunDir, "agent.sock")
+	defer os.Remove(socket)
+	g, ctx := errgroup.WithContext(ctx)
+	for _, w := range a.workers {
+		g.Go(func() error { return w.Run(ctx) })
+	}
+	g.Go(func() error { return debug.Serve(ctx, socket, a) })
+	g.Go(func() error { return a.mirror.Run(ctx, a.cfg.Store) })
+	g.Go(func() error { return binding.WatchLinks(ctx, a.bindings, nil) })
+	g.Go(func() error { return a.tick(ctx) })
+	g.Go(func() error { return a.takeOver(ctx) })
+	return g.Wait()
+}
+
+// takeOver makes the agent ready: it waits for the topology and the ports, adopts what an earlier
+// agent has left in the datapath, and from then on audits it.
+func (a *Agent) takeOver(ctx context.Context) error {
+	for _, step := range []<-chan struct{}{a.mirror.Synced(), a.bindings.Listed()} {
+		select {
+		case <-step:
+		case <-ctx.Done():
+			return ctx.Err()
+		}
+	}
+	a.notReadyBecause("flows of an earlier agent are being adopted")
+	if err := a.adopt(ctx); err != nil {
+		return fmt.Errorf("adopting flows: %w", err)
+	}
+	if err := a.ports.sweepStale(); err != nil {
+		return err
+	}
+	a.notReadyBecause("")
+	a.log.Info("ready", "host", a.host.Name, "ports", a.ports.table.Load().Len())
+	if a.cfg.Ready != nil {
+		a.cfg.Ready()
+	}
+	a.audit(ctx, a.cfg.Audit)
+	return ctx.Err()
+}
+
+// tick lets learnt state age.
+func (a *Agent) tick(ctx context.Context) error {
+	t := time.NewTicker(time.Second)
+	defer t.Stop()
+	for {
+		select {
+		case <-ctx.Done():
+			return ctx.Err()
+		case <-t.C:
+		}
+		ask, expired := a.tables.Tick()
+		if len(expired) > 0 {
+			for _, w := range a.workers {
+				w.Do(func() { w.Invalidate(expired) })
+			}
+		}
+		w := a.workers[0]
+		for _, k := range ask {
+			w.Do(func() { w.Ask(k.ID, k.Addr) })
+		}
+	}
+}
+
+// kernelClock tells the time on the clock of datapath.Miss.Time, by way of one that needs no system call.
+func kernelClock(c clock.Clock) func() int64 {
+	var t unix.Timespec
+	if err := unix.ClockGettime(unix.CLOCK_MONOTONIC, &t); err != nil {
+		return nil // delays are then not measured
+	}
+	offset := t.Nano() - c.Now()
+	return func() int64 { return c.Now() + offset }
+}

@@ -1,0 +1,113 @@
+package agent
+
+import (
+	"context"
+	"log/slog"
+	"slices"
+	"time"
+
+	"github.com/viaduct-net/viaduct/internal/path/datapath"
+	"github.com/viaduct-net/viaduct/internal/path/worker"
+)
+
+// sweepChunk is how many flows a worker looks at between two batches of packets.
+const sweepChunk = 256
+
+// sweep reads the datapath's flow table and hands each flow to the worker that owns its key, in
+// chunks, so that packets are served in between. It waits for the workers: at most one chunk of each is under way.
+func sweep(ctx context.Context, dp datapath.Datapath, workers []*worker.Worker, see func(*worker.Worker, []datapath.FlowInfo)) error {
+	chunks := make([][]datapath.FlowInfo, len(workers))
+	flush := func(i int) error {
+		w, chunk := workers[i], chunks[i]
+		chunks[i] = nil
+		if len(chunk) == 0 {
+			return nil
+		}
+		return w.Call(ctx, func() { see(w, chunk) })
+	}
+	var failed error
+	err := dp.DumpFlows(func(f *datapath.FlowInfo) bool {
+		g := *f
+		g.Actions = slices.Clone(f.Actions)
+		i := int(f.Key.ConnectionHash()) % len(workers)
+		chunks[i] = append(chunks[i], g)
+		if len(chunks[i]) == sweepChunk {
+			failed = flush(i)
+		}
+		return failed == nil
+	})
+	for i := range chunks {
+		if failed == nil {
+			failed = flush(i)
+		}
+	}
+	if err == nil {
+		err = failed
+	}
+	return err
+}
+
+// audit keeps the workers' copies of the flow table and the datapath's the same, and tells them which flows are in use.
+func (a *Agent) audit(ctx context.Context, every time.Duration) {
+	t := time.NewTicker(every)
+	defer t.Stop()
+	for {
+		select {
+		case <-ctx.Done():
+			return
+		case <-t.C:
+		}
+		if err := sweep(ctx, a.dp, a.workers, (*worker.Worker).Audit); err != nil && ctx.Err() == nil {
+			a.log.Warn("flow table cannot be read back", slog.Any("error", err))
+		}
+	}
+}
+
+// How long flows that wait for a neighbour's answer are kept while they are being adopted.
+const (
+	adoptRetry = 500 * time.Millisecond
+	adoptTries = 10
+)
+
+// adopt takes over the flows in the datapath. They keep working meanwhile; those that cannot be decided at once because
+// a neighbour has to be asked are tried again.
+func (a *Agent) adopt(ctx context.Context) error {
+	var undecided []owned
+	total := 0
+	err := sweep(ctx, a.dp, a.workers, func(w *worker.Worker, fs []datapath.FlowInfo) {
+		total += len(fs)
+		if left := w.Adopt(fs); len(left) > 0 {
+			undecided = append(undecided, owned{w, left})
+		}
+	})
+	for try := 0; err == nil && len(undecided) > 0 && try < adoptTries; try++ {
+		select {
+		case <-ctx.Done():
+			return ctx.Err()
+		case <-time.After(adoptRetry):
+		}
+		next := undecided[:0]
+		for _, o := range undecided {
+			if err = o.w.Call(ctx, func() { o.flows = o.w.Adopt(o.flows) }); err != nil {
+				return err
+			}
+			if len(o.flows) > 0 {
+				next = append(next, o)
+			}
+		}
+		undecided = next
+	}
+	for _, o := range undecided {
+		o.w.Do(func() { o.w.Forget(o.flows) })
+	}
+	if total > 0 {
+		a.log.Info("flows adopted", "found", total)
+	}
+	return err
+}
+
+// owned are flows that one worker has to decide on.
+type owned struct {
+	w     *worker.Worker
+	flows []datapath.FlowInfo
+}
