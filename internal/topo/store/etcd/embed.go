@@ -75,6 +75,9 @@ func Embed(ctx context.Context, c EmbedConfig) (*Server, error) {
 // Endpoint is the URL it is reached at.
 func (s *Server) Endpoint() string {
 	u := s.etcd.Config().ListenClientUrls[0]
+	if u.Scheme == "unix" || u.Scheme == "unixs" {
+		return u.String()
+	}
 	u.Host = s.etcd.Clients[0].Addr().String()
 	return u.String()
 }
