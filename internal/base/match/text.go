@@ -21,7 +21,7 @@ func (k Key) Text(m Mask) string {
 		}
 		fmt.Fprintf(&b, field.String()+"="+format, v)
 	}
-	isICMP := k.Proto == 1 || k.Proto == 58
+	isICMP := k.EthType != 0x0806 && (k.Proto == 1 || k.Proto == 58)
 	f(InPort, true, "%d", k.InPort)
 	f(TunKey, k.TunKey != 0, "%#x", k.TunKey)
 	f(EthSrc, true, "%s", k.EthSrc)
