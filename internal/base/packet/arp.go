@@ -62,10 +62,11 @@ func BuildARPRequest(dst []byte, mac match.MAC, addr, target match.Addr) []byte 
 	return BuildARP(dst, Ether{Dst: match.Broadcast, Src: mac}, ARP{Op: ARPRequest, SHA: mac, SPA: addr, TPA: target})
 }
 
-// BuildARPReply appends to dst the answer of mac to a request, in the request's VLAN.
+// BuildARPReply appends to dst the answer of mac to a request, in the request's VLAN. It
+// appends nothing when request is no ARP request.
 func BuildARPReply(dst []byte, request *View, mac match.MAC) []byte {
 	q, ok := request.ARP()
-	if !ok {
+	if !ok || q.Op != ARPRequest {
 		return dst
 	}
 	return BuildARP(dst, Ether{Dst: q.SHA, Src: mac, VLAN: request.Key.VLAN},

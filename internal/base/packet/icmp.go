@@ -6,6 +6,7 @@ import "github.com/viaduct-net/viaduct/internal/base/match"
 const (
 	ICMPEchoReply    uint8 = 0
 	ICMPUnreachable  uint8 = 3
+	icmpSourceQuench uint8 = 4 // deprecated by RFC 6633
 	ICMPRedirect     uint8 = 5
 	ICMPEchoRequest  uint8 = 8
 	ICMPTimeExceeded uint8 = 11
@@ -31,6 +32,7 @@ const (
 	ICMPv6RouterAdv     uint8 = 134
 	ICMPv6NeighbourSol  uint8 = 135
 	ICMPv6NeighbourAdv  uint8 = 136
+	icmpv6Redirect      uint8 = 137
 	ICMPv6CodeNoRoute   uint8 = 0
 	ICMPv6CodeProhibit  uint8 = 1
 	ICMPv6CodeAddress   uint8 = 3
@@ -75,7 +77,7 @@ func (v *View) IsICMPError() bool {
 		return m.Type < icmpv6FirstInformal
 	}
 	switch m.Type {
-	case ICMPUnreachable, ICMPRedirect, ICMPTimeExceeded, ICMPParamProblem, 4: // 4: source quench
+	case ICMPUnreachable, ICMPRedirect, ICMPTimeExceeded, ICMPParamProblem, icmpSourceQuench:
 		return true
 	}
 	return false
@@ -88,7 +90,7 @@ func (v *View) MayCauseError() bool {
 	if v.L3Len == 0 || v.Key.Frag == match.FragLater || v.Key.EthDst.IsMulticast() || v.IsICMPError() {
 		return false
 	}
-	if m, ok := v.ICMP(); ok && v.Is6() && m.Type == 137 { // redirect
+	if m, ok := v.ICMP(); ok && v.Is6() && m.Type == icmpv6Redirect {
 		return false
 	}
 	return !isGroup(v.Key.Dst) && !isGroup(v.Key.Src) && !isUnspecified(v.Key.Src)
@@ -220,14 +222,14 @@ const (
 // allow. Whether an error may be sent at all is MayCauseError's question.
 func BuildICMPError(dst []byte, v *View, src match.Addr, m ICMP) []byte {
 	ip := IP{Src: src, Dst: v.Key.Src}
-	max := maxErrorIPv6 - IPv6Len - ICMPLen
+	room := maxErrorIPv6 - IPv6Len - ICMPLen
 	if v.Is4() {
 		ip.TOS = 0xc0 // RFC 1812 section 4.3.2.5: internetwork control
-		max = maxErrorIPv4 - IPv4Len - ICMPLen
+		room = maxErrorIPv4 - IPv4Len - ICMPLen
 	}
 	quote := v.Packet()
-	if len(quote) > max {
-		quote = quote[:max]
+	if len(quote) > room {
+		quote = quote[:room]
 	}
 	return BuildICMP(dst, v.Ether().Reverse(), ip, m, quote)
 }

@@ -58,7 +58,11 @@ func TestOracleARP(t *testing.T) {
 		t.Errorf("%+v", a)
 	}
 	v := mustParse(t, req)
-	p := decode(t, BuildARPReply(nil, &v, macB))
+	out := BuildARPReply(nil, &v, macB)
+	if r := mustParse(t, out); BuildARPReply(nil, &r, macA) != nil {
+		t.Error("a reply was answered")
+	}
+	p := decode(t, out)
 	a = layer[*layers.ARP](t, p)
 	if a.Operation != 2 || !bytes.Equal(a.SourceHwAddress, macB[:]) || !bytes.Equal(a.DstHwAddress, macA[:]) ||
 		!net.IP(a.SourceProtAddress).Equal(net.IP{10, 0, 0, 2}) || !net.IP(a.DstProtAddress).Equal(net.IP{10, 0, 0, 1}) {

@@ -183,14 +183,14 @@ func (v *View) parseL4(off int) bool {
 	k := &v.Key
 	h := v.Frame[off : v.L3+v.L3Len]
 	v.L4 = off
-	min := 0
+	need := 0
 	switch k.Proto {
 	case ProtoTCP:
-		min = TCPLen
+		need = TCPLen
 	case ProtoUDP:
-		min = UDPLen
+		need = UDPLen
 	case ProtoSCTP:
-		min = SCTPLen
+		need = SCTPLen
 	case ProtoICMP, ProtoICMPv6:
 		if (k.Proto == ProtoICMP) != (k.EthType == EthTypeIPv4) {
 			return true
@@ -206,7 +206,7 @@ func (v *View) parseL4(off int) bool {
 	default:
 		return true
 	}
-	if len(h) < min {
+	if len(h) < need {
 		return false
 	}
 	k.SrcPort, k.DstPort = be16(h), be16(h[2:])

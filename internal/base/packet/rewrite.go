@@ -41,7 +41,9 @@ const vlanRoom = 4 * VLANLen
 // carries the checksum of the whole datagram, which is followed incrementally; in
 // later fragments port rewrites do nothing. SCTP's CRC32c is recomputed when it was
 // right; ports of a fragmented SCTP packet cannot be rewritten (ErrRewrite), as its CRC
-// cannot be known. A first-hop routing header does not exempt SetDst from the pseudo header.
+// cannot be known. SetDst is taken to change the pseudo header, which it does not while an
+// IPv6 routing header has segments left (RFC 8200 section 8.1): source-routed
+// packets arrive with a wrong checksum.
 func (r *Rewriter) Apply(frame []byte, gso GSO, as action.Physical) error {
 	v, reason := Parse(frame, 0)
 	if reason != drop.None {

@@ -206,6 +206,20 @@ func TestApplyKeepsUDPZero(t *testing.T) {
 	}
 }
 
+// TestApplyUDPZeroSum: a sum that comes out as 0 is sent as 0xffff, as 0 would mean that
+// there is none (RFC 768).
+func TestApplyUDPZeroSum(t *testing.T) {
+	f := udp4()
+	port := Fold(uint64(2000) + uint64(be16(f[40:]))) // takes the whole sum away
+	out, err := apply(f, GSO{}, action.Action{Op: action.SetDstPort, Value: port}, output)
+	if err != nil || be16(out[0][40:]) != 0xffff {
+		t.Errorf("%v % x", err, out)
+	}
+	if v := mustParse(t, BuildUDP(nil, ethA, IP{Src: ip4A, Dst: ip4B}, 1000, port, []byte("hello"))); be16(v.Frame[40:]) != 0xffff {
+		t.Errorf("built: % x", v.Frame)
+	}
+}
+
 func TestApplyErrors(t *testing.T) {
 	arp := BuildARPRequest(nil, macA, ip4A, ip4B)
 	icmpErr := BuildICMP(nil, ethA, IP{Src: ip4A, Dst: ip4B}, ICMP{Type: 3}, nil)

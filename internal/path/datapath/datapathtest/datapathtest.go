@@ -1,0 +1,70 @@
+// Package datapathtest says in tests what package datapath says in comments. Every
+// implementation must pass Run.
+package datapathtest
+
+import (
+	"testing"
+	"time"
+
+	"github.com/viaduct-net/viaduct/internal/path/datapath"
+)
+
+// Rig is the world around a datapath: interfaces, and whoever is plugged into them. Its interfaces
+// must be quiet: nothing enters the datapath but what Send sends.
+type Rig interface {
+	// NewPort makes an interface to be given to AddPort, and returns its name.
+	NewPort(t testing.TB) string
+	// Send lets the peer of iface send a frame into the datapath. A VLAN tag is in the frame.
+	Send(t testing.TB, iface string, frame []byte)
+	// Recv returns the next frame that came out of iface, with its VLAN tag, or
+	// false when none comes within timeout. Frames of one interface keep their order.
+	Recv(t testing.TB, iface string, timeout time.Duration) ([]byte, bool)
+}
+
+// Run tests a datapath. Open returns a fresh one without ports, flows and root
+// credit; it registers the cleaning up, and must bear that the test has closed the datapath.
+func Run(t *testing.T, open func(t *testing.T) (datapath.Datapath, Rig)) {
+	for _, c := range []struct {
+		name string
+		f    func(b *bench)
+	}{
+		{"Ports/AddIsIdempotent", portsIdempotent},
+		{"Ports/ListAndDelete", portsListAndDelete},
+		{"Ports/NumbersAreNotReused", portsNumbers},
+		{"Ports/NoInterface", portsNoInterface},
+		{"Ports/NoSuchPort", portsNoSuchPort},
+		{"Miss/FrameKeyReason", missExact},
+		{"Miss/TimeoutAndBatch", missBatch},
+		{"Miss/NoCredit", missNoCredit},
+		{"Miss/LeafBeforeRoot", missLeafBeforeRoot},
+		{"Miss/CreditIsConserved", missConservation},
+		{"Miss/ConnectionKeepsItsWorker", missAffinity},
+		{"Miss/Malformed", missMalformed},
+		{"Flow/Forward", flowForward},
+		{"Flow/Drop", flowDrop},
+		{"Flow/Flood", flowFlood},
+		{"Flow/Cumulative", flowCumulative},
+		{"Flow/Rewrites", flowRewrites},
+		{"Flow/VLAN", flowVLAN},
+		{"Flow/TTL", flowTTL},
+		{"Flow/Fragments", flowFragments},
+		{"Flow/Replace", flowReplace},
+		{"Flow/Delete", flowDelete},
+		{"Flow/OutputGone", flowOutputGone},
+		{"Table/Thousands", tableThousands},
+		{"Table/PartialFailure", tablePartialFailure},
+		{"Table/TooManyOutputs", tableTooMany},
+		{"Table/DumpRoundTrip", tableDump},
+		{"Table/DumpStops", tableDumpStops},
+		{"Table/TCPFlags", tableTCPFlags},
+		{"Table/Concurrent", tableConcurrent},
+		{"Execute/Rewrites", executeRewrites},
+		{"Execute/Batch", executeBatch},
+		{"Close", closed},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			dp, rig := open(t)
+			c.f(&bench{T: t, dp: dp, rig: rig})
+		})
+	}
+}

@@ -1,0 +1,227 @@
+// Package fake is a datapath in memory: deterministic, without a kernel, and with
+// faults on demand. Only tests, the lab and scale runs import it.
+package fake
+
+import (
+	"fmt"
+	"slices"
+	"sync"
+	"sync/atomic"
+
+	"github.com/viaduct-net/viaduct/internal/base/action"
+	"github.com/viaduct-net/viaduct/internal/base/clock"
+	"github.com/viaduct-net/viaduct/internal/base/drop"
+	"github.com/viaduct-net/viaduct/internal/base/match"
+	"github.com/viaduct-net/viaduct/internal/base/packet"
+	"github.com/viaduct-net/viaduct/internal/path/datapath"
+)
+
+// MaxOutputs is how many outputs a flow can hold.
+const MaxOutputs = 32
+
+// maxFrame is the longest frame that a miss carries: an Ethernet header with a tag, and 64 KB.
+const maxFrame = packet.EthLen + packet.VLANLen + 1<<16
+
+// Faults are what goes wrong on demand. Nil functions and zeros: nothing does. The
+// functions run under the datapath's lock, so they must not call it.
+type Faults struct {
+	AddPort  func(iface string) error
+	PutFlow  func(i int, f *datapath.Flow) error // i: its index in the batch
+	DelFlows func(keys []match.Key) error
+	Dump     func() error
+	Execute  func(e *datapath.Exec) error
+	MaxFlows int // PutFlows fails with ErrFull when there are as many
+}
+
+// Counts say how often each method was called and what came of it.
+type Counts struct {
+	AddPort, DelPort            int
+	PutFlows, FlowsPut          int
+	DelFlows, FlowsDeleted      int
+	Dumps                       int
+	Execute, Executed, ExecFail int
+	MissesRead                  int
+}
+
+// Sent is a frame that left the datapath.
+type Sent struct {
+	Interface string
+	Port      uint32
+	Tunnel    bool       // out of a tunnel port, by a Tunnel action
+	Key       uint32     // VNI, for a Tunnel
+	Peer      match.Addr // for a Tunnel
+	Frame     []byte
+}
+
+// Datapath implements datapath.Datapath on interfaces that exist only here. It is safe for
+// concurrent use. A frame has run its whole course when Inject or Execute returns.
+type Datapath struct {
+	clock   clock.Clock
+	root    int64
+	workers []*queue
+
+	mu      sync.Mutex
+	ifaces  map[string]*iface
+	ports   map[uint32]*port
+	lastNo  uint32
+	flows   map[match.Key]*flow
+	order   []*flow // as installed, deleted ones too until compacted
+	rw      packet.Rewriter
+	sink    func(port uint32, tunnel *action.Action, frame []byte) // of the running rewrite
+	onSend  func(Sent)
+	pending []Sent // sent under the lock, for onSend
+	faults  Faults
+	counts  Counts
+	closed  bool
+}
+
+type iface struct {
+	name  string
+	index int
+	mtu   int
+	port  *port
+	out   []Sent
+}
+
+type port struct {
+	datapath.Port
+	stats datapath.PortStats
+}
+
+var _ datapath.Datapath = (*Datapath)(nil)
+
+// New makes a datapath with so many workers and no interfaces.
+func New(c clock.Clock, workers int) *Datapath {
+	d := &Datapath{clock: c, ifaces: map[string]*iface{}, ports: map[uint32]*port{}, flows: map[match.Key]*flow{}}
+	d.rw.Emit = func(port uint32, tunnel *action.Action, frame []byte) { d.sink(port, tunnel, frame) }
+	for range workers {
+		d.workers = append(d.workers, &queue{wake: make(chan struct{}, 1)})
+	}
+	return d
+}
+
+// SetFaults replaces the faults.
+func (d *Datapath) SetFaults(f Faults) {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	d.faults = f
+}
+
+// Counts is a copy of the counters.
+func (d *Datapath) Counts() Counts {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	return d.counts
+}
+
+// AddInterface makes an interface to which AddPort can attach.
+func (d *Datapath) AddInterface(name string, mtu int) {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	d.ifaces[name] = &iface{name: name, index: len(d.ifaces) + 1, mtu: mtu}
+}
+
+// AddPort implements datapath.Datapath.
+func (d *Datapath) AddPort(name string, class datapath.Class) (datapath.Port, error) {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	d.counts.AddPort++
+	if d.closed {
+		return datapath.Port{}, datapath.ErrClosed
+	}
+	if d.faults.AddPort != nil {
+		if err := d.faults.AddPort(name); err != nil {
+			return datapath.Port{}, err
+		}
+	}
+	i := d.ifaces[name]
+	if i == nil {
+		return datapath.Port{}, fmt.Errorf("%s: %w", name, datapath.ErrNoInterface)
+	}
+	if i.port == nil {
+		d.lastNo++
+		i.port = &port{Port: datapath.Port{No: d.lastNo, Interface: name, IfIndex: i.index, Class: class, MTU: i.mtu, Credit: new(int64)}}
+		d.ports[d.lastNo] = i.port
+	}
+	return i.port.Port, nil
+}
+
+// DelPort implements datapath.Datapath.
+func (d *Datapath) DelPort(no uint32) error {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	d.counts.DelPort++
+	p, err := d.port(no)
+	if err != nil {
+		return err
+	}
+	delete(d.ports, no)
+	d.ifaces[p.Interface].port = nil
+	return nil
+}
+
+// Ports implements datapath.Datapath; the order is that of the numbers.
+func (d *Datapath) Ports() (ps []datapath.Port, _ error) {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	if d.closed {
+		return nil, datapath.ErrClosed
+	}
+	for _, p := range d.ports {
+		ps = append(ps, p.Port)
+	}
+	slices.SortFunc(ps, func(a, b datapath.Port) int { return int(a.No) - int(b.No) })
+	return ps, nil
+}
+
+// Stats implements datapath.Datapath.
+func (d *Datapath) Stats(no uint32) (datapath.PortStats, error) {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	p, err := d.port(no)
+	if err != nil {
+		return datapath.PortStats{}, err
+	}
+	return p.stats, nil
+}
+
+func (d *Datapath) port(no uint32) (*port, error) {
+	if d.closed {
+		return nil, datapath.ErrClosed
+	}
+	if p := d.ports[no]; p != nil {
+		return p, nil
+	}
+	return nil, fmt.Errorf("port %d: %w", no, datapath.ErrNoPort)
+}
+
+// RootCredit implements datapath.Datapath.
+func (d *Datapath) RootCredit() *int64 { return &d.root }
+
+// Close implements datapath.Datapath: frames keep flowing, no call works any more.
+func (d *Datapath) Close() error {
+	d.mu.Lock()
+	d.closed = true
+	d.mu.Unlock()
+	for _, w := range d.workers {
+		w.close()
+	}
+	return nil
+}
+
+// take takes a token from the port, or else from the root.
+func (d *Datapath) take(p *port) bool { return takeOne(p.Credit) || takeOne(&d.root) }
+
+func takeOne(cell *int64) bool {
+	for {
+		n := atomic.LoadInt64(cell)
+		if n <= 0 {
+			return false
+		}
+		if atomic.CompareAndSwapInt64(cell, n, n-1) {
+			return true
+		}
+	}
+}
+
+func (p *port) drop(r drop.Reason) { p.stats.Drops[r]++ }

@@ -1,0 +1,213 @@
+package fake
+
+import (
+	"errors"
+	"net/netip"
+	"testing"
+	"time"
+
+	"go.uber.org/goleak"
+
+	"github.com/viaduct-net/viaduct/internal/base/action"
+	"github.com/viaduct-net/viaduct/internal/base/clock"
+	"github.com/viaduct-net/viaduct/internal/base/drop"
+	"github.com/viaduct-net/viaduct/internal/base/match"
+	"github.com/viaduct-net/viaduct/internal/base/packet"
+	"github.com/viaduct-net/viaduct/internal/path/datapath"
+	"github.com/viaduct-net/viaduct/internal/path/datapath/datapathtest"
+)
+
+func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
+
+func TestConformance(t *testing.T) {
+	for _, workers := range []int{1, 3} {
+		t.Run(string(rune('0'+workers)), func(t *testing.T) {
+			datapathtest.Run(t, func(*testing.T) (datapath.Datapath, datapathtest.Rig) {
+				d := New(new(clock.Manual), workers)
+				return d, &Rig{Datapath: d}
+			})
+		})
+	}
+}
+
+func ip(s string) match.Addr { return match.AddrFrom(netip.MustParseAddr(s)) }
+
+func udp(dst uint16) []byte {
+	return packet.BuildUDP(nil, packet.Ether{Dst: match.MAC{2, 1}, Src: match.MAC{2, 2}},
+		packet.IP{Src: ip("10.0.0.1"), Dst: ip("10.0.0.2")}, 1, dst, []byte("data"))
+}
+
+// setup makes a datapath with two ports, on taps 1 and 2.
+func setup(t *testing.T) (*Datapath, *clock.Manual) {
+	t.Helper()
+	c := new(clock.Manual)
+	d := New(c, 1)
+	for _, name := range []string{"tap1", "tap2"} {
+		d.AddInterface(name, 1500)
+		if _, err := d.AddPort(name, datapath.VM); err != nil {
+			t.Fatal(err)
+		}
+	}
+	return d, c
+}
+
+func flowTo(dst uint16, out uint32) datapath.Flow {
+	v, _ := packet.Parse(udp(dst), 1)
+	return datapath.Flow{Key: v.Key, Actions: action.Physical{{Op: action.Output, Port: out}}}
+}
+
+func TestFaultsOfPutFlows(t *testing.T) {
+	d, _ := setup(t)
+	boom := errors.New("boom")
+	d.SetFaults(Faults{PutFlow: func(i int, _ *datapath.Flow) error {
+		if i == 1 {
+			return boom
+		}
+		return nil
+	}})
+	n, err := d.PutFlows([]datapath.Flow{flowTo(1, 2), flowTo(2, 2), flowTo(3, 2)})
+	if n != 1 || !errors.Is(err, boom) {
+		t.Errorf("%d %v", n, err)
+	}
+	d.SetFaults(Faults{MaxFlows: 2})
+	n, err = d.PutFlows([]datapath.Flow{flowTo(1, 2), flowTo(2, 2), flowTo(3, 2)}) // the first replaces
+	if n != 2 || !errors.Is(err, datapath.ErrFull) {
+		t.Errorf("%d %v", n, err)
+	}
+	if c := d.Counts(); c.PutFlows != 2 || c.FlowsPut != 3 {
+		t.Errorf("%+v", c)
+	}
+}
+
+func TestFaultsOfTheOthers(t *testing.T) {
+	d, _ := setup(t)
+	boom := errors.New("boom")
+	d.SetFaults(Faults{
+		AddPort:  func(string) error { return boom },
+		DelFlows: func([]match.Key) error { return boom },
+		Dump:     func() error { return boom },
+		Execute:  func(e *datapath.Exec) error { return boom },
+	})
+	es := []datapath.Exec{{Frame: udp(1), Actions: flowTo(1, 2).Actions}}
+	d.Execute(es)
+	_, add := d.AddPort("tap1", datapath.VM)
+	for name, err := range map[string]error{"AddPort": add, "Execute": es[0].Err, "DelFlows": d.DelFlows(nil),
+		"DumpFlows": d.DumpFlows(func(*datapath.FlowInfo) bool { return true })} {
+		if !errors.Is(err, boom) {
+			t.Errorf("%s: %v", name, err)
+		}
+	}
+	if _, ok := d.Received("tap2"); ok {
+		t.Error("a failed packet was sent")
+	}
+	if c := d.Counts(); c.ExecFail != 1 || c.Executed != 0 {
+		t.Errorf("%+v", c)
+	}
+}
+
+func TestTimeIsTheClocks(t *testing.T) {
+	d, c := setup(t)
+	if _, err := d.PutFlows([]datapath.Flow{flowTo(1, 2)}); err != nil {
+		t.Fatal(err)
+	}
+	idle := func() (r time.Duration) {
+		if err := d.DumpFlows(func(f *datapath.FlowInfo) bool { r = f.Idle; return true }); err != nil {
+			t.Fatal(err)
+		}
+		return r
+	}
+	c.Advance(7 * time.Second)
+	if got := idle(); got != 7*time.Second {
+		t.Errorf("since installed: %v", got)
+	}
+	d.Inject("tap1", Packet{Frame: udp(1)})
+	c.Advance(time.Second)
+	if got := idle(); got != time.Second {
+		t.Errorf("since used: %v", got)
+	}
+	*d.RootCredit() = 1
+	d.Inject("tap1", Packet{Frame: udp(2)})
+	m := new(datapath.Miss)
+	if n, err := d.ReadMisses(0, []*datapath.Miss{m}, 0); n != 1 || err != nil || m.Time != int64(8*time.Second) {
+		t.Errorf("%d %v %d", n, err, m.Time)
+	}
+}
+
+func TestTunnels(t *testing.T) {
+	d, _ := setup(t)
+	d.AddInterface("vxlan", 1450)
+	tun, err := d.AddPort("vxlan", datapath.Tunnel)
+	if err != nil {
+		t.Fatal(err)
+	}
+	peer := ip("192.0.2.7")
+	f := flowTo(1, 0)
+	f.Actions = action.Physical{{Op: action.Tunnel, Port: tun.No, Key: 77, Addr: peer}}
+	if _, err := d.PutFlows([]datapath.Flow{f}); err != nil {
+		t.Fatal(err)
+	}
+	d.Inject("tap1", Packet{Frame: udp(1)})
+	if s, ok := d.Received("vxlan"); !ok || !s.Tunnel || s.Key != 77 || s.Peer != peer {
+		t.Errorf("%v %+v", ok, s)
+	}
+	*tun.Credit = 1
+	d.Inject("vxlan", Packet{Frame: udp(1), TunKey: 78})
+	m := new(datapath.Miss)
+	if n, _ := d.ReadMisses(0, []*datapath.Miss{m}, 0); n != 1 || m.Key.TunKey != 78 || m.Key.InPort != tun.No {
+		t.Errorf("%+v", m.Key)
+	}
+}
+
+func TestGSOCountsSegmentsAndBoundsFrames(t *testing.T) {
+	d, _ := setup(t)
+	*d.RootCredit() = 2
+	gso := packet.GSO{Size: 1, Segs: 4}
+	d.Inject("tap1", Packet{Frame: udp(1), GSO: gso})
+	m := new(datapath.Miss)
+	if n, _ := d.ReadMisses(0, []*datapath.Miss{m}, 0); n != 1 || m.GSO != gso {
+		t.Errorf("%+v", m)
+	}
+	d.Inject("tap1", Packet{Frame: append(udp(1), make([]byte, maxFrame)...)})
+	if s, _ := d.Stats(1); s.RxPackets != 5 || s.Drops[drop.TooBig] != 1 || *d.RootCredit() != 1 {
+		t.Errorf("%+v", s)
+	}
+}
+
+func TestOnSendIsAWire(t *testing.T) {
+	d, _ := setup(t)
+	var got []Sent
+	d.OnSend(func(s Sent) {
+		got = append(got, s)
+		if s.Interface == "tap2" {
+			d.Inject("tap2", Packet{Frame: udp(9)}) // may call back
+		}
+	})
+	back := flowTo(9, 1)
+	back.Key.InPort = 2
+	if _, err := d.PutFlows([]datapath.Flow{flowTo(1, 2), back}); err != nil {
+		t.Fatal(err)
+	}
+	d.Inject("tap1", Packet{Frame: udp(1)})
+	if len(got) != 2 || got[0].Interface != "tap2" || got[1].Interface != "tap1" {
+		t.Errorf("%+v", got)
+	}
+	if err := d.Inject("none", Packet{}); !errors.Is(err, datapath.ErrNoInterface) {
+		t.Error(err)
+	}
+}
+
+func TestOrderIsCompacted(t *testing.T) {
+	d, _ := setup(t)
+	for i := range 1000 {
+		f := flowTo(uint16(i), 2)
+		if _, err := d.PutFlows([]datapath.Flow{f, f}); err != nil {
+			t.Fatal(err)
+		}
+		if err := d.DelFlows([]match.Key{f.Key}); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if len(d.order) > 20 {
+		t.Errorf("%d entries for no flow", len(d.order))
+	}
+}
