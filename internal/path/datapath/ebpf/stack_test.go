@@ -203,3 +203,50 @@ func TestTCP(t *testing.T) {
 		})
 	}
 }
+
+// The receiver of a partial checksum between namespaces does not look at it. Here every checksum is
+// completed, either before it enters the datapath or after it has left it, and so is looked at.
+func TestTCPChecksums(t *testing.T) {
+	for _, flows := range []bool{false, true} {
+		for _, before := range []bool{false, true} {
+			for _, dst := range [][3]string{{"IPv4", b4, alias4}, {"IPv6", b6, alias6}} {
+				t.Run(fmt.Sprintf("%s/flows=%v/before=%v", dst[0], flows, before), func(t *testing.T) {
+					p := newPair(t, openTest(t, testOptions(t)))
+					p.nat = true
+					for _, n := range []*netnstest.Namespace{p.a, p.b} {
+						if before {
+							n.Do(t, func() error { return netnstest.NoChecksumOffload("eth0") })
+						}
+					}
+					for _, q := range []datapath.Port{p.pa, p.pb} {
+						if before {
+							break
+						}
+						if err := netnstest.NoChecksumOffload(q.Interface); err != nil {
+							t.Fatal(err)
+						}
+						notPeer(t, p.d, q.No)
+					}
+					p.serve(t, flows)
+					p.transfer(t, net.JoinHostPort(dst[1], "8080"), net.JoinHostPort(dst[2], "80"), 1<<20)
+				})
+			}
+		}
+	}
+}
+
+// notPeer makes the port's output take the way through its own interface; it must have been the short one.
+func notPeer(t testing.TB, d *Datapath, no uint32) {
+	t.Helper()
+	var p bpfPort
+	if err := d.maps.Ports.Lookup(d.slot(no), &p); err != nil {
+		t.Fatal(err)
+	}
+	if p.Flags&portPeer == 0 {
+		t.Fatal("the peer is in another namespace, but the port does not know")
+	}
+	p.Flags &^= portPeer
+	if err := d.maps.Ports.Put(d.slot(no), &p); err != nil {
+		t.Fatal(err)
+	}
+}
