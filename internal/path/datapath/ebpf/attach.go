@@ -73,7 +73,7 @@ func (d *Datapath) linkPin(no uint32, dir direction) string {
 // attach puts prog on the interface. With tcx the link is returned, pinned; with clsact,
 // p.Flags say so. An attachment of ours that is there already is updated in place.
 func (d *Datapath) attach(p *bpfPort, dir direction, prog *ebpf.Program) (link.Link, error) {
-	if p.Flags&portTC == 0 {
+	if p.Flags&portTC == 0 && !d.opts.clsact {
 		pin := d.linkPin(p.No, dir)
 		l, err := link.LoadPinnedLink(pin, nil)
 		if err == nil {

@@ -27,6 +27,8 @@ type Options struct {
 	MaxPorts int    // rounded up to a power of two; default 1024; adopted ones keep their number
 	Workers  int    // miss queues; default 1, at most 64
 	Tokens   int    // most misses in flight at once: sizes the rings; default 256
+
+	clsact bool // attach as on kernels without tcx, for tests
 }
 
 const (
