@@ -135,3 +135,14 @@ func (n *Namespace) Veth(t testing.TB, host, peer string) {
 		return netlink.LinkSetUp(l)
 	})
 }
+
+// Here is the namespace that the tests themselves run in.
+func Here(t testing.TB) *Namespace {
+	t.Helper()
+	fd, err := netns.Get()
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { fd.Close() })
+	return &Namespace{fd: fd}
+}
