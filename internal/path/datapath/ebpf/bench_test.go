@@ -149,3 +149,23 @@ func TestMissesAndExecuteDoNotAllocate(t *testing.T) {
 		t.Errorf("%v allocations for %d packets, of which %v are the sender's", all, len(l.ms), sender)
 	}
 }
+
+// BenchmarkPutDelFlows installs and deletes flows, 64 at a time.
+func BenchmarkPutDelFlows(b *testing.B) {
+	d := openTest(b, testOptions(b))
+	fs, keys := make([]datapath.Flow, 64), make([]match.Key, 64)
+	for i := range fs {
+		keys[i] = testKey(1, testFrame(uint16(i)))
+		fs[i] = datapath.Flow{Key: keys[i], Actions: action.Physical{{Op: action.DecTTL}, {Op: action.Output, Port: 1}}}
+	}
+	b.ReportAllocs()
+	for b.Loop() {
+		if _, err := d.PutFlows(fs); err != nil {
+			b.Fatal(err)
+		}
+		if err := d.DelFlows(keys); err != nil {
+			b.Fatal(err)
+		}
+	}
+	b.ReportMetric(64, "flows/op")
+}
