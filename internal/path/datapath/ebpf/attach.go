@@ -19,7 +19,6 @@ import (
 const (
 	filterPrio   = 1
 	filterHandle = 1
-	filterName   = "viaduct"
 )
 
 // direction is one side of an interface.
@@ -110,7 +109,7 @@ func clsact(ifindex int) *netlink.Clsact {
 func filter(ifindex int, dir direction) *netlink.BpfFilter {
 	return &netlink.BpfFilter{
 		FilterAttrs: netlink.FilterAttrs{LinkIndex: ifindex, Parent: dir.parent, Handle: filterHandle, Priority: filterPrio, Protocol: unix.ETH_P_ALL},
-		Name:        filterName, DirectAction: true,
+		Name:        "viaduct_" + dir.name, DirectAction: true,
 	}
 }
 
