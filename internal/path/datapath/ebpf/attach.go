@@ -19,7 +19,6 @@ import (
 const (
 	filterPrio   = 1
 	filterHandle = 1
-	filterName   = "viaduct"
 )
 
 // direction is one side of an interface.
@@ -73,7 +72,7 @@ func (d *Datapath) linkPin(no uint32, dir direction) string {
 // attach puts prog on the interface. With tcx the link is returned, pinned; with clsact,
 // p.Flags say so. An attachment of ours that is there already is updated in place.
 func (d *Datapath) attach(p *bpfPort, dir direction, prog *ebpf.Program) (link.Link, error) {
-	if p.Flags&portTC == 0 {
+	if p.Flags&portTC == 0 && !d.opts.clsact {
 		pin := d.linkPin(p.No, dir)
 		l, err := link.LoadPinnedLink(pin, nil)
 		if err == nil {
@@ -110,7 +109,7 @@ func clsact(ifindex int) *netlink.Clsact {
 func filter(ifindex int, dir direction) *netlink.BpfFilter {
 	return &netlink.BpfFilter{
 		FilterAttrs: netlink.FilterAttrs{LinkIndex: ifindex, Parent: dir.parent, Handle: filterHandle, Priority: filterPrio, Protocol: unix.ETH_P_ALL},
-		Name:        filterName, DirectAction: true,
+		Name:        "viaduct_" + dir.name, DirectAction: true,
 	}
 }
 

@@ -2,6 +2,7 @@ package ebpf
 
 import (
 	"fmt"
+	"os"
 	"sync/atomic"
 	"testing"
 	"time"
@@ -11,7 +12,12 @@ import (
 	"github.com/viaduct-net/viaduct/internal/path/datapath/ebpf/netnstest"
 )
 
-func TestMain(m *testing.M) { netnstest.Main(m) }
+func TestMain(m *testing.M) {
+	if name := os.Getenv(agentEnv); name != "" {
+		agent(name) // does not return
+	}
+	netnstest.Main(m)
+}
 
 var serial atomic.Uint32
 
@@ -58,6 +64,15 @@ func (r *rig) Send(t testing.TB, iface string, frame []byte) { r.wires[iface].Se
 
 func (r *rig) Recv(t testing.TB, iface string, timeout time.Duration) ([]byte, bool) {
 	return r.wires[iface].Recv(t, timeout)
+}
+
+// TestConformanceClsact is what kernels before 6.6 do.
+func TestConformanceClsact(t *testing.T) {
+	datapathtest.Run(t, func(t *testing.T) (datapath.Datapath, datapathtest.Rig) {
+		opts := testOptions(t)
+		opts.clsact = true
+		return openTest(t, opts), newRig(t)
+	})
 }
 
 func TestConformance(t *testing.T) {

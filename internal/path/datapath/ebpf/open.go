@@ -27,6 +27,8 @@ type Options struct {
 	MaxPorts int    // rounded up to a power of two; default 1024; adopted ones keep their number
 	Workers  int    // miss queues; default 1, at most 64
 	Tokens   int    // most misses in flight at once: sizes the rings; default 256
+
+	clsact bool // attach as on kernels without tcx, for tests
 }
 
 const (
@@ -69,14 +71,16 @@ func (o Options) withDefaults() (Options, error) {
 
 // Datapath implements datapath.Datapath in the kernel.
 type Datapath struct {
-	opts    Options
-	lock    *os.File
-	maps    bpfMaps
-	progs   bpfPrograms
-	table   flowTable
-	queues  []*queue
-	senders chan *sender
-	closed  atomic.Bool
+	opts   Options
+	lock   *os.File
+	maps   bpfMaps
+	progs  bpfPrograms
+	table  flowTable
+	queues []*queue
+	closed atomic.Bool
+
+	senders  chan *sender // idle ones
+	nsenders int
 
 	// Memory shared with the kernel. It stays mapped after Close: holders of a
 	// credit cell must not fault.
@@ -119,6 +123,7 @@ func Open(opts Options) (_ *Datapath, err error) {
 	d := &Datapath{opts: opts, ports: map[uint32]*port{}}
 	defer func() {
 		if err != nil {
+			d.closeSenders()
 			d.release()
 			err = fmt.Errorf("datapath %s: %w", opts.Name, err)
 		}
@@ -146,6 +151,7 @@ func Open(opts Options) (_ *Datapath, err error) {
 			return nil, err
 		}
 		d.senders <- s
+		d.nsenders++
 	}
 	if err := d.table.adopt(); err != nil {
 		return nil, err
@@ -298,30 +304,30 @@ func (d *Datapath) Close() error {
 	if d.closed.Swap(true) {
 		return datapath.ErrClosed
 	}
-	for range d.opts.Workers { // wait for each Execute
-		s := <-d.senders
-		unix.Close(s.sock.fd)
-	}
-	close(d.senders)
+	d.closeSenders()
 	d.table.mu.Lock() // wait for writers
 	defer d.table.mu.Unlock()
 	d.mu.Lock()
 	defer d.mu.Unlock()
-	d.senders = nil
 	d.release()
 	return nil
+}
+
+// closeSenders waits for those that are at work. A later Execute finds the channel closed.
+func (d *Datapath) closeSenders() {
+	for range d.nsenders {
+		s := <-d.senders
+		unix.Close(s.sock.fd)
+	}
+	if d.senders != nil {
+		close(d.senders)
+	}
 }
 
 // release closes what is open; what is pinned stays.
 func (d *Datapath) release() {
 	for _, q := range d.queues {
 		q.close()
-	}
-	if d.senders != nil {
-		close(d.senders)
-		for s := range d.senders {
-			unix.Close(s.sock.fd)
-		}
 	}
 	for _, p := range d.ports {
 		p.close()

@@ -70,7 +70,7 @@ func (d *Datapath) AddPort(iface string, class datapath.Class) (datapath.Port, e
 	for _, p := range d.ports {
 		if int(p.Ifindex) == l.Attrs().Index && p.Class == uint8(class) {
 			p.name, p.mtu = iface, l.Attrs().MTU
-			return d.describe(p), nil
+			return d.describe(p), d.findPeer(p, l)
 		} else if int(p.Ifindex) == l.Attrs().Index {
 			return datapath.Port{}, fmt.Errorf("port %s: %w: it is a port of class %s", iface, datapath.ErrBusy, datapath.Class(p.Class))
 		}
@@ -88,11 +88,11 @@ func (d *Datapath) AddPort(iface string, class datapath.Class) (datapath.Port, e
 		return datapath.Port{}, fmt.Errorf("port %s: %w", iface, err)
 	}
 	p := &port{bpfPort: bpfPort{No: no, Ifindex: uint32(l.Attrs().Index), Class: uint8(class)}, name: iface, mtu: l.Attrs().MTU}
-	if mac, ok := peerElsewhere(l); ok && class != datapath.Tunnel {
-		p.Flags |= portPeer
-		p.PeerMac = mac
+	err = d.install(p)
+	if err == nil {
+		err = d.findPeer(p, l)
 	}
-	if err := d.install(p); err != nil {
+	if err != nil {
 		return datapath.Port{}, fmt.Errorf("port %s: %w", iface, errors.Join(err, d.remove(p)))
 	}
 	d.ports[no] = p
@@ -234,11 +234,28 @@ func (d *Datapath) adoptPorts() error {
 			return err
 		}
 		d.ports[p.No] = p
-		if err := d.plug(p); err != nil {
+		if err := errors.Join(d.plug(p), d.findPeer(p, l)); err != nil {
 			return fmt.Errorf("adopt port %d (%s): %w", p.No, p.name, err)
 		}
 	}
 	return nil
+}
+
+// findPeer notes where the interface's peer is: it may have moved to another namespace, or its MAC
+// may have changed. What is noted is used by the kernel's short cut only.
+func (d *Datapath) findPeer(p *port, l netlink.Link) error {
+	now := p.bpfPort
+	now.Flags &^= portPeer
+	now.PeerMac = [6]byte{}
+	if mac, ok := peerElsewhere(l); ok {
+		now.Flags |= portPeer
+		now.PeerMac = mac
+	}
+	if now == p.bpfPort {
+		return nil
+	}
+	p.bpfPort = now
+	return d.maps.Ports.Put(d.slot(p.No), &p.bpfPort)
 }
 
 // Ports implements datapath.Datapath, by number. Names are as the kernel has them now.

@@ -28,7 +28,7 @@ const (
 	vnetNeedsCsum = 1
 	gsoTCPv4      = 1
 	gsoTCPv6      = 4
-	gsoUDPL4      = 5 // Linux 6.2
+	gsoUDPL4      = 5 // since Linux 6.2; before, such a frame fails with EINVAL
 	gsoECN        = 0x80
 	tcpCWR        = 0x80
 )

@@ -45,8 +45,8 @@ func Main(m *testing.M) {
 }
 
 func prepare() error {
-	if err := unix.Mount("bpf", "/sys/fs/bpf", "bpf", 0, ""); err != nil {
-		return fmt.Errorf("mount bpffs: %w", err)
+	// The host's bpffs, when there is one, is not ours; the datapath mounts its own.
+	for unix.Unmount("/sys/fs/bpf", unix.MNT_DETACH) == nil {
 	}
 	lo, err := netlink.LinkByName("lo")
 	if err != nil {
@@ -134,4 +134,15 @@ func (n *Namespace) Veth(t testing.TB, host, peer string) {
 		}
 		return netlink.LinkSetUp(l)
 	})
+}
+
+// Here is the namespace that the tests themselves run in.
+func Here(t testing.TB) *Namespace {
+	t.Helper()
+	fd, err := netns.Get()
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { fd.Close() })
+	return &Namespace{fd: fd}
 }

@@ -44,9 +44,14 @@ func (n *Namespace) Wire(t testing.TB, iface string) *Wire {
 // Send sends one frame.
 func (w *Wire) Send(t testing.TB, frame []byte) {
 	t.Helper()
-	if err := unix.Sendto(w.fd, frame, 0, &unix.SockaddrLinklayer{Ifindex: w.ifindex}); err != nil {
+	if _, err := w.Write(frame); err != nil {
 		t.Fatalf("send: %v", err)
 	}
+}
+
+// Write is Send for other goroutines than the test's.
+func (w *Wire) Write(frame []byte) (int, error) {
+	return len(frame), unix.Sendto(w.fd, frame, 0, &unix.SockaddrLinklayer{Ifindex: w.ifindex})
 }
 
 // Recv returns the next frame, with its VLAN tag, or false after timeout.

@@ -1,0 +1,102 @@
+package ebpf
+
+import (
+	"bytes"
+	"fmt"
+	"net"
+	"net/netip"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	"github.com/vishvananda/netlink"
+
+	"github.com/viaduct-net/viaduct/internal/base/action"
+	"github.com/viaduct-net/viaduct/internal/base/match"
+	"github.com/viaduct-net/viaduct/internal/path/datapath"
+	"github.com/viaduct-net/viaduct/internal/path/datapath/ebpf/netnstest"
+)
+
+// Another host, with a VXLAN device of the kernel's own, at the far end of an underlay of each family.
+func TestTunnel(t *testing.T) {
+	for _, u := range []struct{ name, here, far, bits string }{
+		{"IPv4", "192.168.77.1", "192.168.77.2", "/24"}, {"IPv6", "fd77::1", "fd77::2", "/64"},
+	} {
+		t.Run(u.name, func(t *testing.T) {
+			const vni = 4242
+			here, far, r := netnstest.Here(t), netnstest.New(t), newRig(t)
+			n := serial.Add(1)
+			under, vx := fmt.Sprintf("under%d", n), fmt.Sprintf("vdpvx%d", n)
+			far.Veth(t, under, "eth0")
+			here.Address(t, under, u.here+u.bits)
+			far.Address(t, "eth0", u.far+u.bits)
+			far.Do(t, func() error {
+				return addUp(&netlink.Vxlan{LinkAttrs: netlink.LinkAttrs{Name: "vx0"}, VxlanId: vni, Group: net.ParseIP(u.here), SrcAddr: net.ParseIP(u.far), Port: 4789})
+			})
+			dev := &netlink.Vxlan{LinkAttrs: netlink.LinkAttrs{Name: vx}, FlowBased: true, Port: 4789}
+			if err := addUp(dev); err != nil {
+				t.Fatal(err)
+			}
+			t.Cleanup(func() { _ = netlink.LinkDel(dev) })
+			wire := far.Wire(t, "vx0")
+
+			opts := testOptions(t)
+			opts.Workers = 1
+			d := openTest(t, opts)
+			tun, err := d.AddPort(vx, datapath.Tunnel)
+			if err != nil {
+				t.Fatal(err)
+			}
+			vm := r.NewPort(t)
+			p, err := d.AddPort(vm, datapath.VM)
+			if err != nil {
+				t.Fatal(err)
+			}
+			as := action.Physical{{Op: action.Tunnel, Port: tun.No, Key: vni, Addr: match.AddrFrom(netip.MustParseAddr(u.far))}}
+			expect := func(frame []byte) {
+				t.Helper()
+				for {
+					got, ok := wire.Recv(t, 5*time.Second)
+					if !ok {
+						t.Fatal("nothing came through the tunnel")
+					}
+					if bytes.Equal(got, frame) {
+						return
+					}
+				}
+			}
+
+			f := testFrame(1)
+			if _, err := d.PutFlows([]datapath.Flow{{Key: testKey(p.No, f), Actions: as}}); err != nil {
+				t.Fatal(err)
+			}
+			r.Send(t, vm, f)
+			expect(f)
+
+			es := []datapath.Exec{{Frame: testFrame(2), InPort: p.No, Actions: as}, {Frame: testFrame(3), InPort: p.No, Actions: as}}
+			d.Execute(es)
+			for i := range es {
+				if es[i].Err != nil {
+					t.Fatal(es[i].Err)
+				}
+				expect(testFrame(uint16(2 + i)))
+			}
+
+			atomic.AddInt64(tun.Credit, 1)
+			wire.Send(t, testFrame(4))
+			m := new(datapath.Miss)
+			want := testKey(tun.No, testFrame(4))
+			want.TunKey = vni
+			if n, err := d.ReadMisses(0, []*datapath.Miss{m}, 5*time.Second); n != 1 || err != nil || m.Key != want || !bytes.Equal(m.Frame, testFrame(4)) {
+				t.Errorf("%d misses, %v: %+v, want %+v", n, err, m.Key, want)
+			}
+		})
+	}
+}
+
+func addUp(l netlink.Link) error {
+	if err := netlink.LinkAdd(l); err != nil {
+		return err
+	}
+	return netlink.LinkSetUp(l)
+}
