@@ -29,6 +29,9 @@ const (
 	Tunnel        // Port: the tunnel's datapath port, Addr: peer, Key: VNI (physical only)
 )
 
+// Sets reports whether the op writes a value, so that a second one before the next output makes the first pointless.
+func (o Op) Sets() bool { return o >= SetEthSrc && o <= SetDstPort }
+
 // Action is one step. Effects accumulate: a rewrite is seen by every
 // later output, never by an earlier one.
 type Action struct {

@@ -127,7 +127,8 @@ type Datapath interface {
 	// one goroutine per worker may call it. ErrClosed after Close.
 	ReadMisses(worker int, ms []*Miss, timeout time.Duration) (int, error)
 
-	// PutFlows installs or replaces flows. When it fails, n says how many, from the
+	// PutFlows installs or replaces flows. Actions in normal form are read back as they were put: no rewrite that a later one
+	// overrides before any output, and nothing after the last output. When it fails, n says how many, from the
 	// front, were installed; the error concerns fs[n].
 	PutFlows(fs []Flow) (n int, err error)
 	// DelFlows deletes flows; a missing one is no error.

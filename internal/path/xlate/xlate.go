@@ -3,6 +3,7 @@ package xlate
 
 import (
 	"maps"
+	"slices"
 
 	"github.com/google/uuid"
 
@@ -60,13 +61,17 @@ func (p *Ports) Len() int { return len(p.local) }
 
 // Translate appends to dst the physical form of v and to tags what it depends on: where each
 // virtual port is bound. Ports without an active interface are left out; when none is left
-// the packet is dropped as Inactive.
+// the packet is dropped as Inactive. The list is in normal form (datapath.PutFlows).
 func (p *Ports) Translate(dst action.Physical, tags []tag.Tag, v action.Virtual) (action.Physical, []tag.Tag, drop.Reason) {
 	outputs, start := 0, len(dst)
 	end := start // after the last output: what follows has no effect
 	for i := range v {
 		a := v[i]
 		if a.Op != action.Forward {
+			// A rewrite that was meant for a port which is left out may be overridden before any output.
+			if j := slices.IndexFunc(dst[end:], func(b action.Action) bool { return a.Op.Sets() && b.Op == a.Op }); j >= 0 {
+				dst = slices.Delete(dst, end+j, end+j+1)
+			}
 			dst = append(dst, a)
 			continue
 		}

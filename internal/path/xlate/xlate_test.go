@@ -23,6 +23,7 @@ func out(n uint32) action.Action    { return action.Action{Op: action.Output, Po
 func TestTranslate(t *testing.T) {
 	ports := NewPorts().With(p1, 10).With(p2, 11)
 	set, ttl := action.Action{Op: action.SetEthDst, MAC: mac}, action.Action{Op: action.DecTTL}
+	set2 := action.Action{Op: action.SetEthDst}
 	for _, c := range []struct {
 		name   string
 		in     action.Virtual
@@ -33,6 +34,8 @@ func TestTranslate(t *testing.T) {
 		{"flood", action.Virtual{fwd(p1), fwd(p2)}, action.Physical{out(10), out(11)}, drop.None},
 		{"an absent port is left out, its rewrites stay for the next", action.Virtual{set, fwd(p3), fwd(p2)}, action.Physical{set, out(11)}, drop.None},
 		{"rewrites after the last output have no effect", action.Virtual{fwd(p1), set, fwd(p3)}, action.Physical{out(10)}, drop.None},
+		{"a rewrite for an absent port is overridden", action.Virtual{set, fwd(p3), ttl, set2, fwd(p2)}, action.Physical{ttl, set2, out(11)}, drop.None},
+		{"but not one that an output has seen", action.Virtual{set, fwd(p1), set2, fwd(p2)}, action.Physical{set, out(10), set2, out(11)}, drop.None},
 		{"nobody", action.Virtual{set, fwd(p3)}, nil, drop.Inactive},
 		{"drop", nil, nil, drop.Inactive},
 	} {
