@@ -47,6 +47,9 @@ func TestChangeByChangeEqualsFromScratch(t *testing.T) {
 			if err != nil {
 				continue // most likely a reference; the store's tests care
 			}
+			if rev == m.Snapshot().Revision {
+				continue // created and deleted again: there is no event
+			}
 			var events []store.Event
 			for e := range ch {
 				if events = append(events, e); e.Last {
