@@ -54,11 +54,23 @@ func up(port string) []mark {
 	}
 }
 
-// consumed: answered by a device; no flow, and an answer that starts at the port's egress.
-func consumed(port string) []mark {
+// known are the stages of a packet that begins a flow which an earlier decision covers.
+var known = []mark{
+	{"datapath", "datapath port", "one token taken"},
+	{"upcall", "queue", ""},
+	{"flow", "datapath-flow copy", "no match"},
+	{"flow", "wildcard table", "no simulation"},
+	{"flow", "install", "output"},
+	{"datapath", "execute", "output"},
+}
+
+// consumed: answered by a device; no flow, and an answer that starts at the egress of
+// the device's port from and leaves by port.
+func consumed(from, port string) []mark {
 	return []mark{
 		{"sim", "result", "consumed"},
-		{"", "generated packet", "egress of " + port},
+		{"worker", "remember", "no flow"},
+		{"", "generated packet", "egress of " + from},
 		{"sim", "port " + port, "Forward(" + port + ")"},
 		{"xlate", "actions", "output"},
 		{"datapath", "execute", "output"},

@@ -26,19 +26,19 @@ type step struct {
 
 var steps = []step{
 	{"Alice asks who has her gateway, 10.0.1.1 (ARP); the bridge knows, and answers for it",
-		ping("10.0.1.1"), join(up("alice"), []mark{{"sim", "bridge blue", "ARP table finds 10.0.1.1"}}, consumed("alice"))},
+		ping("10.0.1.1"), join(up("alice"), []mark{{"sim", "bridge blue", "ARP table finds 10.0.1.1"}}, consumed("alice", "alice"))},
 	{"She pings the gateway; the router answers the echo request itself",
 		ping("10.0.1.1"), join(up("alice"), []mark{
-			{"sim", "bridge blue", "MAC table finds"}, {"sim", "port tenant-blue", "ingress"}, {"sim", "router tenant", ""}}, consumed("alice"))},
+			{"sim", "bridge blue", "MAC table finds"}, {"sim", "port tenant-blue", "ingress"}, {"sim", "router tenant", "echo reply"}}, consumed("tenant-blue", "alice"))},
 	{"She pings Bob, on the other subnet; a flow is installed, so later packets stay in the kernel",
 		ping("10.0.2.10"), join(up("alice"), routed, forwarded("bob"))},
-	{"She sends Bob a TCP stream; its first packet takes the same way",
-		stream("10.0.2.10:5001"), join(up("alice"), routed, forwarded("bob"))},
+	{"She sends Bob a TCP stream; what was decided for the ping did not depend on the protocol, so nothing is simulated",
+		stream("10.0.2.10:5001"), known},
 	{"IPv6: she asks who has fd00:1::1 (neighbour solicitation); the bridge answers",
-		ping("fd00:1::1"), join(up("alice"), []mark{{"sim", "bridge blue", "ND table finds fd00:1::1"}}, consumed("alice"))},
+		ping("fd00:1::1"), join(up("alice"), []mark{{"sim", "bridge blue", "ND table finds fd00:1::1"}}, consumed("alice", "alice"))},
 	{"IPv6: she pings Bob",
 		ping("fd00:2::10"), join(up("alice"), routed, forwarded("bob"))},
-	{"IPv6: she sends Bob a TCP stream",
+	{"IPv6: she sends Bob a TCP stream; here the bridge had to look at the protocol, for it answers solicitations: simulated anew",
 		stream("[fd00:2::10]:5001"), join(up("alice"), routed, forwarded("bob"))},
 }
 

@@ -47,6 +47,9 @@ func TestChangeByChangeEqualsFromScratch(t *testing.T) {
 			if err != nil {
 				continue // most likely a reference; the store's tests care
 			}
+			if rev == m.Snapshot().Revision {
+				continue // created and deleted again: there is no event
+			}
 			var events []store.Event
 			for e := range ch {
 				if events = append(events, e); e.Last {
@@ -154,16 +157,20 @@ func randomOp(t *rapid.T, bridges, routers []uuid.UUID) store.Op {
 		p := &model.Port{Meta: model.Meta{ID: pid}, AdminStateUp: rapid.Bool().Draw(t, "up")}
 		n := pid[15] - 10
 		if pid == lan || pid == wan || pid == id(17) {
-			p.RouterID = rapid.SampledFrom(routers).Draw(t, "router")
+			p.RouterID = rt // a port cannot move: to try others would only be refused
 			p.Addresses = subnets(n)[:rapid.IntRange(0, 2).Draw(t, "addresses")]
 		} else {
-			p.BridgeID = rapid.SampledFrom(bridges).Draw(t, "bridge")
+			p.BridgeID = br
 			if rapid.Bool().Draw(t, "mac") {
 				p.MAC = match.MAC{0x52, 0x54, 0, 0, rapid.Byte().Draw(t, "byte") & 1, n}
 			}
 		}
-		if rapid.Bool().Draw(t, "peered") {
+		switch usual := map[uuid.UUID]uuid.UUID{lan: up, up: lan, id(17): id(18), id(18): id(17)}; rapid.IntRange(0, 3).Draw(t, "peered") {
+		case 0:
+		case 1:
 			p.PeerID = rapid.SampledFrom(ports).Draw(t, "peer")
+		default: // mostly what is so already, and other fields change
+			p.PeerID = usual[pid]
 		}
 		o = p
 	}

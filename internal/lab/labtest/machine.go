@@ -1,0 +1,62 @@
+// Package labtest helps the tests of laboratories.
+package labtest
+
+import (
+	"errors"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+	"testing"
+
+	"github.com/google/go-cmp/cmp"
+	"github.com/vishvananda/netlink"
+)
+
+// NeedRoot fails a test that is not run by root: skipping it would look like success.
+func NeedRoot(t testing.TB) {
+	t.Helper()
+	if os.Geteuid() != 0 {
+		t.Fatal("this test makes network namespaces and needs root")
+	}
+}
+
+// Restored checks, when the test has ended, that the machine's links, named namespaces, pins, mounts, and what is
+// in /run are what they are now. Call it first.
+func Restored(t testing.TB) {
+	t.Helper()
+	before := machine(t)
+	t.Cleanup(func() {
+		if d := cmp.Diff(before, machine(t)); d != "" {
+			t.Errorf("the machine is not as it was:\n%s", d)
+		}
+	})
+}
+
+func machine(t testing.TB) (all []string) {
+	t.Helper()
+	links, err := netlink.LinkList()
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, l := range links {
+		all = append(all, "link "+l.Attrs().Name)
+	}
+	for _, dir := range []string{"/run", "/run/netns", "/run/viaduct", "/run/viaduct/lab", "/sys/fs/bpf", "/sys/fs/bpf/viaduct"} {
+		entries, err := os.ReadDir(dir)
+		if err != nil && !errors.Is(err, fs.ErrNotExist) {
+			t.Fatal(err)
+		}
+		for _, e := range entries {
+			all = append(all, filepath.Join(dir, e.Name()))
+		}
+	}
+	mounts, err := os.ReadFile("/proc/self/mounts")
+	if err != nil {
+		t.Fatal(err)
+	}
+	all = append(all, strings.Split(string(mounts), "\n")...)
+	slices.Sort(all)
+	return all
+}

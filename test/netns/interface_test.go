@@ -1,0 +1,105 @@
+package netns
+
+import (
+	"os/exec"
+	"strings"
+	"testing"
+
+	"github.com/cilium/ebpf"
+	"github.com/cilium/ebpf/asm"
+	"github.com/cilium/ebpf/link"
+
+	"github.com/viaduct-net/viaduct/internal/agent/debug"
+)
+
+const bobsVM = "kind: vm\nname: bob\nport: bob\n"
+
+// A port whose interface does not exist waits, visibly; it works as soon as the interface comes, and again
+// after it has gone and come back with another index.
+func TestInterfaceComesAndGoes(t *testing.T) {
+	l := twoSubnets(t, bobsVM, bobsVM+"plugged: false\n")
+	alice, bob := space(t, l, "alice"), vm(t, l, "bob")
+	if got := port(t, l, "bob").Status; got != debug.StatusWaiting {
+		t.Errorf("status %q, want %q", got, debug.StatusWaiting)
+	}
+	for range 2 {
+		if err := l.Plug(bob); err != nil {
+			t.Fatal(err)
+		}
+		awaitStatus(t, l, "bob", debug.StatusUp)
+		ping(t, alice, "10.0.2.10")
+		if err := l.Unplug(bob); err != nil {
+			t.Fatal(err)
+		}
+		awaitStatus(t, l, "bob", debug.StatusWaiting)
+	}
+}
+
+// A second agent of the same instance must refuse, say why, and not disturb the first.
+func TestSecondAgent(t *testing.T) {
+	l := twoSubnets(t)
+	h := &l.Hosts[0]
+	ping(t, space(t, l, "alice"), "10.0.2.10")
+	var out strings.Builder
+	cmd := exec.CommandContext(t.Context(), viaduct, "agent", "--host", h.Name, "--etcd", l.Server.Etcd, "--run-dir", t.TempDir(), "--name", l.Name+"_"+h.Name)
+	cmd.Stdout, cmd.Stderr = &out, &out
+	if err := h.Space.Start(cmd); err != nil {
+		t.Fatal(err)
+	}
+	if err := cmd.Wait(); err == nil {
+		t.Error("the second agent ended without an error")
+	}
+	t.Logf("it says:\n%s", out.String())
+	if !strings.Contains(out.String(), "another agent") {
+		t.Errorf("it does not say that there is another agent:\n%s", out.String())
+	}
+	ping(t, space(t, l, "alice"), "fd00:2::10")
+}
+
+// Somebody else's program on a VM's interface: the port is not used, and says why.
+func TestForeignProgram(t *testing.T) {
+	l := twoSubnets(t, bobsVM, bobsVM+"plugged: false\n")
+	h, bob := &l.Hosts[0], vm(t, l, "bob")
+	kill(t, h) // so that it is not faster than the foreigner
+	if err := l.Plug(bob); err != nil {
+		t.Fatal(err)
+	}
+	attachForeign(t, l.Hosts[0].Space.Do, bob.Interface)
+	bob.Plugged = false // do not wait for its port
+	if err := l.StartAgent(t.Context(), h); err != nil {
+		t.Fatal(err)
+	}
+	awaitStatus(t, l, "bob", debug.StatusDown)
+	p := port(t, l, "bob")
+	t.Logf("reason: %s", p.Reason)
+	if !strings.Contains(p.Reason, "program") {
+		t.Errorf("reason %q does not speak of the program", p.Reason)
+	}
+	ping(t, space(t, l, "alice"), "10.0.1.66") // the other ports are served
+}
+
+// attachForeign attaches a program that lets everything pass to an interface's ingress.
+func attachForeign(t *testing.T, in func(func() error) error, ifname string) {
+	t.Helper()
+	prog, err := ebpf.NewProgram(&ebpf.ProgramSpec{Type: ebpf.SchedCLS, License: "Apache-2.0",
+		Instructions: asm.Instructions{asm.Mov.Imm(asm.R0, -1), asm.Return()}}) // TCX_NEXT
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { prog.Close() })
+	err = in(func() error {
+		index, err := ifindex(ifname)
+		if err != nil {
+			return err
+		}
+		l, err := link.AttachTCX(link.TCXOptions{Interface: index, Program: prog, Attach: ebpf.AttachTCXIngress})
+		if err != nil {
+			return err
+		}
+		t.Cleanup(func() { l.Close() })
+		return nil
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+}
