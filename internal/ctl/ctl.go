@@ -38,7 +38,7 @@ func New(extra ...*cobra.Command) *cobra.Command {
 	root.PersistentFlags().String("server", server, "where the server is: http://HOST:PORT or unix:///PATH; also "+EnvServer)
 	root.PersistentFlags().Duration("timeout", 30*time.Second, "how long to wait for the server")
 	root.AddCommand(
-		newServer(), newApply(), newGet(), newDescribe(), newDelete(), newWatch(), newVersion(),
+		newServer(), newAgent(), newApply(), newGet(), newDescribe(), newDelete(), newWatch(), newVersion(),
 	)
 	root.AddCommand(extra...)
 	return root

@@ -50,7 +50,12 @@ func TestEffects(t *testing.T) {
 	}{
 		{"interface later", func(m *Manager) { m.SetBindings(wants(want1Tap1)); m.LinkChanged(tap1) }, []string{"bind 1 tap1 7"}},
 		{"binding later", func(m *Manager) { m.SetLinks([]Link{tap1, tap2}); m.SetBindings(wants(want1Tap1)) }, []string{"bind 1 tap1 7"}},
-		{"same news twice", func(m *Manager) { m.SetBindings(wants(want1Tap1)); m.LinkChanged(tap1); m.LinkChanged(tap1); m.SetLinks([]Link{tap1}) }, []string{"bind 1 tap1 7"}},
+		{"same news twice", func(m *Manager) {
+			m.SetBindings(wants(want1Tap1))
+			m.LinkChanged(tap1)
+			m.LinkChanged(tap1)
+			m.SetLinks([]Link{tap1})
+		}, []string{"bind 1 tap1 7"}},
 		{"vanishes", func(m *Manager) { m.SetBindings(wants(want1Tap1)); m.LinkChanged(tap1); m.LinkGone(7) }, []string{"bind 1 tap1 7", "unbind 1 tap1 7"}},
 		{"comes back as another", func(m *Manager) {
 			m.SetBindings(wants(want1Tap1))
@@ -64,11 +69,27 @@ func TestEffects(t *testing.T) {
 			m.LinkChanged(Link{"tap1", 9, true})
 			m.LinkGone(7)
 		}, []string{"bind 1 tap1 7", "unbind 1 tap1 7", "bind 1 tap1 9"}},
-		{"renamed away", func(m *Manager) { m.SetBindings(wants(want1Tap1)); m.LinkChanged(tap1); m.LinkChanged(Link{"x", 7, true}) }, []string{"bind 1 tap1 7", "unbind 1 tap1 7"}},
-		{"renamed to it", func(m *Manager) { m.SetBindings(wants(want1Tap1)); m.LinkChanged(Link{"x", 7, true}); m.LinkChanged(tap1) }, []string{"bind 1 tap1 7"}},
+		{"renamed away", func(m *Manager) {
+			m.SetBindings(wants(want1Tap1))
+			m.LinkChanged(tap1)
+			m.LinkChanged(Link{"x", 7, true})
+		}, []string{"bind 1 tap1 7", "unbind 1 tap1 7"}},
+		{"renamed to it", func(m *Manager) {
+			m.SetBindings(wants(want1Tap1))
+			m.LinkChanged(Link{"x", 7, true})
+			m.LinkChanged(tap1)
+		}, []string{"bind 1 tap1 7"}},
 		{"port released", func(m *Manager) { m.SetLinks([]Link{tap1}); m.SetBindings(wants(want1Tap1)); m.SetBindings(nil) }, []string{"bind 1 tap1 7", "unbind 1 tap1 7"}},
-		{"another interface", func(m *Manager) { m.SetLinks([]Link{tap1, tap2}); m.SetBindings(wants(want1Tap1)); m.SetBindings(wants(want1Tap2)) }, []string{"bind 1 tap1 7", "unbind 1 tap1 7", "bind 1 tap2 8"}},
-		{"interface to another port", func(m *Manager) { m.SetLinks([]Link{tap1}); m.SetBindings(wants(want2Tap1)); m.SetBindings(wants(want1Tap1)) }, []string{"bind 2 tap1 7", "unbind 2 tap1 7", "bind 1 tap1 7"}},
+		{"another interface", func(m *Manager) {
+			m.SetLinks([]Link{tap1, tap2})
+			m.SetBindings(wants(want1Tap1))
+			m.SetBindings(wants(want1Tap2))
+		}, []string{"bind 1 tap1 7", "unbind 1 tap1 7", "bind 1 tap2 8"}},
+		{"interface to another port", func(m *Manager) {
+			m.SetLinks([]Link{tap1})
+			m.SetBindings(wants(want2Tap1))
+			m.SetBindings(wants(want1Tap1))
+		}, []string{"bind 2 tap1 7", "unbind 2 tap1 7", "bind 1 tap1 7"}},
 		{"down and up", func(m *Manager) {
 			m.SetLinks([]Link{tap1})
 			m.SetBindings(wants(want1Tap1))

@@ -1,0 +1,68 @@
+package agent
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"os"
+
+	"github.com/viaduct-net/viaduct/internal/base/htb"
+	"github.com/viaduct-net/viaduct/internal/path/datapath/ebpf"
+	"github.com/viaduct-net/viaduct/internal/topo/store/etcd"
+)
+
+// DefaultRunDir is where the agent's socket and lock are.
+const DefaultRunDir = "/run/viaduct"
+
+// Options are what a host is started with.
+type Options struct {
+	Host      string   // the host's name in the topology
+	Endpoints []string // of the store
+	RunDir    string   // directory of the socket and the lock
+	Name      string   // of the datapath: pinned under /sys/fs/bpf/viaduct/NAME
+	Workers   int
+	MaxFlows  int // in the datapath
+	Tokens    htb.Config
+	Log       *slog.Logger
+	Ready     func()
+}
+
+func (o *Options) datapath() ebpf.Options {
+	return ebpf.Options{Name: o.Name, RunDir: o.RunDir, MaxFlows: o.MaxFlows, Workers: o.Workers, Tokens: int(o.Tokens.Global)}
+}
+
+var errNotRoot = errors.New("only root can do this: it is about BPF programs and network interfaces")
+
+// Serve runs the agent on the eBPF datapath until ctx ends, which is no error.
+func Serve(ctx context.Context, o Options) error {
+	if os.Geteuid() != 0 {
+		return errNotRoot
+	}
+	if err := o.Tokens.Validate(); err != nil {
+		return err
+	}
+	if err := os.MkdirAll(o.RunDir, 0o755); err != nil {
+		return fmt.Errorf("run directory: %w", err)
+	}
+	dp, err := ebpf.Open(o.datapath())
+	if err != nil {
+		return err
+	}
+	st, err := etcd.Open(etcd.Config{Endpoints: o.Endpoints, Logger: o.Log})
+	if err != nil {
+		return errors.Join(err, dp.Close())
+	}
+	defer st.Close()
+	cfg := Config{Datapath: dp, Store: st, Host: o.Host, RunDir: o.RunDir, Tokens: o.Tokens, Log: o.Log, Ready: o.Ready}
+	cfg.Worker.Flow.MaxFlows = o.MaxFlows
+	return Run(ctx, cfg)
+}
+
+// Cleanup removes all that agents of the options' name have left on the host: programs, maps, pins. It fails while one runs.
+func Cleanup(o Options) error {
+	if os.Geteuid() != 0 {
+		return errNotRoot
+	}
+	return ebpf.Cleanup(o.datapath())
+}
