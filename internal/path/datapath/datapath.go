@@ -127,6 +127,9 @@ type Datapath interface {
 	// one goroutine per worker may call it. ErrClosed after Close.
 	ReadMisses(worker int, ms []*Miss, timeout time.Duration) (int, error)
 
+	// Wake has the worker's ReadMisses return early, the one that is waiting or else the next one that would wait.
+	Wake(worker int)
+
 	// PutFlows installs or replaces flows. Actions in normal form are read back as they were put: no rewrite that a later one
 	// overrides before any output, and nothing after the last output. When it fails, n says how many, from the
 	// front, were installed; the error concerns fs[n].

@@ -15,11 +15,12 @@ type inbox struct {
 	spare []func()
 }
 
-func (b *inbox) put(f func()) {
+// put reports whether it is the first since the last run.
+func (b *inbox) put(f func()) (first bool) {
 	b.mu.Lock()
+	defer b.mu.Unlock()
 	b.calls = append(b.calls, f)
-	b.some.Store(true)
-	b.mu.Unlock()
+	return !b.some.Swap(true)
 }
 
 func (b *inbox) run() {
@@ -38,9 +39,13 @@ func (b *inbox) run() {
 	b.spare = calls[:0]
 }
 
-// Do has f run on the worker's goroutine, in the order of calls, within Config.Idle and a batch. It does not
+// Do has f run on the worker's goroutine, in the order of calls, after the batch at hand. It does not
 // wait. Safe for concurrent use, also from the worker itself.
-func (w *Worker) Do(f func()) { w.inbox.put(f) }
+func (w *Worker) Do(f func()) {
+	if w.inbox.put(f) {
+		w.dp.Wake(w.cfg.ID)
+	}
+}
 
 // Call is Do and waits until f has run, or ctx has ended; f may then still run later.
 func (w *Worker) Call(ctx context.Context, f func()) error {

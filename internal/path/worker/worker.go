@@ -33,7 +33,7 @@ type Tokens interface{ Return(n int) }
 type Config struct {
 	ID    int
 	Batch int           // packets that leave together at most; 64
-	Idle  time.Duration // how long to wait for a miss before looking after other things; 2 ms
+	Idle  time.Duration // how long to wait for a miss before looking after other things; 100 ms
 	Flow  flow.Config
 	Queue upcall.Config
 	Prep  prep.Config
@@ -102,7 +102,7 @@ func New(cfg Config, d Deps) *Worker {
 		cfg.Batch = 64
 	}
 	if cfg.Idle <= 0 {
-		cfg.Idle = 2 * time.Millisecond
+		cfg.Idle = 100 * time.Millisecond
 	}
 	w := &Worker{
 		cfg: cfg, dp: d.Datapath, tables: d.State, tokens: d.Tokens, clock: d.Clock, tell: d.Changed,

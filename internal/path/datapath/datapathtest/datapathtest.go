@@ -39,6 +39,7 @@ func Run(t *testing.T, open func(t *testing.T) (datapath.Datapath, Rig)) {
 		{"Miss/LeafBeforeRoot", missLeafBeforeRoot},
 		{"Miss/CreditIsConserved", missConservation},
 		{"Miss/ConnectionKeepsItsWorker", missAffinity},
+		{"Miss/Wake", missWake},
 		{"Miss/Malformed", missMalformed},
 		{"Flow/Forward", flowForward},
 		{"Flow/Drop", flowDrop},

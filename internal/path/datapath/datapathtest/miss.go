@@ -204,3 +204,29 @@ func missMalformed(b *bench) {
 		b.Errorf("malformed frames took %d tokens", 100-c)
 	}
 }
+
+// missWake: whether Wake comes before or while ReadMisses waits, it returns long before its timeout, and once.
+func missWake(b *bench) {
+	ms := []*datapath.Miss{new(datapath.Miss)}
+	const never = 30 * time.Second // a test that waits so long has failed
+	for _, before := range []bool{true, false} {
+		woken := make(chan struct{})
+		wake := func() { b.dp.Wake(0); close(woken) }
+		if before {
+			wake()
+		} else {
+			time.AfterFunc(20*time.Millisecond, wake)
+		}
+		start := time.Now()
+		n, err := b.dp.ReadMisses(0, ms, never)
+		<-woken
+		if n != 0 || err != nil || time.Since(start) >= never {
+			b.Errorf("woken before %v: read %d, %v, after %v", before, n, err, time.Since(start))
+		}
+	}
+	start := time.Now()
+	const short = 50 * time.Millisecond
+	if n, err := b.dp.ReadMisses(0, ms, short); n != 0 || err != nil || time.Since(start) < short/2 {
+		b.Errorf("nobody wakes: read %d, %v, after %v of %v", n, err, time.Since(start), short)
+	}
+}

@@ -59,6 +59,12 @@ func ringSize(tokens int) int {
 	return size
 }
 
+// pollUnit is what the reader rounds times to wait down to.
+const pollUnit = time.Millisecond
+
+// Wake implements datapath.Datapath.
+func (d *Datapath) Wake(worker int) { _ = d.queues[worker].reader.Flush() } // fails only when it is closed
+
 // ReadMisses implements datapath.Datapath.
 func (d *Datapath) ReadMisses(worker int, ms []*datapath.Miss, timeout time.Duration) (int, error) {
 	if d.closed.Load() {
@@ -80,10 +86,13 @@ func (d *Datapath) ReadMisses(worker int, ms []*datapath.Miss, timeout time.Dura
 				return n, nil // without asking the kernel once more
 			}
 		case errors.Is(err, os.ErrDeadlineExceeded):
-			// The reader may report the last call's deadline first.
-			if n > 0 || timeout == 0 || !time.Now().Before(deadline) {
+			// The reader may report the last call's deadline first, and its own by up to a millisecond early,
+			// which is what it counts in.
+			if n > 0 || timeout < pollUnit || time.Until(deadline) < pollUnit {
 				return n, nil
 			}
+		case errors.Is(err, ringbuf.ErrFlushed):
+			return n, nil // woken
 		case errors.Is(err, os.ErrClosed):
 			return n, datapath.ErrClosed
 		default:

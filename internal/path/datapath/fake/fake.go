@@ -95,7 +95,7 @@ func New(c clock.Clock, workers int) *Datapath {
 	d := &Datapath{clock: c, ifaces: map[string]*iface{}, ports: map[uint32]*port{}, flows: map[match.Key]*flow{}}
 	d.rw.Emit = func(port uint32, tunnel *action.Action, frame []byte) { d.sink(port, tunnel, frame) }
 	for range workers {
-		d.workers = append(d.workers, &queue{wake: make(chan struct{}, 1)})
+		d.workers = append(d.workers, &queue{wake: make(chan struct{}, 1), stop: make(chan struct{}, 1)})
 	}
 	return d
 }

@@ -14,6 +14,7 @@ type queue struct {
 	misses []datapath.Miss
 	closed bool
 	wake   chan struct{} // holds one: there may be something new
+	stop   chan struct{} // holds one: Wake was called
 }
 
 func (q *queue) push(m datapath.Miss) {
@@ -65,6 +66,8 @@ func (d *Datapath) ReadMisses(worker int, ms []*datapath.Miss, timeout time.Dura
 		for over := false; n == 0 && err == nil && !over; n, err = q.pop(ms) {
 			select {
 			case <-q.wake:
+			case <-q.stop:
+				over = true
 			case <-end.C:
 				over = true
 			}
@@ -76,6 +79,14 @@ func (d *Datapath) ReadMisses(worker int, ms []*datapath.Miss, timeout time.Dura
 		d.mu.Unlock()
 	}
 	return n, err
+}
+
+// Wake implements datapath.Datapath.
+func (d *Datapath) Wake(worker int) {
+	select {
+	case d.workers[worker].stop <- struct{}{}:
+	default:
+	}
 }
 
 // Queued is the number of misses that wait to be read, and so of tokens in flight here.
