@@ -1,0 +1,177 @@
+// Package binding brings virtual ports and this host's interfaces together: a port that the store binds to an
+// interface is handed to the datapath as soon as the interface is there, and taken back when either goes.
+package binding
+
+import (
+	"fmt"
+	"slices"
+	"sync"
+
+	"github.com/google/uuid"
+
+	"github.com/viaduct-net/viaduct/internal/topo/mirror"
+)
+
+// Effects is what the agent does about it. The calls come one at a time, in order; each Bind
+// that succeeded is followed by one Unbind with the same arguments before the port's next Bind.
+type Effects interface {
+	// Bind attaches an interface. After an error it is tried again.
+	Bind(port uuid.UUID, iface string, ifIndex int) error
+	// Unbind detaches it. The interface may be gone, or have another name by now.
+	Unbind(port uuid.UUID, iface string, ifIndex int)
+}
+
+// Link is an interface of the host. Name and index may each come to another link later.
+type Link struct {
+	Name  string
+	Index int
+	Up    bool // administratively, and the carrier too where it is known
+}
+
+// State is how far a binding has come.
+type State string
+
+// States.
+const (
+	Waiting State = "waiting" // not attached; Status.Reason says for what it waits
+	Up      State = "up"
+	Down    State = "down" // attached, but the interface is down
+)
+
+// Status is a binding as people want to see it.
+type Status struct {
+	Port      uuid.UUID
+	Interface string
+	IfIndex   int // 0 while waiting
+	State     State
+	Reason    string // empty when up
+}
+
+// Manager compares what is wanted with what is there after every change of either. Safe for concurrent
+// use; a call returns when its effects are done.
+type Manager struct {
+	effects Effects
+
+	mu     sync.Mutex
+	wanted []mirror.Binding // ordered by port
+	links  map[int]Link
+	bound  map[uuid.UUID]Link // as they were at Bind
+	failed map[uuid.UUID]error
+}
+
+// New makes a manager without bindings and links.
+func New(e Effects) *Manager {
+	return &Manager{effects: e, links: make(map[int]Link), bound: make(map[uuid.UUID]Link), failed: make(map[uuid.UUID]error)}
+}
+
+// SetBindings says which bindings this host has: all of them.
+func (m *Manager) SetBindings(bs []mirror.Binding) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	m.wanted = slices.SortedFunc(slices.Values(bs), func(a, b mirror.Binding) int { return slices.Compare(a.Port[:], b.Port[:]) })
+	m.reconcile()
+}
+
+// SetLinks says which interfaces there are: all of them.
+func (m *Manager) SetLinks(ls []Link) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	clear(m.links)
+	for _, l := range ls {
+		m.links[l.Index] = l
+	}
+	m.reconcile()
+}
+
+// LinkChanged says that there is l, new or with another name or state.
+func (m *Manager) LinkChanged(l Link) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	for i, other := range m.links {
+		if other.Name == l.Name && i != l.Index {
+			delete(m.links, i) // its end is still to be told
+		}
+	}
+	m.links[l.Index] = l
+	m.reconcile()
+}
+
+// LinkGone says that the link of an index is no more.
+func (m *Manager) LinkGone(index int) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	delete(m.links, index)
+	m.reconcile()
+}
+
+// Retry tries again what has failed, and reports whether something still fails.
+func (m *Manager) Retry() (failing bool) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	if len(m.failed) > 0 {
+		m.reconcile()
+	}
+	return len(m.failed) > 0
+}
+
+// State lists the bindings, ordered by port.
+func (m *Manager) State() []Status {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	var list []Status
+	for _, w := range m.wanted {
+		s := Status{Port: w.Port, Interface: w.Interface, State: Waiting}
+		l, ok := m.bound[w.Port]
+		switch {
+		case ok && m.links[l.Index].Up:
+			s.State, s.IfIndex = Up, l.Index
+		case ok:
+			s.State, s.IfIndex, s.Reason = Down, l.Index, fmt.Sprintf("interface %s is down", w.Interface)
+		case m.failed[w.Port] != nil:
+			s.Reason = m.failed[w.Port].Error()
+		default:
+			s.Reason = fmt.Sprintf("interface %s does not exist", w.Interface)
+		}
+		list = append(list, s)
+	}
+	return list
+}
+
+// reconcile takes back what no longer fits, then attaches what does: an interface that goes
+// from one port to another is free before its new port comes. The caller holds mu.
+func (m *Manager) reconcile() {
+	byName := make(map[string]Link, len(m.links))
+	for _, l := range m.links {
+		byName[l.Name] = l
+	}
+	fits := make(map[uuid.UUID]Link, len(m.wanted))
+	for _, w := range m.wanted {
+		if l, ok := byName[w.Interface]; ok {
+			fits[w.Port] = l
+		}
+	}
+	var ports []uuid.UUID
+	for p := range m.bound {
+		ports = append(ports, p)
+	}
+	slices.SortFunc(ports, func(a, b uuid.UUID) int { return slices.Compare(a[:], b[:]) })
+	for _, p := range ports {
+		was := m.bound[p]
+		if is, ok := fits[p]; !ok || is.Index != was.Index || is.Name != was.Name {
+			m.effects.Unbind(p, was.Name, was.Index)
+			delete(m.bound, p)
+		}
+	}
+	clear(m.failed)
+	for _, w := range m.wanted {
+		l, ok := fits[w.Port]
+		if _, done := m.bound[w.Port]; !ok || done {
+			continue
+		}
+		if err := m.effects.Bind(w.Port, l.Name, l.Index); err != nil {
+			m.failed[w.Port] = err
+			continue
+		}
+		m.bound[w.Port] = l
+	}
+}
