@@ -53,6 +53,7 @@ func (a *Agent) Ports(ctx context.Context) ([]debug.Port, error) {
 			p.Credit = atomic.LoadInt64(dp.Credit)
 			q := queues[dp.No]
 			p.Queued, p.Work, p.Delay = q.Queued, q.Busy, q.Waited/int64(max(q.Served, 1))
+			p.Delays = q.Delays[:]
 			for _, w := range a.workers {
 				if err := w.Call(ctx, func() { n, _ := w.Flows().PortFlows(dp.No); p.Flows += n }); err != nil {
 					return nil, err
@@ -100,6 +101,9 @@ func (a *Agent) queueStats() map[uint32]upcall.PortStats {
 			t.Busy += s.Busy
 			t.Served += s.Served
 			t.Waited += s.Waited
+			for i, n := range s.Delays {
+				t.Delays[i] += n
+			}
 			sum[s.Port] = t
 		}
 	}

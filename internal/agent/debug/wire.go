@@ -37,7 +37,9 @@ type Port struct {
 	Queued    int               `json:"queued"`   // misses that wait for their turn
 	Work      int64             `json:"work_ns"`  // processing time it has used
 	Delay     int64             `json:"delay_ns"` // mean wait for its turn
-	Flows     int               `json:"flows"`
+	// Delays counts misses by the time from miss to service: below 1 us, below 2 us, 4 us ...
+	Delays []uint64 `json:"delays,omitempty"`
+	Flows  int      `json:"flows"`
 }
 
 // Flow is an exact flow, with the wildcard entry it is an instance of.
