@@ -3,7 +3,7 @@ package flow
 // ref is a position in a slab. 0 is no position.
 type ref uint32
 
-const chunk = 1024
+const chunk = 256
 
 // slab hands out values of T by ref and takes them back. Values never move,
 // memory is taken in chunks and reused, so that a steady state allocates

@@ -106,7 +106,7 @@ type Table struct {
 	stats    Stats
 }
 
-// New makes an empty table. It takes memory for its indexes at once (21 to 43 bytes for
+// New makes an empty table. It takes memory for its indexes at once (64 to 128 bytes for
 // each of MaxFlows), the rest as it fills.
 func New(cfg Config, inst Installer, clk clock.Clock) *Table {
 	cfg = cfg.withDefaults()
@@ -114,7 +114,8 @@ func New(cfg Config, inst Installer, clk clock.Clock) *Table {
 		cfg: cfg, inst: inst, clock: clk, seed: maphash.MakeSeed(),
 		exactIdx: newIndex(cfg.MaxFlows),
 		entryIdx: newIndex(cfg.MaxFlows),
-		tags:     tagIndex{idx: newIndex(0)},
+		// An index that grows stops the worker for as long as it takes to copy: room for a few tags of its own per entry.
+		tags:     tagIndex{idx: newIndex(4 * cfg.MaxFlows)},
 		ports:    make(map[uint32]*port),
 		putBatch: make([]datapath.Flow, 0, batch),
 		putRefs:  make([]ref, 0, batch),

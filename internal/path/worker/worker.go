@@ -31,8 +31,10 @@ type Tokens interface{ Return(n int) }
 
 // Config of a worker. Zero values mean the defaults.
 type Config struct {
-	ID    int
-	Batch int           // packets that leave together at most; 64
+	ID int
+	// Batch bounds how many packets leave together. It is what a victim waits for when its packet comes while a batch is
+	// being made, so it is short: longer ones save system calls at the price of everybody's latency. Default 16.
+	Batch int
 	Idle  time.Duration // how long to wait for a miss before looking after other things; 100 ms
 	Flow  flow.Config
 	Queue upcall.Config
@@ -99,7 +101,7 @@ type Counts struct {
 // New makes a worker that has not started. Its topology is empty until SetTopology and SetPorts are called.
 func New(cfg Config, d Deps) *Worker {
 	if cfg.Batch <= 0 {
-		cfg.Batch = 64
+		cfg.Batch = 16
 	}
 	if cfg.Idle <= 0 {
 		cfg.Idle = 100 * time.Millisecond
