@@ -53,8 +53,10 @@ func TestNoAllocationPerPacket(t *testing.T) {
 	all := []tag.Tag{{Kind: tag.Device, ID: pathtest.ID("r")}}
 	round := func() {
 		s.queue = ms
-		if err := r.w.Turn(0); err != nil {
-			t.Fatal(err)
+		for len(s.queue)+r.w.queue.Len() > 0 {
+			if err := r.w.Turn(0); err != nil {
+				t.Fatal(err)
+			}
 		}
 		r.w.Invalidate(all)
 		if err := r.w.Turn(0); err != nil {
@@ -88,8 +90,10 @@ func BenchmarkPacket(b *testing.B) {
 					k = 1
 				}
 				s.queue = ms[:k]
-				if err := r.w.Turn(0); err != nil {
-					b.Fatal(err)
+				for len(s.queue)+r.w.queue.Len() > 0 {
+					if err := r.w.Turn(0); err != nil {
+						b.Fatal(err)
+					}
 				}
 				r.w.Invalidate(all)
 				n += k
