@@ -1,9 +1,12 @@
 package netns
 
 import (
+	"context"
 	"os/exec"
+	"path/filepath"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/cilium/ebpf"
 	"github.com/cilium/ebpf/asm"
@@ -35,25 +38,29 @@ func TestInterfaceComesAndGoes(t *testing.T) {
 	}
 }
 
-// A second agent of the same instance must refuse, say why, and not disturb the first.
+// A second agent of the same datapath must refuse, say why, and not disturb the first, whatever its run directory.
 func TestSecondAgent(t *testing.T) {
 	l := twoSubnets(t)
 	h := &l.Hosts[0]
-	ping(t, space(t, l, "alice"), "10.0.2.10")
-	var out strings.Builder
-	cmd := exec.CommandContext(t.Context(), viaduct, "agent", "--host", h.Name, "--etcd", l.Server.Etcd, "--run-dir", t.TempDir(), "--name", l.Name+"_"+h.Name)
-	cmd.Stdout, cmd.Stderr = &out, &out
-	if err := h.Space.Start(cmd); err != nil {
-		t.Fatal(err)
+	for name, dir := range map[string]string{"same directory": h.RunDir, "other directory": t.TempDir()} {
+		t.Run(name, func(t *testing.T) {
+			ctx, cancel := context.WithTimeout(t.Context(), 10*time.Second)
+			defer cancel()
+			var out strings.Builder
+			cmd := exec.CommandContext(ctx, viaduct, "agent", "--host", h.Name, "--etcd", l.Server.Etcd, "--run-dir", dir, "--name", filepath.Base(h.Pins))
+			cmd.Stdout, cmd.Stderr = &out, &out
+			if err := h.Space.Start(cmd); err != nil {
+				t.Fatal(err)
+			}
+			if err := cmd.Wait(); err == nil || ctx.Err() != nil {
+				t.Errorf("the second agent did not refuse: %v", err)
+			}
+			if !strings.Contains(out.String(), "in use") {
+				t.Errorf("it does not say that the datapath is in use:\n%s", out.String())
+			}
+			ping(t, space(t, l, "alice"), "10.0.2.10")
+		})
 	}
-	if err := cmd.Wait(); err == nil {
-		t.Error("the second agent ended without an error")
-	}
-	t.Logf("it says:\n%s", out.String())
-	if !strings.Contains(out.String(), "another agent") {
-		t.Errorf("it does not say that there is another agent:\n%s", out.String())
-	}
-	ping(t, space(t, l, "alice"), "fd00:2::10")
 }
 
 // Somebody else's program on a VM's interface: the port is not used, and says why.
