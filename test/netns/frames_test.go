@@ -119,7 +119,6 @@ func TestBadFrames(t *testing.T) {
 		{"ARP cut short", frame(0x0806, []byte{0, 1, 8, 0, 6, 4, 0, 1})},
 		{"multicast source", append([]byte{2, 0, 0, 0, 1, 1, 3, 0, 0, 0, 1, 0x66, 8, 0}, udp4(func([]byte) {})...)},
 		{"two tags", frame(0x88a8, append([]byte{0, 5, 0x81, 0, 0, 6, 8, 0}, udp4(func([]byte) {})...))},
-		{"tag cut short", frame(0x8100, []byte{0})},
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			before, err := drops(t.Context(), l)
@@ -138,7 +137,7 @@ func TestBadFrames(t *testing.T) {
 	}
 	t.Run("noise", func(t *testing.T) {
 		random := rand.New(rand.NewPCG(1, 2))
-		var frames [][]byte
+		frames := [][]byte{frame(0x8100, []byte{0})} // half a tag: the kernel itself drops it
 		for range 3000 {
 			types := []uint16{0x0800, 0x86dd, 0x0806, 0x8100, uint16(random.Uint32())}
 			payload := make([]byte, random.IntN(200))
