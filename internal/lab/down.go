@@ -8,8 +8,6 @@ import (
 	"slices"
 	"strings"
 	"time"
-
-	"golang.org/x/sys/unix"
 )
 
 // Down ends the laboratory's processes, whoever started them in its namespaces, removes everything that
@@ -34,35 +32,22 @@ func (l *Lab) Down() error {
 	if err := errors.Join(errs...); err != nil {
 		return fmt.Errorf("laboratory %s: %w", l.Name, err)
 	}
-	if err := os.RemoveAll(l.dir); err != nil {
-		return err
-	}
-	for _, d := range slices.Backward(l.Made) {
-		_ = os.Remove(d) // stays while others use it
-	}
-	if l.Mounted {
-		return unmountBPFFS()
-	}
-	return nil
-}
-
-// unmountBPFFS unmounts bpffs if nothing is pinned there any more.
-func unmountBPFFS() error {
-	if mounted, err := bpffsMounted(); err != nil || !mounted {
-		return err
-	}
-	entries, err := os.ReadDir(bpffs)
+	unlock, err := lockMachine()
 	if err != nil {
 		return err
 	}
-	for _, e := range entries {
-		if e.Name() != "maps.debug" && e.Name() != "progs.debug" { // the kernel's own, in every bpffs
-			return nil
-		}
+	defer unlock()
+	if err := os.RemoveAll(l.dir); err != nil {
+		return err
 	}
-	err = unix.Unmount(bpffs, 0)
-	if err != nil && !errors.Is(err, unix.EBUSY) {
-		return fmt.Errorf("unmount %s: %w", bpffs, err)
+	if others, err := list(filepath.Dir(l.dir)); err != nil || len(others) > 0 {
+		return err // what is left is theirs now
+	}
+	for _, d := range slices.Backward(l.Made) {
+		_ = os.Remove(d) // stays while anybody else uses it
+	}
+	if l.Mounted {
+		return unmountBPFFS()
 	}
 	return nil
 }

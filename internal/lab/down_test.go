@@ -23,7 +23,7 @@ func testName(t *testing.T) string { return fmt.Sprintf("labtest%d", os.Getpid()
 
 func TestFailedUpLeavesNothing(t *testing.T) {
 	labtest.NeedRoot(t)
-	labtest.Restored(t)
+	labtest.Restored(t, testName(t))
 	_, err := Up(t.Context(), Options{Name: testName(t), Binary: "/bin/false", Timeout: 20 * time.Second}, parse(t, examples.TwoSubnets))
 	if err == nil || !strings.Contains(err.Error(), "server: ended") {
 		t.Errorf("got %v, want that the server ended", err)
@@ -33,7 +33,7 @@ func TestFailedUpLeavesNothing(t *testing.T) {
 // `up` dies after it has made half of it: what it knew is lost, but for the manifest.
 func TestDownAfterCrash(t *testing.T) {
 	labtest.NeedRoot(t)
-	labtest.Restored(t)
+	labtest.Restored(t, testName(t))
 	l, err := plan(t.Context(), Root, testName(t), "/bin/sleep", parse(t, examples.TwoSubnets))
 	if err != nil {
 		t.Fatal(err)

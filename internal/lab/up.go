@@ -10,12 +10,9 @@ import (
 	"path/filepath"
 	"time"
 
-	"golang.org/x/sys/unix"
-
 	"github.com/viaduct-net/viaduct/internal/agent/debug"
 	"github.com/viaduct-net/viaduct/internal/api/client"
 	"github.com/viaduct-net/viaduct/internal/api/document"
-	"github.com/viaduct-net/viaduct/internal/lab/ns"
 	"github.com/viaduct-net/viaduct/internal/lab/plug"
 	"github.com/viaduct-net/viaduct/internal/topo/model"
 )
@@ -56,6 +53,7 @@ func Up(ctx context.Context, o Options, set *document.Set) (*Lab, error) {
 	if err := l.claim(); err != nil {
 		return nil, err
 	}
+	fmt.Fprintf(o.Progress, "laboratory %s\n", l.Name)
 	ctx, cancel := context.WithTimeout(ctx, o.Timeout)
 	defer cancel()
 	if err := l.build(ctx, o, set); err != nil {
@@ -67,6 +65,11 @@ func Up(ctx context.Context, o Options, set *document.Set) (*Lab, error) {
 
 // claim takes the name and writes down what will be made.
 func (l *Lab) claim() error {
+	unlock, err := lockMachine()
+	if err != nil {
+		return err
+	}
+	defer unlock()
 	exists := fmt.Errorf("laboratory %s: %w: take it down with `viaduct lab down --name %s`", l.Name, fs.ErrExist, l.Name)
 	if _, err := os.Stat(l.dir); err == nil {
 		return exists
@@ -81,7 +84,7 @@ func (l *Lab) claim() error {
 			return fmt.Errorf("%s: %w: an agent of this name has left it: `viaduct agent --cleanup`", h.Pins, fs.ErrExist)
 		}
 	}
-	for _, d := range []string{filepath.Dir(filepath.Dir(l.dir)), filepath.Dir(l.dir), ns.Dir, pinRoot} {
+	for _, d := range []string{filepath.Dir(filepath.Dir(l.dir)), filepath.Dir(l.dir), pinRoot} {
 		if _, err := os.Stat(d); errors.Is(err, fs.ErrNotExist) {
 			l.Made = append(l.Made, d)
 		}
@@ -89,25 +92,26 @@ func (l *Lab) claim() error {
 	if err := os.MkdirAll(filepath.Dir(l.dir), 0o755); err != nil {
 		return err
 	}
-	err := os.Mkdir(l.dir, 0o755)
-	if errors.Is(err, fs.ErrExist) {
-		return exists
+	if err := os.Mkdir(l.dir, 0o755); err != nil {
+		return err
 	}
+	if err := l.settle(); err != nil {
+		return errors.Join(err, os.RemoveAll(l.dir))
+	}
+	return nil
+}
+
+// settle writes the manifest, and mounts bpffs if nobody has.
+func (l *Lab) settle() error {
+	mounted, err := bpffsMounted()
 	if err != nil {
 		return err
 	}
-	mounted, err := bpffsMounted()
-	if err == nil {
-		l.Mounted = !mounted
-		err = l.save()
+	l.Mounted = !mounted
+	if err := l.save(); err != nil || mounted {
+		return err
 	}
-	if err == nil && l.Mounted {
-		err = mountBPFFS()
-	}
-	if err != nil {
-		return errors.Join(err, l.Down())
-	}
-	return nil
+	return mountBPFFS()
 }
 
 // build makes what was written down.
@@ -264,23 +268,6 @@ func (l *Lab) plug(vm *VM) error {
 	}
 	if err != nil {
 		return fmt.Errorf("VM %s: %w", vm.Name, err)
-	}
-	return nil
-}
-
-const bpffs = "/sys/fs/bpf"
-
-func bpffsMounted() (bool, error) {
-	var st unix.Statfs_t
-	if err := unix.Statfs(bpffs, &st); err != nil {
-		return false, fmt.Errorf("%s: %w", bpffs, err)
-	}
-	return st.Type == unix.BPF_FS_MAGIC, nil
-}
-
-func mountBPFFS() error {
-	if err := unix.Mount("bpf", bpffs, "bpf", 0, "mode=0700"); err != nil {
-		return fmt.Errorf("mount %s: %w", bpffs, err)
 	}
 	return nil
 }

@@ -1,15 +1,20 @@
 package netns
 
 import (
+	"context"
+	"fmt"
 	"os/exec"
+	"path/filepath"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/cilium/ebpf"
 	"github.com/cilium/ebpf/asm"
 	"github.com/cilium/ebpf/link"
 
 	"github.com/viaduct-net/viaduct/internal/agent/debug"
+	"github.com/viaduct-net/viaduct/internal/lab/ns"
 )
 
 const bobsVM = "kind: vm\nname: bob\nport: bob\n"
@@ -19,8 +24,8 @@ const bobsVM = "kind: vm\nname: bob\nport: bob\n"
 func TestInterfaceComesAndGoes(t *testing.T) {
 	l := twoSubnets(t, bobsVM, bobsVM+"plugged: false\n")
 	alice, bob := space(t, l, "alice"), vm(t, l, "bob")
-	if got := port(t, l, "bob").Status; got != debug.StatusWaiting {
-		t.Errorf("status %q, want %q", got, debug.StatusWaiting)
+	if p := port(t, l, "bob"); p.Status != debug.StatusWaiting || !strings.Contains(p.Reason, bob.Interface) {
+		t.Errorf("port %+v, want that it waits for its interface", p)
 	}
 	for range 2 {
 		if err := l.Plug(bob); err != nil {
@@ -35,25 +40,29 @@ func TestInterfaceComesAndGoes(t *testing.T) {
 	}
 }
 
-// A second agent of the same instance must refuse, say why, and not disturb the first.
+// A second agent of the same datapath must refuse, say why, and not disturb the first, whatever its run directory.
 func TestSecondAgent(t *testing.T) {
 	l := twoSubnets(t)
 	h := &l.Hosts[0]
-	ping(t, space(t, l, "alice"), "10.0.2.10")
-	var out strings.Builder
-	cmd := exec.CommandContext(t.Context(), viaduct, "agent", "--host", h.Name, "--etcd", l.Server.Etcd, "--run-dir", t.TempDir(), "--name", l.Name+"_"+h.Name)
-	cmd.Stdout, cmd.Stderr = &out, &out
-	if err := h.Space.Start(cmd); err != nil {
-		t.Fatal(err)
+	for name, dir := range map[string]string{"same directory": h.RunDir, "other directory": t.TempDir()} {
+		t.Run(name, func(t *testing.T) {
+			ctx, cancel := context.WithTimeout(t.Context(), 10*time.Second)
+			defer cancel()
+			var out strings.Builder
+			cmd := exec.CommandContext(ctx, viaduct, "agent", "--host", h.Name, "--etcd", l.Server.Etcd, "--run-dir", dir, "--name", filepath.Base(h.Pins))
+			cmd.Stdout, cmd.Stderr = &out, &out
+			if err := h.Space.Start(cmd); err != nil {
+				t.Fatal(err)
+			}
+			if err := cmd.Wait(); err == nil || ctx.Err() != nil {
+				t.Errorf("the second agent did not refuse: %v", err)
+			}
+			if !strings.Contains(out.String(), "in use") {
+				t.Errorf("it does not say that the datapath is in use:\n%s", out.String())
+			}
+			ping(t, space(t, l, "alice"), "10.0.2.10")
+		})
 	}
-	if err := cmd.Wait(); err == nil {
-		t.Error("the second agent ended without an error")
-	}
-	t.Logf("it says:\n%s", out.String())
-	if !strings.Contains(out.String(), "another agent") {
-		t.Errorf("it does not say that there is another agent:\n%s", out.String())
-	}
-	ping(t, space(t, l, "alice"), "fd00:2::10")
 }
 
 // Somebody else's program on a VM's interface: the port is not used, and says why.
@@ -64,22 +73,22 @@ func TestForeignProgram(t *testing.T) {
 	if err := l.Plug(bob); err != nil {
 		t.Fatal(err)
 	}
-	attachForeign(t, l.Hosts[0].Space.Do, bob.Interface)
+	attachForeign(t, h.Space, bob.Interface)
 	bob.Plugged = false // do not wait for its port
 	if err := l.StartAgent(t.Context(), h); err != nil {
 		t.Fatal(err)
 	}
-	awaitStatus(t, l, "bob", debug.StatusDown)
-	p := port(t, l, "bob")
-	t.Logf("reason: %s", p.Reason)
-	if !strings.Contains(p.Reason, "program") {
-		t.Errorf("reason %q does not speak of the program", p.Reason)
-	}
+	eventually(t, "the port says what is in its way", func(ctx context.Context) error {
+		if p := port(t, l, "bob"); p.Status == debug.StatusUp || !strings.Contains(p.Reason, "program") {
+			return fmt.Errorf("%+v", p)
+		}
+		return nil
+	})
 	ping(t, space(t, l, "alice"), "10.0.1.66") // the other ports are served
 }
 
 // attachForeign attaches a program that lets everything pass to an interface's ingress.
-func attachForeign(t *testing.T, in func(func() error) error, ifname string) {
+func attachForeign(t *testing.T, s ns.Space, ifname string) {
 	t.Helper()
 	prog, err := ebpf.NewProgram(&ebpf.ProgramSpec{Type: ebpf.SchedCLS, License: "Apache-2.0",
 		Instructions: asm.Instructions{asm.Mov.Imm(asm.R0, -1), asm.Return()}}) // TCX_NEXT
@@ -87,7 +96,7 @@ func attachForeign(t *testing.T, in func(func() error) error, ifname string) {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() { prog.Close() })
-	err = in(func() error {
+	err = s.Do(func() error {
 		index, err := ifindex(ifname)
 		if err != nil {
 			return err

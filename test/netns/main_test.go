@@ -66,7 +66,7 @@ func parse(t *testing.T, text string) *document.Set {
 // twoSubnets makes a laboratory of examples.TwoSubnets, with replacements in its text. Afterwards the machine must be as it was.
 func twoSubnets(t *testing.T, replace ...string) *lab.Lab {
 	t.Helper()
-	labtest.Restored(t)
+	labtest.Restored(t, labName())
 	text := examples.TwoSubnets
 	for i := 0; i < len(replace); i += 2 {
 		if !strings.Contains(text, replace[i]) {
@@ -128,14 +128,18 @@ func eventually(t *testing.T, what string, holds func(context.Context) error) {
 	defer cancel()
 	tick := time.NewTicker(20 * time.Millisecond)
 	defer tick.Stop()
+	var why error // the last reason that is not the end of our patience
 	for {
 		err := holds(ctx)
 		if err == nil {
 			return
 		}
+		if ctx.Err() == nil {
+			why = err
+		}
 		select {
 		case <-ctx.Done():
-			t.Fatalf("%s: %v", what, err)
+			t.Fatalf("%s: %v", what, why)
 		case <-tick.C:
 		}
 	}

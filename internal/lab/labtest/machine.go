@@ -22,19 +22,20 @@ func NeedRoot(t testing.TB) {
 	}
 }
 
-// Restored checks, when the test has ended, that the machine's links, named namespaces, pins, mounts, and what is
-// in /run are what they are now. Call it first.
-func Restored(t testing.TB) {
+// Restored checks, when the test has ended, that the machine's links are what they are now, and that of all laboratories
+// and namespaces whose names begin with prefix nothing is left. Call it first. Others may come and
+// go meanwhile: tests of several packages run at once.
+func Restored(t testing.TB, prefix string) {
 	t.Helper()
-	before := machine(t)
+	before := machine(t, prefix)
 	t.Cleanup(func() {
-		if d := cmp.Diff(before, machine(t)); d != "" {
+		if d := cmp.Diff(before, machine(t, prefix)); d != "" {
 			t.Errorf("the machine is not as it was:\n%s", d)
 		}
 	})
 }
 
-func machine(t testing.TB) (all []string) {
+func machine(t testing.TB, prefix string) (all []string) {
 	t.Helper()
 	links, err := netlink.LinkList()
 	if err != nil {
@@ -43,20 +44,26 @@ func machine(t testing.TB) (all []string) {
 	for _, l := range links {
 		all = append(all, "link "+l.Attrs().Name)
 	}
-	for _, dir := range []string{"/run", "/run/netns", "/run/viaduct", "/run/viaduct/lab", "/sys/fs/bpf", "/sys/fs/bpf/viaduct"} {
+	for _, dir := range []string{"/run/netns", "/run/viaduct/lab", "/sys/fs/bpf/viaduct"} {
 		entries, err := os.ReadDir(dir)
 		if err != nil && !errors.Is(err, fs.ErrNotExist) {
 			t.Fatal(err)
 		}
 		for _, e := range entries {
-			all = append(all, filepath.Join(dir, e.Name()))
+			if strings.HasPrefix(e.Name(), prefix) {
+				all = append(all, filepath.Join(dir, e.Name()))
+			}
 		}
 	}
 	mounts, err := os.ReadFile("/proc/self/mounts")
 	if err != nil {
 		t.Fatal(err)
 	}
-	all = append(all, strings.Split(string(mounts), "\n")...)
+	for line := range strings.Lines(string(mounts)) {
+		if strings.Contains(line, "/"+prefix) {
+			all = append(all, line)
+		}
+	}
 	slices.Sort(all)
 	return all
 }
