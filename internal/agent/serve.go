@@ -29,7 +29,7 @@ type Options struct {
 }
 
 func (o *Options) datapath() ebpf.Options {
-	return ebpf.Options{Name: o.Name, RunDir: o.RunDir, MaxFlows: o.MaxFlows, Workers: o.Workers, Tokens: int(o.Tokens.Global)}
+	return ebpf.Options{Name: o.Name, MaxFlows: o.MaxFlows, Workers: o.Workers, Tokens: int(o.Tokens.Global)}
 }
 
 var errNotRoot = errors.New("only root can do this: it is about BPF programs and network interfaces")

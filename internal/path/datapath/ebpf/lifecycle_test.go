@@ -7,7 +7,6 @@ import (
 	"net/netip"
 	"os"
 	"os/exec"
-	"path/filepath"
 	"reflect"
 	"strings"
 	"sync/atomic"
@@ -24,20 +23,20 @@ import (
 	"github.com/viaduct-net/viaduct/internal/path/datapath"
 )
 
-// agentEnv makes the test binary an agent: "name rundir iface iface". It opens the datapath, has a flow from the
+// agentEnv makes the test binary an agent: "name iface iface". It opens the datapath, has a flow from the
 // first interface to the second, a flood to both, and waits to be killed.
 const agentEnv = "VIADUCT_TEST_AGENT"
 
 func agent(args string) {
 	f := strings.Fields(args)
 	err := func() error {
-		d, err := Open(agentOptions(f[0], f[1]))
+		d, err := Open(agentOptions(f[0]))
 		if err != nil {
 			return err
 		}
 		var ps [2]datapath.Port
 		for i := range ps {
-			if ps[i], err = d.AddPort(f[2+i], datapath.VM); err != nil {
+			if ps[i], err = d.AddPort(f[1+i], datapath.VM); err != nil {
 				return err
 			}
 		}
@@ -48,8 +47,8 @@ func agent(args string) {
 	select {}
 }
 
-func agentOptions(name, dir string) Options {
-	return Options{Name: name, RunDir: dir, MaxFlows: 1000, MaxPorts: 15, Tokens: 16}
+func agentOptions(name string) Options {
+	return Options{Name: name, MaxFlows: 1000, MaxPorts: 15, Tokens: 16}
 }
 
 func testFrame(dstPort uint16) []byte {
@@ -71,10 +70,10 @@ func agentFlows(in, out uint32) []datapath.Flow {
 }
 
 // startAgent runs an agent and waits until it is ready.
-func startAgent(t *testing.T, name, dir, in, out string) *exec.Cmd {
+func startAgent(t *testing.T, name, in, out string) *exec.Cmd {
 	t.Helper()
 	cmd := exec.Command("/proc/self/exe")
-	cmd.Env = append(os.Environ(), fmt.Sprintf("%s=%s %s %s %s", agentEnv, name, dir, in, out))
+	cmd.Env = append(os.Environ(), fmt.Sprintf("%s=%s %s %s", agentEnv, name, in, out))
 	cmd.Stderr = os.Stderr
 	pipe, err := cmd.StdoutPipe()
 	if err != nil {
@@ -92,11 +91,11 @@ func startAgent(t *testing.T, name, dir, in, out string) *exec.Cmd {
 }
 
 func TestKillAndAdopt(t *testing.T) {
-	r, dir := newRig(t), t.TempDir()
+	r := newRig(t)
 	in, out := r.NewPort(t), r.NewPort(t)
 	name := fmt.Sprintf("k%d", serial.Add(1))
-	opts := agentOptions(name, dir)
-	cmd := startAgent(t, name, dir, in, out)
+	opts := agentOptions(name)
+	cmd := startAgent(t, name, in, out)
 	if _, err := Open(opts); !errors.Is(err, datapath.ErrBusy) {
 		t.Fatalf("a second agent: %v", err)
 	}
@@ -272,9 +271,6 @@ func TestCleanupLeavesNothing(t *testing.T) {
 			}
 			if _, err := os.Stat(full.PinPath); !errors.Is(err, os.ErrNotExist) {
 				t.Errorf("pins left: %v", err)
-			}
-			if fs, _ := filepath.Glob(filepath.Join(opts.RunDir, "*")); len(fs) != 0 {
-				t.Errorf("files left: %v", fs)
 			}
 		})
 	}

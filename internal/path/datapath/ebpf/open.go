@@ -22,7 +22,6 @@ import (
 type Options struct {
 	Name     string // of the datapath on this host; default "viaduct"
 	PinPath  string // directory in bpffs; default /sys/fs/bpf/viaduct/<Name>
-	RunDir   string // of the lock file; default /run/viaduct
 	MaxFlows int    // default 200000; an adopted table keeps its size
 	MaxPorts int    // rounded up to a power of two; default 1024; adopted ones keep their number
 	Workers  int    // miss queues; default 1, at most 64
@@ -47,9 +46,6 @@ func (o Options) withDefaults() (Options, error) {
 	}
 	if o.PinPath == "" {
 		o.PinPath = filepath.Join(bpffs, "viaduct", o.Name)
-	}
-	if o.RunDir == "" {
-		o.RunDir = "/run/viaduct"
 	}
 	def(&o.MaxFlows, 200000)
 	def(&o.MaxPorts, 1024)

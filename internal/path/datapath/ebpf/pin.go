@@ -37,22 +37,25 @@ func isBPFFS(path string) bool {
 	return unix.Statfs(path, &st) == nil && st.Type == unix.BPF_FS_MAGIC
 }
 
-// lockPinPath makes sure that one process at a time has the datapath. The lock goes with its process.
+// lockPinPath makes sure that one process at a time has the datapath. What is locked is the pin directory itself, so
+// that it holds whatever else two processes are told. The lock goes with its process.
 func lockPinPath(o Options) (*os.File, error) {
-	if err := os.MkdirAll(o.RunDir, 0o755); err != nil {
-		return nil, err
-	}
-	name := strings.ReplaceAll(strings.Trim(o.PinPath, "/"), "/", "-") + ".lock"
-	f, err := os.OpenFile(filepath.Join(o.RunDir, name), os.O_CREATE|os.O_RDWR|unix.O_CLOEXEC, 0o600)
+	f, err := os.Open(o.PinPath)
 	if err != nil {
 		return nil, err
 	}
 	if err := unix.Flock(int(f.Fd()), unix.LOCK_EX|unix.LOCK_NB); err != nil {
 		f.Close()
 		if errors.Is(err, unix.EWOULDBLOCK) {
-			return nil, fmt.Errorf("%w: another process holds %s", datapath.ErrBusy, f.Name())
+			return nil, fmt.Errorf("%w: another process, a second agent perhaps, has %s", datapath.ErrBusy, o.PinPath)
 		}
-		return nil, fmt.Errorf("lock %s: %w", f.Name(), err)
+		return nil, fmt.Errorf("lock %s: %w", o.PinPath, err)
+	}
+	mine, err := f.Stat()
+	now, err2 := os.Stat(o.PinPath)
+	if err = errors.Join(err, err2); err != nil || !os.SameFile(mine, now) {
+		f.Close() // a cleanup has removed it in between
+		return nil, errors.Join(fmt.Errorf("%w: %s is being cleaned up", datapath.ErrBusy, o.PinPath), err)
 	}
 	return f, nil
 }
@@ -89,7 +92,7 @@ func Cleanup(opts Options) error {
 	if parent := filepath.Dir(opts.PinPath); parent != bpffs && isBPFFS(filepath.Dir(parent)) {
 		_ = os.Remove(parent) // when it was the last datapath
 	}
-	return errors.Join(err, os.Remove(lock.Name()))
+	return err
 }
 
 // detachFilters undoes what is attached with clsact: unlike links, it does not go with its pin.
