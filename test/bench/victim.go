@@ -98,5 +98,5 @@ func joinStop(err error, p *tool.Process, result any) error {
 }
 
 func note(what string, r traffic.ProbeResult) {
-	fmt.Fprintf(os.Stderr, "  %s: %d flows, %d lost, p50 %d us, p99 %d us, p99.9 %d us, max %d us\n", what, r.Sent, r.Lost, r.P50, r.P99, r.P999, r.Max)
+	fmt.Fprintf(os.Stderr, "  %s: %d flows, %d lost, p50 %d us, p99 %d us, p99.9 %d us, max %d us; probe late %d us\n", what, r.Sent, r.Lost, r.P50, r.P99, r.P999, r.Max, r.Late)
 }

@@ -118,8 +118,8 @@ func (f Flood) send(ctx context.Context, fd int, frames *frames, next *atomic.Ui
 		msgs[i].hdr.SetIovlen(1)
 	}
 	batch := uint64(batchLen)
-	if f.Rate > 0 { // paced: small enough to be even
-		batch = min(batch, max(1, uint64(f.Rate)/2000))
+	if f.Rate > 0 { // paced: a tenth of a millisecond at a time, so that it is even
+		batch = min(batch, max(1, uint64(f.Rate)/10000))
 	}
 	for ctx.Err() == nil {
 		first := next.Add(batch) - batch

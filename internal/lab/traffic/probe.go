@@ -27,14 +27,17 @@ type Probe struct {
 
 // ProbeResult is the distribution of the round trip of first packets, in microseconds.
 type ProbeResult struct {
-	At       float64 `json:"at"` // seconds since the start, at the end of this summary
-	Sent     int64   `json:"sent"`
-	Lost     int64   `json:"lost"`
-	P50      int64   `json:"p50_us"`
-	P99      int64   `json:"p99_us"`
-	P999     int64   `json:"p999_us"`
-	Max      int64   `json:"max_us"`
-	Realtime bool    `json:"realtime"`
+	At   float64 `json:"at"` // seconds since the start, at the end of this summary
+	Sent int64   `json:"sent"`
+	Lost int64   `json:"lost"`
+	P50  int64   `json:"p50_us"`
+	P99  int64   `json:"p99_us"`
+	P999 int64   `json:"p999_us"`
+	Max  int64   `json:"max_us"`
+	// Late is the longest that a flow was opened after its time: the machine has kept the probe itself
+	// from running, and what it measured then is not the network's.
+	Late     int64 `json:"late_us"`
+	Realtime bool  `json:"realtime"`
 }
 
 // Source ports of probes. They are taken in turn, at a place that the time of day gives, so
@@ -59,6 +62,7 @@ type probe struct {
 
 type tally struct {
 	sent, lost int64
+	late       time.Duration
 	hist       *hdrhistogram.Histogram
 }
 
@@ -67,7 +71,7 @@ func newTally() *tally { return &tally{hist: hdrhistogram.New(1, 60e6, 3)} }
 func (t *tally) result(at time.Duration, realtime bool) ProbeResult {
 	h := t.hist
 	return ProbeResult{At: at.Seconds(), Sent: t.sent, Lost: t.lost, P50: h.ValueAtQuantile(50), P99: h.ValueAtQuantile(99),
-		P999: h.ValueAtQuantile(99.9), Max: h.Max(), Realtime: realtime}
+		P999: h.ValueAtQuantile(99.9), Max: h.Max(), Late: t.late.Microseconds(), Realtime: realtime}
 }
 
 // Run opens flows for Duration, waits for the last answers, and returns the whole.
@@ -106,6 +110,8 @@ func (p Probe) Run(ctx context.Context) (ProbeResult, error) {
 			return run.total.result(now.Sub(start), realtime), nil
 		}
 		if !over && !now.Before(next) {
+			run.total.late = max(run.total.late, now.Sub(next))
+			run.window.late = max(run.window.late, now.Sub(next))
 			if err := run.open(); err != nil {
 				return ProbeResult{}, err
 			}
