@@ -9,6 +9,7 @@ import (
 	"log/slog"
 	"os"
 	"path/filepath"
+	"runtime"
 	"sync/atomic"
 	"time"
 
@@ -162,7 +163,10 @@ func (a *Agent) run(ctx context.Context) error {
 	defer os.Remove(socket)
 	g, ctx := errgroup.WithContext(ctx)
 	for _, w := range a.workers {
-		g.Go(func() error { return w.Run(ctx) })
+		g.Go(func() error {
+			a.hurry()
+			return w.Run(ctx)
+		})
 	}
 	g.Go(func() error { return debug.Serve(ctx, socket, a) })
 	g.Go(func() error { return a.mirror.Run(ctx, a.cfg.Store) })
@@ -170,6 +174,18 @@ func (a *Agent) run(ctx context.Context) error {
 	g.Go(func() error { return a.tick(ctx) })
 	g.Go(func() error { return a.takeOver(ctx) })
 	return g.Wait()
+}
+
+// niceness of the workers' threads: a new flow should not wait until some process has used up its time slice. It is what
+// Open vSwitch's start script gives its daemon.
+const niceness = -10
+
+// hurry gives the calling goroutine a thread of its own that the kernel prefers.
+func (a *Agent) hurry() {
+	runtime.LockOSThread()
+	if err := unix.Setpriority(unix.PRIO_PROCESS, 0, niceness); err != nil { // 0: this thread
+		a.log.Warn("workers run at normal priority", "error", err)
+	}
 }
 
 // takeOver makes the agent ready: it waits for the topology and the ports, adopts what an earlier

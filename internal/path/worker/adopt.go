@@ -1,6 +1,8 @@
 package worker
 
 import (
+	"slices"
+
 	"github.com/google/uuid"
 
 	"github.com/viaduct-net/viaduct/internal/base/drop"
@@ -24,7 +26,9 @@ func (w *Worker) Adopt(fs []datapath.FlowInfo) (undecided []datapath.FlowInfo) {
 		switch w.adopt(f) {
 		case sim.ResultNotYet:
 			w.resolve(w.sim.Wait)
-			undecided = append(undecided, *f)
+			again := *f
+			again.Actions = slices.Clone(f.Actions)
+			undecided = append(undecided, again)
 		case sim.ResultConsumed:
 			w.flows.Forget(&f.Key)
 		}
