@@ -74,7 +74,7 @@ fuzz: ## every fuzzer, FUZZTIME each (10s)
 	@set -e; grep -rl --include='*_test.go' '^func Fuzz' . | xargs -rn1 dirname | sort -u | while read -r dir; do \
 	  grep -ho '^func Fuzz[A-Za-z0-9_]*' $$dir/*_test.go | cut -c6- | while read -r fuzzer; do \
 	    echo "$$dir $$fuzzer"; \
-	    $(GO) test -run '^$$' -fuzz "^$$fuzzer\$$" -fuzztime $(FUZZTIME) $$dir; \
+	    $(GO) test -run '^$$' -fuzz "^$$fuzzer\$$" -fuzztime $(FUZZTIME) -parallel 1 $$dir; \
 	  done; \
 	done
 

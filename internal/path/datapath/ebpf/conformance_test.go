@@ -23,7 +23,7 @@ var serial atomic.Uint32
 
 // testOptions are those of a datapath that no other test has.
 func testOptions(t testing.TB) Options {
-	return Options{Name: fmt.Sprintf("t%d", serial.Add(1)), MaxFlows: 20000, MaxPorts: 63, Workers: 2, Tokens: 64}
+	return Options{Name: fmt.Sprintf("t%d_%d", os.Getpid(), serial.Add(1)), MaxFlows: 20000, MaxPorts: 63, Workers: 2, Tokens: 64}
 }
 
 // openTest opens a datapath that goes with the test.
