@@ -160,6 +160,10 @@ func (a *Agent) changed(by *worker.Worker, tags []tag.Tag) {
 
 func (a *Agent) run(ctx context.Context) error {
 	socket := filepath.Join(a.cfg.RunDir, "agent.sock")
+	listener, err := debug.Listen(socket)
+	if err != nil {
+		return fmt.Errorf("debug socket: %w", err)
+	}
 	defer os.Remove(socket)
 	g, ctx := errgroup.WithContext(ctx)
 	for _, w := range a.workers {
@@ -168,7 +172,7 @@ func (a *Agent) run(ctx context.Context) error {
 			return w.Run(ctx)
 		})
 	}
-	g.Go(func() error { return debug.Serve(ctx, socket, a) })
+	g.Go(func() error { return debug.Serve(ctx, listener, a) })
 	g.Go(func() error { return a.mirror.Run(ctx, a.cfg.Store) })
 	g.Go(func() error { return binding.WatchLinks(ctx, a.bindings, nil) })
 	g.Go(func() error { return a.tick(ctx) })
