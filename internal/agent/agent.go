@@ -168,7 +168,7 @@ func (a *Agent) run(ctx context.Context) error {
 	g, ctx := errgroup.WithContext(ctx)
 	for _, w := range a.workers {
 		g.Go(func() error {
-			a.hurry()
+			runtime.LockOSThread()
 			return w.Run(ctx)
 		})
 	}
@@ -178,18 +178,6 @@ func (a *Agent) run(ctx context.Context) error {
 	g.Go(func() error { return a.tick(ctx) })
 	g.Go(func() error { return a.takeOver(ctx) })
 	return g.Wait()
-}
-
-// niceness of the workers' threads: a new flow should not wait until some process has used up its time slice. It is what
-// Open vSwitch's start script gives its daemon.
-const niceness = -10
-
-// hurry gives the calling goroutine a thread of its own that the kernel prefers.
-func (a *Agent) hurry() {
-	runtime.LockOSThread()
-	if err := unix.Setpriority(unix.PRIO_PROCESS, 0, niceness); err != nil { // 0: this thread
-		a.log.Warn("workers run at normal priority", "error", err)
-	}
 }
 
 // takeOver makes the agent ready: it waits for the topology and the ports, adopts what an earlier
