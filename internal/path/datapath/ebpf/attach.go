@@ -64,10 +64,17 @@ func programName(id ebpf.ProgramID) string {
 	return s
 }
 
+// linkPrefix begins the name of every pinned link.
+const linkPrefix = "link_"
+
 // linkPin is where the link of a port is pinned.
 func (d *Datapath) linkPin(no uint32, dir direction) string {
-	return filepath.Join(d.opts.PinPath, fmt.Sprintf("link_%d_%s", no, dir.name))
+	return filepath.Join(d.opts.PinPath, fmt.Sprintf("%s%d_%s", linkPrefix, no, dir.name))
 }
+
+// detachLink detaches and closes. A link whose last pin and holder go is detached too, but since Linux 6.12
+// some time after: a port added in between would find its interface taken.
+func detachLink(l link.Link) error { return errors.Join(l.Detach(), l.Close()) }
 
 // attach puts prog on the interface. With tcx the link is returned, pinned; with clsact,
 // p.Flags say so. An attachment of ours that is there already is updated in place.

@@ -9,6 +9,7 @@ import (
 	"strings"
 
 	"github.com/cilium/ebpf"
+	"github.com/cilium/ebpf/link"
 	"golang.org/x/sys/unix"
 
 	"github.com/viaduct-net/viaduct/internal/path/datapath"
@@ -60,14 +61,22 @@ func lockPinPath(o Options) (*os.File, error) {
 	return f, nil
 }
 
-// removePins removes every pin in the directory; links without other holders detach.
+// removePins removes every pin in the directory, and detaches the links.
 func removePins(path string) error {
 	entries, err := os.ReadDir(path)
 	if errors.Is(err, os.ErrNotExist) {
 		return nil
 	}
 	for _, e := range entries {
-		err = errors.Join(err, os.Remove(filepath.Join(path, e.Name())))
+		pin := filepath.Join(path, e.Name())
+		if strings.HasPrefix(e.Name(), linkPrefix) {
+			if l, linkErr := link.LoadPinnedLink(pin, nil); linkErr != nil {
+				err = errors.Join(err, fmt.Errorf("pinned link %s: %w", pin, linkErr))
+			} else {
+				err = errors.Join(err, detachLink(l))
+			}
+		}
+		err = errors.Join(err, os.Remove(pin))
 	}
 	return err
 }
