@@ -38,7 +38,8 @@ func checkFree(l netlink.Link, dir direction) error {
 	name, ifindex := l.Attrs().Name, l.Attrs().Index
 	q, err := link.QueryPrograms(link.QueryOptions{Target: ifindex, Attach: dir.tcx})
 	if err == nil && len(q.Programs) > 0 {
-		return fmt.Errorf("%w: %s %s has program %s", datapath.ErrBusy, name, dir.name, programName(q.Programs[0].ID))
+		return fmt.Errorf("%w: %s %s has program %s: detach it first (bpftool net show dev %s)",
+			datapath.ErrBusy, name, dir.name, programName(q.Programs[0].ID), name)
 	}
 	filters, err := netlink.FilterList(l, dir.parent)
 	if err == nil && len(filters) > 0 {
@@ -46,7 +47,8 @@ func checkFree(l netlink.Link, dir direction) error {
 		if b, ok := filters[0].(*netlink.BpfFilter); ok {
 			what += " " + b.Name
 		}
-		return fmt.Errorf("%w: %s %s has tc filter %s", datapath.ErrBusy, name, dir.name, what)
+		return fmt.Errorf("%w: %s %s has tc filter %s: delete it first (tc filter del dev %s %s)",
+			datapath.ErrBusy, name, dir.name, what, name, dir.name)
 	}
 	return nil
 }

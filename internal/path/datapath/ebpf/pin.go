@@ -5,7 +5,6 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
-	"strconv"
 	"strings"
 
 	"github.com/cilium/ebpf"
@@ -21,14 +20,14 @@ const bpffs = "/sys/fs/bpf"
 func makePinPath(path string) error {
 	if strings.HasPrefix(path, bpffs+"/") && !isBPFFS(bpffs) {
 		if err := unix.Mount("bpf", bpffs, "bpf", unix.MS_NOSUID|unix.MS_NODEV|unix.MS_NOEXEC, "mode=0700"); err != nil && !isBPFFS(bpffs) {
-			return fmt.Errorf("mount %s: %w", bpffs, err)
+			return fmt.Errorf("mount %s: %w; the datapath lives in a bpffs: mount -t bpf bpf %s", bpffs, err, bpffs)
 		}
 	}
 	if err := os.MkdirAll(path, 0o700); err != nil {
 		return err
 	}
 	if !isBPFFS(path) {
-		return fmt.Errorf("%s is not in a bpffs", path)
+		return fmt.Errorf("%s is not in a bpffs, where pins have to be: choose a path under %s, or mount -t bpf bpf %s", path, bpffs, filepath.Dir(path))
 	}
 	return nil
 }
@@ -125,21 +124,4 @@ func detachFilters(pinPath string) error {
 		}
 	}
 	return failed
-}
-
-// checkKernel fails before Linux 6.1.
-func checkKernel() error {
-	var u unix.Utsname
-	if err := unix.Uname(&u); err != nil {
-		return err
-	}
-	release := unix.ByteSliceToString(u.Release[:])
-	major, rest, _ := strings.Cut(release, ".")
-	minor, _, _ := strings.Cut(rest, ".")
-	a, err := strconv.Atoi(major)
-	b, _ := strconv.Atoi(strings.TrimRight(minor, "-+abcdefghijklmnopqrstuvwxyz"))
-	if err == nil && (a < 6 || a == 6 && b < 1) {
-		return fmt.Errorf("the kernel is Linux %s; the eBPF datapath needs 6.1 or later", release)
-	}
-	return nil
 }
