@@ -179,6 +179,10 @@ func entries(t *testing.T, m *ebpf.Map) (n int) {
 
 // No packet of an established flow is lost while agents come and go.
 func TestReopenLosesNothing(t *testing.T) {
+	agents := 5
+	if testing.Short() {
+		agents = 2
+	}
 	for _, clsact := range []bool{false, true} {
 		t.Run(fmt.Sprintf("clsact=%v", clsact), func(t *testing.T) {
 			r, opts := newRig(t), testOptions(t)
@@ -210,7 +214,7 @@ func TestReopenLosesNothing(t *testing.T) {
 				}
 				sent <- n
 			}()
-			for range 5 {
+			for range agents {
 				if err := d.Close(); err != nil {
 					t.Fatal(err)
 				}
