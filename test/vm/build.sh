@@ -10,8 +10,10 @@ commands=(sh cat grep insmod ip ls mkdir mount poweroff uname)
 here=$(cd "$(dirname "$0")" && pwd)
 mkdir -p "$1"
 dir=$(cd "$1" && pwd)
-image=$(apt-cache depends "$2" | awk '/Depends: linux-image/ {print $2; exit}')
-[ -n "$image" ] || { echo "build.sh: $2 is no package that apt knows (apt-get update?)" >&2; exit 1; }
+find_image() { image=$(apt-cache depends "$2" 2>/dev/null | awk '/Depends: linux-image/ && !n++ {print $2}') || true; }
+find_image "$@"
+[ -n "$image" ] || { apt-get update -q >/dev/null && find_image "$@"; }
+[ -n "$image" ] || { echo "build.sh: apt knows no package $2 that depends on a kernel" >&2; exit 1; }
 release=${image#linux-image-}
 
 stamp="$(apt-cache show --no-all-versions "$image" | awk '/^Version:/ {print $2}') $(cat "$here"/build.sh "$here"/init.sh | sha256sum)"
@@ -21,7 +23,7 @@ rm -f "$dir/stamp"
 work=$(mktemp -d)
 trap 'rm -rf "$work"' EXIT
 download() { (cd "$work" && apt-get -q -o APT::Sandbox::User=root download "$image" >/dev/null); }
-download || { apt-get update -q >/dev/null && download; } # a newer one may have replaced it
+download || { echo "build.sh: no $image any more? Run apt-get update" >&2; exit 1; }
 dpkg -x "$work"/*.deb "$work/image"
 
 # The bzImage's payload is the ELF kernel, compressed: the emulated CPU need not unpack it. The header says
@@ -64,8 +66,9 @@ add() { # path in tree
 	echo "$to" >>"$root/modules/order"
 }
 for m in "${modules[@]}"; do
-	file="/${m//_/[-_]}\.ko"
-	if path=$(cut -d: -f1 "$tree/modules.dep" | grep -m1 "$file"); then
+	file="/${m//_/[-_]}[.]ko"
+	path=$(awk -F: -v "file=$file" '$1 ~ file && !n++ {print $1}' "$tree/modules.dep")
+	if [ -n "$path" ]; then
 		add "$path"
 	elif ! grep -q "$file" "$tree/modules.builtin"; then
 		echo "build.sh: $image has no module $m" >&2
