@@ -68,6 +68,9 @@ func (r *rig) Recv(t testing.TB, iface string, timeout time.Duration) ([]byte, b
 
 // TestConformanceClsact is what kernels before 6.6 do.
 func TestConformanceClsact(t *testing.T) {
+	if testing.Short() {
+		t.Skip("short: how programs are attached makes no difference to most of it")
+	}
 	datapathtest.Run(t, func(t *testing.T) (datapath.Datapath, datapathtest.Rig) {
 		opts := testOptions(t)
 		opts.clsact = true
