@@ -3,6 +3,7 @@ package netns
 import (
 	"context"
 	"fmt"
+	"net/netip"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -12,6 +13,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/viaduct-net/viaduct/internal/agent/debug"
+	"github.com/viaduct-net/viaduct/internal/base/match"
 	"github.com/viaduct-net/viaduct/internal/base/packet"
 	"github.com/viaduct-net/viaduct/internal/lab"
 	"github.com/viaduct-net/viaduct/internal/lab/examples"
@@ -158,4 +160,61 @@ func dropped(t *testing.T, l *lab.Lab, reason string) uint64 {
 		t.Fatal(err)
 	}
 	return s.Dropped[reason]
+}
+
+// The VM asks for routers, learns the prefix and that addresses come from DHCPv6, obtains its own and renews it.
+func TestDHCPv6(t *testing.T) {
+	needs(t, "dhclient", "rdisc6")
+	l := up(t, examples.DHCP)
+	alice := space(t, l, "alice")
+	t.Run("router discovery", func(t *testing.T) {
+		out, err := command(alice, "rdisc6", "-1", "eth0")
+		if err != nil {
+			t.Fatalf("%v\n%s", err, out)
+		}
+		for _, want := range []string{"Stateful address conf.    :          Yes", "Stateful other conf.      :          Yes", "fd00:1::/64",
+			"1400 bytes", "Recursive DNS server     : 2620:fe::9", "from fe80::ff:fe00:101", "Source link-layer address: 02:00:00:00:01:01"} {
+			if !strings.Contains(out, want) {
+				t.Errorf("the advertisement lacks %q:\n%s", want, out)
+			}
+		}
+	})
+	t.Run("the kernel takes the route", func(t *testing.T) {
+		// The laboratory's VMs do not listen to routers unless told so.
+		if err := alice.Sysctl("net/ipv6/conf/eth0/accept_ra", "2"); err != nil {
+			t.Fatal(err)
+		}
+		eventually(t, "there is a default route", func(context.Context) error {
+			if out, err := command(alice, "rdisc6", "-1", "-q", "eth0"); err != nil {
+				return fmt.Errorf("%w\n%s", err, out)
+			}
+			out, err := command(alice, "ip", "-6", "route", "show", "default")
+			if err != nil || !strings.Contains(out, "via fe80::ff:fe00:101") {
+				return fmt.Errorf("%v %s", err, out)
+			}
+			return nil
+		})
+	})
+	t.Run("dhclient renews", func(t *testing.T) {
+		c := newClient(t, alice)
+		c.dhclient(t, "-6")
+		c.await(t, "new_ip6_address=fd00:1::10;")
+		c.await(t, "new_dhcp6_name_servers=2620:fe::9;")
+		c.await(t, "RENEW6 ")
+		ping(t, alice, "fd00:1::1")
+		ping(t, alice, "fd00:1::66")
+	})
+	t.Run("a router on the wire", func(t *testing.T) {
+		before := dropped(t, l, "ra_spoofed")
+		mallory := [6]byte{2, 0, 0, 0, 1, 0x66}
+		src := match.AddrFrom(netip.MustParseAddr("fe80::ff:fe00:166"))
+		ra := packet.BuildRouterAdvert(nil, packet.Ether{Src: mallory}, src, match.Addr{}, packet.RouterAdvert{MAC: mallory, Lifetime: 1800})
+		inject(t, space(t, l, "mallory"), [][]byte{ra})
+		eventually(t, "the spoofed advertisement is counted", func(context.Context) error {
+			if n := dropped(t, l, "ra_spoofed"); n != before+1 {
+				return fmt.Errorf("%d, before %d", n, before)
+			}
+			return nil
+		})
+	})
 }

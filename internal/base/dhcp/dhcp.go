@@ -16,6 +16,9 @@ const MaxMessage = 2048
 // administered, the same everywhere: it is never asked for.
 var ServerMAC = match.MAC{0x02, 0x64, 0x68, 0x63, 0x70, 0x00}
 
+// ServerLinkLocal is its IPv6 address, made from it (RFC 4291 appendix A).
+var ServerLinkLocal = match.Addr{0: 0xfe, 1: 0x80, 9: 0x64, 10: 0x68, 11: 0xff, 12: 0xfe, 13: 0x63, 14: 0x70}
+
 // Subnet is what the hosts of one subnet are told. Immutable.
 type Subnet struct {
 	Prefix  netip.Prefix

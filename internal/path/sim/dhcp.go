@@ -5,6 +5,7 @@ import (
 
 	"github.com/viaduct-net/viaduct/internal/base/dhcp"
 	"github.com/viaduct-net/viaduct/internal/base/dhcp/dhcp4"
+	"github.com/viaduct-net/viaduct/internal/base/dhcp/dhcp6"
 	"github.com/viaduct-net/viaduct/internal/base/drop"
 	"github.com/viaduct-net/viaduct/internal/base/match"
 	"github.com/viaduct-net/viaduct/internal/base/packet"
@@ -21,23 +22,32 @@ func (c *Context) host(br *view.Bridge, in *view.Port, b *branch) bool {
 		return false
 	}
 	six := k.EthType == packet.EthTypeIPv6
-	if c.read(match.Proto).Proto != packet.ProtoUDP || !serves(br, six) || c.read(match.Frag).Frag == match.FragLater {
+	switch c.read(match.Proto).Proto {
+	case packet.ProtoICMPv6:
+		return six && c.routerDiscovery(br, in, b)
+	case packet.ProtoUDP:
+		if !serves(br, six) || c.read(match.Frag).Frag == match.FragLater {
+			return false
+		}
+	default:
 		return false
 	}
 	switch port := c.read(match.DstPort).DstPort; {
-	case !six && port == dhcp4.ClientPort:
+	case !six && port == dhcp4.ClientPort, six && port == dhcp6.ClientPort: // what only a server sends
 		c.drop(b, ResultDrop, drop.DHCPSpoofed)
 		return true
 	case !six && port == dhcp4.ServerPort:
 		return c.dhcp4(br, in, b)
+	case six && port == dhcp6.ServerPort:
+		return c.dhcp6(br, in, b)
 	}
 	return false
 }
 
-// serves reports whether DHCP of a family is the bridge's own.
+// serves reports whether telling hosts of a family their addresses is the bridge's own.
 func serves(br *view.Bridge, six bool) bool {
 	for i := range br.Subnets {
-		if s := &br.Subnets[i]; s.DHCP && s.Prefix.Addr().Is6() == six {
+		if s := &br.Subnets[i]; (s.DHCP || s.RA) && s.Prefix.Addr().Is6() == six {
 			return true
 		}
 	}
@@ -70,11 +80,9 @@ func (c *Context) dhcp4(br *view.Bridge, in *view.Port, b *branch) bool {
 		c.drop(b, ResultDrop, drop.DHCPIgnored)
 		return true
 	}
-	var o dhcp.Outcome
+	o := dhcp.Outcome{Verdict: dhcp.Malformed, Reply: "a fragment"}
 	if c.Packet.Key.Frag == match.FragNone {
 		o = dhcp4.Answer(&s.Subnet, server, dhcp.Client{MAC: in.MAC, Addr: addr}, c.Packet.Payload())
-	} else {
-		o = dhcp.Outcome{Verdict: dhcp.Malformed, Reply: "a fragment"}
 	}
 	if frame, ok := c.reply(br, s, &o, b); ok {
 		eth := packet.Ether{Dst: b.ethSrc, Src: c.serverMAC(br, server), VLAN: c.Packet.Key.VLAN}
@@ -83,6 +91,40 @@ func (c *Context) dhcp4(br *view.Bridge, in *view.Port, b *branch) bool {
 			eth.Dst, ip.Dst = match.Broadcast, match.AddrFrom(broadcast4)
 		}
 		frame = packet.BuildUDP(frame, eth, ip, dhcp4.ServerPort, dhcp4.ClientPort, o.Payload)
+		c.generate(in, frame, b, "bridge", br.Name, o.Reply)
+	}
+	return true
+}
+
+// dhcp6 takes a message to DHCPv6 servers. One to a single server goes its way: who uses it was told of it.
+func (c *Context) dhcp6(br *view.Bridge, in *view.Port, b *branch) bool {
+	if c.read(match.Dst).Dst != match.AddrFrom(dhcp6.Servers) {
+		return false
+	}
+	c.UserSpace = true // the message is not in the key
+	s, addr := fixed(br, in, true)
+	if s != nil && !s.DHCPv6 {
+		addr = netip.Addr{} // hosts form it themselves
+	}
+	for i := range br.Subnets {
+		// A host whose address nobody knows can still be told the rest.
+		if x := &br.Subnets[i]; s == nil && x.DHCP && x.Prefix.Addr().Is6() {
+			s = x
+		}
+	}
+	k, src := &c.Packet.Key, c.readSrc(b)
+	if s == nil || in.MAC != (match.MAC{}) && src != in.MAC {
+		c.drop(b, ResultDrop, drop.DHCPIgnored)
+		return true
+	}
+	o := dhcp.Outcome{Verdict: dhcp.Malformed, Reply: "a fragment, or from no link-local address"}
+	if k.Frag == match.FragNone && k.Src.Netip().IsLinkLocalUnicast() {
+		o = dhcp6.Answer(&s.Subnet, dhcp.Client{MAC: src, Addr: addr}, c.Packet.Payload())
+	}
+	if frame, ok := c.reply(br, s, &o, b); ok {
+		eth := packet.Ether{Dst: src, Src: dhcp.ServerMAC, VLAN: k.VLAN}
+		ip := packet.IP{Src: dhcp.ServerLinkLocal, Dst: k.Src, TTL: 64}
+		frame = packet.BuildUDP(frame, eth, ip, dhcp6.ServerPort, dhcp6.ClientPort, o.Payload)
 		c.generate(in, frame, b, "bridge", br.Name, o.Reply)
 	}
 	return true
