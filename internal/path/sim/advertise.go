@@ -89,12 +89,15 @@ func advertisers(t Topology, br *view.Bridge) (ports []*view.Port) {
 	return ports
 }
 
+// maxAdvertised bounds the prefixes, and the resolvers, of one advertisement, so that it fits into a packet.
+const maxAdvertised = 16
+
 // advert is what the router port says about all the subnets whose gateway it is.
 func advert(br *view.Bridge, p *view.Port) packet.RouterAdvert {
 	a := packet.RouterAdvert{MAC: p.MAC, Lifetime: routerLifetime}
 	for i := range br.Subnets {
 		s := &br.Subnets[i]
-		if !s.RA || !p.Owns(s.Gateway) {
+		if !s.RA || !p.Owns(s.Gateway) || len(a.Prefixes) == maxAdvertised {
 			continue
 		}
 		a.Managed, a.Other = a.Managed || s.Managed, a.Other || s.Other
@@ -104,7 +107,9 @@ func advert(br *view.Bridge, p *view.Port) packet.RouterAdvert {
 		a.Prefixes = append(a.Prefixes, packet.AdvertPrefix{
 			Prefix: match.AddrFrom(s.Prefix.Addr()), Bits: uint8(s.Prefix.Bits()), Auto: s.Auto, Lifetime: max(s.Lease, routerLifetime)})
 		for _, d := range s.DNS {
-			a.DNS = append(a.DNS, match.AddrFrom(d))
+			if x := match.AddrFrom(d); len(a.DNS) < maxAdvertised && !slices.Contains(a.DNS, x) {
+				a.DNS = append(a.DNS, x)
+			}
 		}
 		if s.Domain != "" && len(a.Domains) == 0 {
 			a.Domains, _ = dhcp.AppendDomain(nil, s.Domain)

@@ -133,7 +133,11 @@ func (c *Context) dhcp6(br *view.Bridge, in *view.Port, b *branch) bool {
 // reply ends the branch as the outcome says, and lends the memory for the reply when there is one.
 func (c *Context) reply(br *view.Bridge, s *view.Subnet, o *dhcp.Outcome, b *branch) ([]byte, bool) {
 	if b.node != nil {
-		b.node.Add("sim", "subnet "+s.Name, "DHCP %s: %s", o.Request, o.Reply)
+		what := o.Request
+		if what == "" {
+			what = "message"
+		}
+		b.node.Add("sim", "subnet "+s.Name, "DHCP %s: %s", what, o.Reply)
 	}
 	switch o.Verdict {
 	case dhcp.Malformed:

@@ -27,8 +27,12 @@ func Answer(s *dhcp.Subnet, server netip.Addr, c dhcp.Client, request []byte) dh
 		return dhcp.Outcome{Verdict: dhcp.Malformed, Reply: "no message that a client may send"}
 	}
 	o := dhcp.Outcome{Request: m.MessageType().String()}
-	if hw := m.ClientHWAddr; [6]byte(hw) != c.MAC || !m.GatewayIPAddr.IsUnspecified() {
-		o.Verdict, o.Reply = dhcp.NotOurs, "the client is "+hw.String()+", not the port's"
+	switch hw := m.ClientHWAddr; {
+	case !m.GatewayIPAddr.IsUnspecified():
+		o.Verdict, o.Reply = dhcp.NotOurs, "relayed: clients are answered where they are"
+		return o
+	case [6]byte(hw) != c.MAC:
+		o.Verdict, o.Reply = dhcp.NotOurs, "the client is "+hw.String()+", not the port's VM"
 		return o
 	}
 	r := reply{subnet: s, server: server, client: c, request: m}
@@ -65,7 +69,8 @@ func parse(b []byte) (*dhcpv4.DHCPv4, bool) {
 			return nil, false
 		}
 	}
-	return m, true
+	// It is echoed; pieces of an option are joined, which may make it longer than one can be.
+	return m, len(m.Options.Get(dhcpv4.OptionClientIdentifier)) <= 255
 }
 
 // reply is an answer in the making.

@@ -2,6 +2,7 @@
 package dhcp6
 
 import (
+	"bytes"
 	"net"
 	"net/netip"
 	"time"
@@ -31,11 +32,11 @@ func Answer(s *dhcp.Subnet, c dhcp.Client, request []byte) dhcp.Outcome {
 	if len(request) > dhcp.MaxMessage {
 		return malformed
 	}
-	m, err := dhcpv6.MessageFromBytes(request)
-	if err != nil {
+	m, ok := parse(request)
+	if !ok {
 		return malformed
 	}
-	r := reply{subnet: s, client: c, request: m, outcome: dhcp.Outcome{Request: m.MessageType.String()}}
+	r := reply{subnet: s, client: c, request: m, outcome: dhcp.Outcome{Request: m.kind.String()}}
 	ours, wrong := r.addressed()
 	switch {
 	case wrong:
@@ -52,29 +53,29 @@ func Answer(s *dhcp.Subnet, c dhcp.Client, request []byte) dhcp.Outcome {
 type reply struct {
 	subnet  *dhcp.Subnet
 	client  dhcp.Client
-	request *dhcpv6.Message
+	request message
 	outcome dhcp.Outcome
 }
 
 // addressed is RFC 8415 section 16: which identifiers a message of each type must have and must not have.
 func (r *reply) addressed() (ours, wrong bool) {
-	client, server := r.request.Options.ClientID(), r.request.Options.ServerID()
-	ours = server == nil || server.Equal(serverID)
-	switch r.request.MessageType {
+	m := &r.request
+	ours = m.server == nil || bytes.Equal(m.server, serverID.ToBytes())
+	switch m.kind {
 	case dhcpv6.MessageTypeSolicit, dhcpv6.MessageTypeConfirm, dhcpv6.MessageTypeRebind:
-		return ours, client == nil || server != nil
+		return ours, m.client == nil || m.server != nil
 	case dhcpv6.MessageTypeRequest, dhcpv6.MessageTypeRenew, dhcpv6.MessageTypeRelease, dhcpv6.MessageTypeDecline:
-		return ours, client == nil || server == nil
+		return ours, m.client == nil || m.server == nil
 	case dhcpv6.MessageTypeInformationRequest:
-		return ours, len(r.request.Options.IANA()) > 0
+		return ours, len(m.identities) > 0
 	}
 	return false, true
 }
 
 func (r *reply) answer() dhcp.Outcome {
-	switch r.request.MessageType {
+	switch r.request.kind {
 	case dhcpv6.MessageTypeSolicit:
-		if rapid := r.request.Options.GetOne(dhcpv6.OptionRapidCommit); rapid != nil {
+		if r.request.rapid {
 			m := r.message(dhcpv6.MessageTypeReply)
 			m.AddOption(&dhcpv6.OptionGeneric{OptionCode: dhcpv6.OptionRapidCommit})
 			return r.lease(m)
@@ -97,8 +98,8 @@ func (r *reply) answer() dhcp.Outcome {
 // address that it believes to have and has not is withdrawn (RFC 8415 section 18.3.4).
 func (r *reply) lease(m *dhcpv6.Message) dhcp.Outcome {
 	given := false
-	for _, ia := range r.request.Options.IANA() {
-		x := &dhcpv6.OptIANA{IaId: ia.IaId, T1: seconds(r.subnet.T1()), T2: seconds(r.subnet.T2())}
+	for _, ia := range r.request.identities {
+		x := &dhcpv6.OptIANA{IaId: ia.id, T1: seconds(r.subnet.T1()), T2: seconds(r.subnet.T2())}
 		if given || !r.client.Addr.IsValid() {
 			x.T1, x.T2 = 0, 0
 			x.Options.Add(&dhcpv6.OptStatusCode{StatusCode: iana.StatusNoAddrsAvail})
@@ -108,16 +109,16 @@ func (r *reply) lease(m *dhcpv6.Message) dhcp.Outcome {
 			x.Options.Add(&dhcpv6.OptIAAddress{IPv6Addr: r.client.Addr.AsSlice(), PreferredLifetime: life, ValidLifetime: life})
 		}
 		if m.MessageType == dhcpv6.MessageTypeReply {
-			for _, a := range ia.Options.Addresses() {
-				if !a.IPv6Addr.Equal(r.client.Addr.AsSlice()) || !r.client.Addr.IsValid() {
-					x.Options.Add(&dhcpv6.OptIAAddress{IPv6Addr: a.IPv6Addr})
+			for _, a := range ia.addrs {
+				if a != r.client.Addr {
+					x.Options.Add(&dhcpv6.OptIAAddress{IPv6Addr: a.AsSlice()})
 				}
 			}
 		}
 		m.AddOption(x)
 	}
-	for _, pd := range r.request.Options.IAPD() {
-		x := &dhcpv6.OptIAPD{IaId: pd.IaId}
+	for _, id := range r.request.prefixes {
+		x := &dhcpv6.OptIAPD{IaId: id}
 		x.Options.Add(&dhcpv6.OptStatusCode{StatusCode: iana.StatusNoPrefixAvail})
 		m.AddOption(x)
 	}
@@ -128,10 +129,10 @@ func (r *reply) lease(m *dhcpv6.Message) dhcp.Outcome {
 // confirm tells a client that comes back whether its addresses belong here (RFC 8415 section 18.3.3).
 func (r *reply) confirm() dhcp.Outcome {
 	known, status := false, iana.StatusSuccess
-	for _, ia := range r.request.Options.IANA() {
-		for _, a := range ia.Options.Addresses() {
+	for _, ia := range r.request.identities {
+		for _, a := range ia.addrs {
 			known = true
-			if x, _ := netip.AddrFromSlice(a.IPv6Addr); x != r.client.Addr {
+			if a != r.client.Addr {
 				status = iana.StatusNotOnLink
 			}
 		}
@@ -151,10 +152,10 @@ func (r *reply) status(code iana.StatusCode) dhcp.Outcome {
 
 // message starts a reply.
 func (r *reply) message(t dhcpv6.MessageType) *dhcpv6.Message {
-	m := &dhcpv6.Message{MessageType: t, TransactionID: r.request.TransactionID}
+	m := &dhcpv6.Message{MessageType: t, TransactionID: r.request.id}
 	m.AddOption(dhcpv6.OptServerID(serverID))
-	if id := r.request.Options.ClientID(); id != nil {
-		m.AddOption(dhcpv6.OptClientID(id))
+	if id := r.request.client; id != nil {
+		m.AddOption(&dhcpv6.OptionGeneric{OptionCode: dhcpv6.OptionClientID, OptionData: id})
 	}
 	return m
 }
@@ -189,7 +190,7 @@ func (r *reply) configure(m *dhcpv6.Message) {
 			add(&dhcpv6.OptionGeneric{OptionCode: dhcpv6.OptionDomainSearchList, OptionData: labels})
 		}
 	}
-	if m.MessageType == dhcpv6.MessageTypeReply && r.request.MessageType == dhcpv6.MessageTypeInformationRequest {
+	if m.MessageType == dhcpv6.MessageTypeReply && r.request.kind == dhcpv6.MessageTypeInformationRequest {
 		add(dhcpv6.OptInformationRefreshTime(seconds(max(s.Lease, minRefresh))))
 	}
 	for _, o := range s.Options {
