@@ -16,6 +16,8 @@ vm vb b 02:00:00:00:00:0b 10.0.2.5 fd02::5
 vm vc a
 vm vd a
 link a r=10.0.1.1/24,fd01::1/64
+subnet a4 a 10.0.1.0/24 gw=10.0.1.1
+subnet a6 a fd01::/64 gw=fd01::1 mode=stateful
 link b r=10.0.2.1/24,fd02::1/64
 `
 
