@@ -12,6 +12,7 @@ import (
 // A subnet reaches its bridge, and its MTU the routers there; flows of both are invalidated when it changes.
 func TestSubnet(t *testing.T) {
 	r := start(t)
+	r.next(t)
 	s := &model.Subnet{Meta: model.Meta{ID: id(30), Name: "n4"}, BridgeID: br, CIDR: pfx("10.0.0.0/24")[0], EnableDHCP: true, MTU: 1400, LeaseTime: 60,
 		Gateway: netip.MustParseAddr("10.0.0.1"), HostRoutes: []model.HostRoute{{Destination: pfx("10.9.0.0/16")[0], NextHop: netip.MustParseAddr("10.0.0.9")}},
 		ExtraOptions: []model.ExtraOption{{Name: "ntp-server", Value: "10.0.0.3"}}}
