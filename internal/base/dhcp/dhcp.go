@@ -59,6 +59,7 @@ type Outcome struct {
 	Verdict Verdict
 	Request string     // type of the message, as RFC 2131 and RFC 8415 write it; empty when not known
 	Reply   string     // type of the reply, or why there is none
+	Addr    netip.Addr // that the reply offers or grants; zero: none
 	Payload []byte     // of the reply: the UDP payload
 	To      netip.Addr // of the reply; the zero Addr is a broadcast
 }

@@ -137,7 +137,10 @@ func (c *Context) reply(br *view.Bridge, s *view.Subnet, o *dhcp.Outcome, b *bra
 		if what == "" {
 			what = "message"
 		}
-		b.node.Add("sim", "subnet "+s.Name, "DHCP %s: %s", what, o.Reply)
+		n := b.node.Add("sim", "subnet "+s.Name, "DHCP %s: %s", what, o.Reply)
+		if o.Addr.IsValid() {
+			n.Text += " " + o.Addr.String()
+		}
 	}
 	switch o.Verdict {
 	case dhcp.Malformed:

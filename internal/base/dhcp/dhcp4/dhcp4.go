@@ -11,6 +11,7 @@ import (
 	"github.com/insomniacslk/dhcp/iana"
 
 	"github.com/viaduct-net/viaduct/internal/base/dhcp"
+	"github.com/viaduct-net/viaduct/internal/base/match"
 )
 
 // UDP ports.
@@ -50,6 +51,16 @@ func Answer(s *dhcp.Subnet, server netip.Addr, c dhcp.Client, request []byte) dh
 	}
 	o.Verdict, o.Reply = dhcp.Malformed, "no message that a client may send"
 	return o
+}
+
+// Discover is the message with which a client begins.
+func Discover(mac match.MAC) []byte {
+	m := &dhcpv4.DHCPv4{
+		OpCode: dhcpv4.OpcodeBootRequest, HWType: iana.HWTypeEthernet, ClientHWAddr: mac[:], ClientIPAddr: net.IPv4zero, YourIPAddr: net.IPv4zero,
+		ServerIPAddr: net.IPv4zero, GatewayIPAddr: net.IPv4zero, Options: make(dhcpv4.Options),
+	}
+	m.UpdateOption(dhcpv4.OptMessageType(dhcpv4.MessageTypeDiscover))
+	return m.ToBytes()
 }
 
 // parse reads a request; false when a field that decides anything is malformed.
@@ -124,6 +135,7 @@ func (r *reply) lease(o dhcp.Outcome, t dhcpv4.MessageType) dhcp.Outcome {
 		m.Options[x.code.Code()] = binary.BigEndian.AppendUint32(nil, x.seconds)
 	}
 	r.configure(m)
+	o.Addr = r.client.Addr
 	return finish(o, m, r.to(r.client.Addr))
 }
 

@@ -11,6 +11,7 @@ import (
 	"github.com/insomniacslk/dhcp/iana"
 
 	"github.com/viaduct-net/viaduct/internal/base/dhcp"
+	"github.com/viaduct-net/viaduct/internal/base/match"
 )
 
 // UDP ports.
@@ -47,6 +48,14 @@ func Answer(s *dhcp.Subnet, c dhcp.Client, request []byte) dhcp.Outcome {
 		return r.outcome
 	}
 	return r.answer()
+}
+
+// Solicit is the message with which a client begins: it asks for an address.
+func Solicit(mac match.MAC) []byte {
+	m := &dhcpv6.Message{MessageType: dhcpv6.MessageTypeSolicit}
+	m.AddOption(dhcpv6.OptClientID(&dhcpv6.DUIDLL{HWType: iana.HWTypeEthernet, LinkLayerAddr: mac[:]}))
+	m.AddOption(&dhcpv6.OptIANA{})
+	return m.ToBytes()
 }
 
 // reply is an answer in the making.
@@ -105,6 +114,7 @@ func (r *reply) lease(m *dhcpv6.Message) dhcp.Outcome {
 			x.Options.Add(&dhcpv6.OptStatusCode{StatusCode: iana.StatusNoAddrsAvail})
 		} else {
 			given = true
+			r.outcome.Addr = r.client.Addr
 			life := seconds(r.subnet.Lease)
 			x.Options.Add(&dhcpv6.OptIAAddress{IPv6Addr: r.client.Addr.AsSlice(), PreferredLifetime: life, ValidLifetime: life})
 		}

@@ -109,7 +109,7 @@ func FuzzAnswer(f *testing.F) {
 	})
 }
 
-// bomb is a solicitation whose domain search list, compressed, is of half a gigabyte: to expand it would stop the agent.
+// bomb is a solicitation whose domain search list, compressed, takes 140 ms and 170 MB to expand.
 func bomb() []byte {
 	name := strings.Repeat("\x01a", 400) + "\x00"
 	list := name + strings.Repeat("\xc0\x00", 500)

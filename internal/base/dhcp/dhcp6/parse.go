@@ -29,7 +29,7 @@ type identity struct {
 }
 
 // options reads options without looking inside. The library's own parser of a message would also
-// expand compressed domain names, which takes a sender of 2 kB half a second of our time.
+// expand compressed domain names: 2 kB of them cost 140 ms and 170 MB.
 func options(b []byte) (dhcpv6.Options, error) {
 	var o dhcpv6.Options
 	err := o.FromBytesWithParser(b, func(code dhcpv6.OptionCode, data []byte) (dhcpv6.Option, error) {
