@@ -11,7 +11,7 @@ import (
 
 // TestAdvertise: what routers say unasked is what they say when asked from no address, at ports of VMs that are up.
 func TestAdvertise(t *testing.T) {
-	topo := pathtest.MustParse(small + "vm vx a\nsubnet more a fd05::/64 gw=fd01::1 mode=slaac\ndown vx\n")
+	topo := pathtest.MustParse(served + "vm vx a\nsubnet more a fd05::/64 gw=fd01::1 mode=slaac\ndown vx\n")
 	in := topo.MustInject("va rs eth=va>33:33:00:00:00:02 ip=::>ff02::2")
 	var c sim.Context
 	topo.Simulate(&c, &in)
