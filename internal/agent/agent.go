@@ -176,6 +176,7 @@ func (a *Agent) run(ctx context.Context) error {
 	g.Go(func() error { return a.mirror.Run(ctx, a.cfg.Store) })
 	g.Go(func() error { return binding.WatchLinks(ctx, a.bindings, nil) })
 	g.Go(func() error { return a.tick(ctx) })
+	g.Go(func() error { return a.advertise(ctx) })
 	g.Go(func() error { return a.takeOver(ctx) })
 	return g.Wait()
 }

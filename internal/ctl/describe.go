@@ -78,6 +78,8 @@ func refersTo(o model.Object, k model.Key) bool {
 	case *model.Port:
 		return k == model.Key{Kind: model.KindBridge, ID: o.BridgeID} || k == model.Key{Kind: model.KindRouter, ID: o.RouterID} ||
 			k == model.Key{Kind: model.KindPort, ID: o.PeerID}
+	case *model.Subnet:
+		return k == model.Key{Kind: model.KindBridge, ID: o.BridgeID}
 	case *model.Route:
 		return k == model.Key{Kind: model.KindRouter, ID: o.RouterID} || k == model.Key{Kind: model.KindPort, ID: o.PortID}
 	case *model.Binding:

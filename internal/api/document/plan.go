@@ -182,6 +182,8 @@ func (p *planner) object(d *Doc, id uuid.UUID) {
 			Meta: meta(id, v.Name), RouterID: p.find(d, "router", model.KindRouter, v.Router), Destination: v.Destination, Source: v.Source,
 			NextHop: v.NextHop, PortID: p.find(d, "port", model.KindPort, v.Port), Gateway: v.Gateway, Weight: v.Weight,
 		})
+	case *Subnet:
+		p.subnet(d, v, id)
 	case *Binding:
 		port := p.find(d, "port", model.KindPort, v.Port)
 		host := p.find(d, "host", model.KindHost, v.Host)

@@ -109,6 +109,8 @@ func newValue(kind string) Value {
 		return new(Route)
 	case model.KindBinding:
 		return new(Binding)
+	case model.KindSubnet:
+		return new(Subnet)
 	}
 	return nil
 }

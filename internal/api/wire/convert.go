@@ -50,6 +50,8 @@ func FromModel(o model.Object) Object {
 		return &Host{Meta: meta}
 	case *model.Binding:
 		return &Binding{Meta: meta, PortID: idText(o.PortID), HostID: idText(o.HostID), Interface: o.Interface}
+	case *model.Subnet:
+		return fromSubnet(o, meta)
 	}
 	panic("wire: unknown kind " + string(o.Kind()))
 }

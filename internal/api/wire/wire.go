@@ -110,6 +110,8 @@ func New(kind model.Kind) Object {
 		return new(Host)
 	case model.KindBinding:
 		return new(Binding)
+	case model.KindSubnet:
+		return new(Subnet)
 	}
 	return nil
 }

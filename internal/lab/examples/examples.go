@@ -8,3 +8,8 @@ import _ "embed" // for the files
 //
 //go:embed two-subnets.yaml
 var TwoSubnets string
+
+// DHCP is one network with an IPv4 and an IPv6 subnet. Of its VMs alice begins with no address, and mallory has hers.
+//
+//go:embed dhcp.yaml
+var DHCP string

@@ -37,6 +37,7 @@ type Topology struct {
 //	plug NAME DEVICE [MAC PREFIX...]     unplugged port
 //	route ROUTER DST [src PREFIX] [via ADDR] [out PORT] [blackhole] [reject] [weight N]
 //	mtu PORT N
+//	subnet NAME BRIDGE CIDR [KEY=VALUE ...]  see subnet.go
 //	down PORT
 //
 // and what has been learnt:
@@ -113,6 +114,8 @@ func (t *Topology) statement(f []string) (err error) {
 		t.link(f[1], f[2])
 	case "route":
 		t.route(f[1], f[2:])
+	case "subnet":
+		t.subnet(f[1], f[2], f[3:])
 	case "mtu":
 		t.port(f[1]).MTU = number(f[2])
 	case "down":

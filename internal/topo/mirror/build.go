@@ -45,6 +45,7 @@ func (b builder) port(id uuid.UUID) *view.Port {
 	}
 	if p.RouterID != uuid.Nil {
 		v.LinkLocal = linkLocal(p.MAC)
+		v.MTU = b.linkMTU(p)
 	}
 	return v
 }
@@ -73,6 +74,10 @@ func (b builder) bridge(id uuid.UUID) *view.Bridge {
 			v.Neighbours[match.AddrFrom(linkLocal(peer.MAC))] = peer.MAC
 		}
 	}
+	for o := range b.graph.ReferrersOf(model.KeyOf(x), model.KindSubnet) {
+		v.Subnets = append(v.Subnets, subnet(o.(*model.Subnet)))
+	}
+	slices.SortFunc(v.Subnets, func(a, b view.Subnet) int { return slices.Compare(a.ID[:], b.ID[:]) })
 	sortIDs(v.Ports)
 	return v
 }

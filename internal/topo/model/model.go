@@ -21,10 +21,11 @@ const (
 	KindRoute   Kind = "route"
 	KindHost    Kind = "host"
 	KindBinding Kind = "binding"
+	KindSubnet  Kind = "subnet"
 )
 
 // Kinds lists all kinds in the order in which they may be created: what is referred to first.
-var Kinds = []Kind{KindBridge, KindRouter, KindHost, KindPort, KindRoute, KindBinding}
+var Kinds = []Kind{KindBridge, KindSubnet, KindRouter, KindHost, KindPort, KindRoute, KindBinding}
 
 // Meta is common to all objects.
 type Meta struct {

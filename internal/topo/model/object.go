@@ -30,6 +30,8 @@ func New(k Kind) Object {
 		return &Host{}
 	case KindBinding:
 		return &Binding{}
+	case KindSubnet:
+		return &Subnet{}
 	}
 	return nil
 }
@@ -58,6 +60,8 @@ func Assign(dst, src Object) {
 		*dst.(*Host) = *s
 	case *Binding:
 		*dst.(*Binding) = *s
+	case *Subnet:
+		*dst.(*Subnet) = s.clone()
 	}
 }
 
@@ -74,6 +78,8 @@ func refs(o Object) []Key {
 	case *Port:
 		add(KindBridge, o.BridgeID)
 		add(KindRouter, o.RouterID)
+	case *Subnet:
+		add(KindBridge, o.BridgeID)
 	case *Route:
 		add(KindRouter, o.RouterID)
 		add(KindPort, o.PortID)

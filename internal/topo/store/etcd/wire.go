@@ -61,6 +61,33 @@ type wireBinding struct {
 	Interface string    `json:"interface"`
 }
 
+type wireSubnet struct {
+	ID              uuid.UUID         `json:"id"`
+	Name            string            `json:"name,omitempty"`
+	Bridge          uuid.UUID         `json:"bridge"`
+	CIDR            netip.Prefix      `json:"cidr"`
+	Gateway         *netip.Addr       `json:"gateway,omitempty"`
+	EnableDHCP      bool              `json:"enable_dhcp"`
+	DNSServers      []netip.Addr      `json:"dns_servers,omitempty"`
+	Domain          string            `json:"domain,omitempty"`
+	MTU             int               `json:"mtu"`
+	LeaseTime       int               `json:"lease_time"`
+	HostRoutes      []wireHostRoute   `json:"host_routes,omitempty"`
+	ExtraOptions    []wireExtraOption `json:"extra_options,omitempty"`
+	IPv6RAMode      model.IPv6Mode    `json:"ipv6_ra_mode,omitempty"`
+	IPv6AddressMode model.IPv6Mode    `json:"ipv6_address_mode,omitempty"`
+}
+
+type wireHostRoute struct {
+	Destination netip.Prefix `json:"destination"`
+	NextHop     netip.Addr   `json:"next_hop"`
+}
+
+type wireExtraOption struct {
+	Name  string `json:"name"`
+	Value string `json:"value"`
+}
+
 // optional is nil for the zero value, so that JSON leaves it out.
 func optional[T comparable](v T) *T {
 	var zero T
@@ -98,6 +125,8 @@ func encode(o model.Object) ([]byte, error) {
 		return json.Marshal(wireHost{o.ID, o.Name})
 	case *model.Binding:
 		return json.Marshal(wireBinding{o.ID, o.Name, o.PortID, o.HostID, o.Interface})
+	case *model.Subnet:
+		return json.Marshal(encodeSubnet(o))
 	}
 	return nil, fmt.Errorf("no wire form for a %T", o)
 }
@@ -143,6 +172,9 @@ func decodeKind(kind model.Kind, data []byte) (model.Object, error) {
 	case model.KindBinding:
 		w, err := read[wireBinding](data)
 		return &model.Binding{Meta: meta(w.ID, w.Name), PortID: w.Port, HostID: w.Host, Interface: w.Interface}, err
+	case model.KindSubnet:
+		w, err := read[wireSubnet](data)
+		return w.model(), err
 	}
 	return nil, fmt.Errorf("unknown kind %q", kind)
 }

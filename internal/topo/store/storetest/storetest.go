@@ -93,6 +93,12 @@ func network() []model.Object {
 			Destination: netip.MustParsePrefix("10.9.0.0/16"), Source: netip.MustParsePrefix("10.0.0.0/24"),
 			NextHop: model.NextHopPort, PortID: id(6), Gateway: netip.MustParseAddr("10.0.0.254"), Weight: 7},
 		&model.Route{Meta: model.Meta{ID: id(8)}, RouterID: id(2), Destination: netip.MustParsePrefix("::/0"), NextHop: model.NextHopReject},
+		&model.Subnet{Meta: model.Meta{ID: id(9), Name: "lan-v4"}, BridgeID: id(1), CIDR: netip.MustParsePrefix("10.0.0.0/24"),
+			Gateway: netip.MustParseAddr("10.0.0.1"), EnableDHCP: true, DNSServers: []netip.Addr{netip.MustParseAddr("9.9.9.9")}, Domain: "example.org",
+			MTU: 1400, LeaseTime: 600, HostRoutes: []model.HostRoute{{Destination: netip.MustParsePrefix("10.9.0.0/16"), NextHop: netip.MustParseAddr("10.0.0.254")}},
+			ExtraOptions: []model.ExtraOption{{Name: "ntp-server", Value: "10.0.0.3"}}},
+		&model.Subnet{Meta: model.Meta{ID: id(10)}, BridgeID: id(1), CIDR: netip.MustParsePrefix("fd00::/64"), Gateway: netip.MustParseAddr("fd00::1"),
+			EnableDHCP: true, MTU: 1450, LeaseTime: 86400, IPv6RAMode: model.IPv6Stateful, IPv6AddressMode: model.IPv6Stateful},
 		&model.Binding{Meta: model.Meta{ID: id(4)}, PortID: id(4), HostID: id(3), Interface: "tap0"},
 	}
 }
