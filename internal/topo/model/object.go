@@ -30,6 +30,14 @@ func New(k Kind) Object {
 		return &Host{}
 	case KindBinding:
 		return &Binding{}
+	case KindChain:
+		return &Chain{}
+	case KindRule:
+		return &Rule{}
+	case KindPortGroup:
+		return &PortGroup{}
+	case KindAddressGroup:
+		return &AddressGroup{}
 	}
 	return nil
 }
@@ -51,6 +59,7 @@ func Assign(dst, src Object) {
 	case *Port:
 		c := *s
 		c.Addresses = slices.Clone(s.Addresses)
+		c.PortGroups = slices.Clone(s.PortGroups)
 		*dst.(*Port) = c
 	case *Route:
 		*dst.(*Route) = *s
@@ -58,6 +67,16 @@ func Assign(dst, src Object) {
 		*dst.(*Host) = *s
 	case *Binding:
 		*dst.(*Binding) = *s
+	case *Chain:
+		*dst.(*Chain) = *s
+	case *Rule:
+		*dst.(*Rule) = cloneRule(s)
+	case *PortGroup:
+		*dst.(*PortGroup) = *s
+	case *AddressGroup:
+		c := *s
+		c.Addresses = slices.Clone(s.Addresses)
+		*dst.(*AddressGroup) = c
 	}
 }
 
@@ -71,9 +90,24 @@ func refs(o Object) []Key {
 		}
 	}
 	switch o := o.(type) {
+	case *Bridge:
+		add(KindChain, o.PreForwardingID)
+		add(KindChain, o.PostForwardingID)
+	case *Router:
+		add(KindChain, o.PreRoutingID)
+		add(KindChain, o.PostRoutingID)
 	case *Port:
 		add(KindBridge, o.BridgeID)
 		add(KindRouter, o.RouterID)
+		add(KindChain, o.InboundFilterID)
+		add(KindChain, o.OutboundFilterID)
+		for _, id := range o.PortGroups {
+			add(KindPortGroup, id)
+		}
+	case *Rule:
+		add(KindChain, o.ChainID)
+		add(KindChain, o.JumpID)
+		matchRefs(&o.Match, add)
 	case *Route:
 		add(KindRouter, o.RouterID)
 		add(KindPort, o.PortID)

@@ -38,6 +38,18 @@ func (g *Graph) validatePort(p *Port) error {
 			return fieldErr(p, fmt.Sprintf("addresses[%d]", i), reason)
 		}
 	}
+	if err := g.validateFilters(p, filterRef{"inbound_filter", p.InboundFilterID}, filterRef{"outbound_filter", p.OutboundFilterID}); err != nil {
+		return err
+	}
+	for i, id := range p.PortGroups {
+		field := fmt.Sprintf("port_groups[%d]", i)
+		if slices.Index(p.PortGroups, id) < i {
+			return fieldErr(p, field, fmt.Sprintf("port group %s is there twice", id))
+		}
+		if err := g.exists(p, field, KindPortGroup, id); err != nil {
+			return err
+		}
+	}
 	if onRouter {
 		return g.validateSubnets(p)
 	}

@@ -44,6 +44,8 @@ func normalize(o Object) {
 		if o.Weight == 0 {
 			o.Weight = DefaultWeight
 		}
+	case *Rule:
+		normalizeRule(o)
 	}
 }
 
@@ -54,6 +56,17 @@ func (g *Graph) validate(c Change) error {
 		return err
 	}
 	switch o := o.(type) {
+	case *Bridge:
+		return g.validateFilters(o, filterRef{"pre_forwarding", o.PreForwardingID}, filterRef{"post_forwarding", o.PostForwardingID})
+	case *Router:
+		return g.validateFilters(o, filterRef{"pre_routing", o.PreRoutingID}, filterRef{"post_routing", o.PostRoutingID})
+	case *AddressGroup:
+		return g.validateAddressGroup(o)
+	case *Rule:
+		if old, ok := c.Old.(*Rule); ok && old.ChainID != o.ChainID {
+			return fieldErr(o, "chain", "cannot change: delete the rule and create another")
+		}
+		return g.validateRule(o)
 	case *Port:
 		if old, ok := c.Old.(*Port); ok {
 			if old.BridgeID != o.BridgeID {
