@@ -14,6 +14,11 @@ type Any struct {
 	Route   *Route   `json:"route,omitempty"`
 	Host    *Host    `json:"host,omitempty"`
 	Binding *Binding `json:"binding,omitempty"`
+
+	Chain        *Chain        `json:"chain,omitempty"`
+	Rule         *Rule         `json:"rule,omitempty"`
+	PortGroup    *PortGroup    `json:"port_group,omitempty"`
+	AddressGroup *AddressGroup `json:"address_group,omitempty"`
 }
 
 // Wrap puts an object into the field of its kind.
@@ -32,6 +37,14 @@ func Wrap(o Object) *Any {
 		a.Host = o
 	case *Binding:
 		a.Binding = o
+	case *Chain:
+		a.Chain = o
+	case *Rule:
+		a.Rule = o
+	case *PortGroup:
+		a.PortGroup = o
+	case *AddressGroup:
+		a.AddressGroup = o
 	}
 	return a
 }
@@ -52,15 +65,19 @@ func (a *Any) Object() (Object, error) {
 	set(a.Route, a.Route != nil)
 	set(a.Host, a.Host != nil)
 	set(a.Binding, a.Binding != nil)
+	set(a.Chain, a.Chain != nil)
+	set(a.Rule, a.Rule != nil)
+	set(a.PortGroup, a.PortGroup != nil)
+	set(a.AddressGroup, a.AddressGroup != nil)
 	if n != 1 {
-		return nil, errors.New("exactly one of bridge, router, port, route, host, binding must be given")
+		return nil, errors.New("exactly one of " + kindList() + " must be given")
 	}
 	return found, nil
 }
 
 // Ref names an object.
 type Ref struct {
-	Kind model.Kind `json:"kind" enum:"bridge,router,port,route,host,binding" doc:"Kind of the object."`
+	Kind model.Kind `json:"kind" enum:"bridge,router,port,route,host,binding,chain,rule,port_group,address_group" doc:"Kind of the object."`
 	ID   string     `json:"id" format:"uuid" doc:"Identifier of the object."`
 }
 

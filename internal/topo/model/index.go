@@ -115,7 +115,7 @@ func (s *Staged) unindex(o Object) {
 		}
 	}
 	from := KeyOf(o)
-	for _, to := range refs(o) {
+	for _, to := range Refs(o) {
 		g.unlink(from, to)
 		s.undo = append(s.undo, func() { g.link(from, to) })
 	}
@@ -135,7 +135,7 @@ func (s *Staged) index(o Object) error {
 		}
 	}
 	from := KeyOf(o)
-	for _, to := range refs(o) {
+	for _, to := range Refs(o) {
 		g.link(from, to)
 		s.undo = append(s.undo, func() { g.unlink(from, to) })
 	}

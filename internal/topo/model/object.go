@@ -80,9 +80,9 @@ func Assign(dst, src Object) {
 	}
 }
 
-// refs lists what o refers to and what therefore may not be deleted before it. A
+// Refs lists what o refers to and what therefore may not be deleted before it. A
 // port's peer is not among them: deleting one end unplugs the other.
-func refs(o Object) []Key {
+func Refs(o Object) []Key {
 	var r []Key
 	add := func(k Kind, id uuid.UUID) {
 		if id != uuid.Nil {

@@ -33,8 +33,8 @@ func PortMAC(id uuid.UUID) match.MAC {
 	return match.MAC{0x02, id[11], id[12], id[13], id[14], id[15]}
 }
 
-// normalize fills in what has a default.
-func normalize(o Object) {
+// Normalize fills in what has a default, as every store does.
+func Normalize(o Object) {
 	switch o := o.(type) {
 	case *Port:
 		if o.RouterID != uuid.Nil && o.MAC == (match.MAC{}) {

@@ -21,6 +21,9 @@ type wireBridge struct {
 	ID           uuid.UUID `json:"id"`
 	Name         string    `json:"name,omitempty"`
 	AdminStateUp bool      `json:"admin_state_up"`
+
+	Pre  *uuid.UUID `json:"pre_filter,omitempty"`
+	Post *uuid.UUID `json:"post_filter,omitempty"`
 }
 
 type wireRouter wireBridge
@@ -34,6 +37,9 @@ type wirePort struct {
 	AdminStateUp bool           `json:"admin_state_up"`
 	MAC          string         `json:"mac,omitempty"`
 	Addresses    []netip.Prefix `json:"addresses,omitempty"`
+	Inbound      *uuid.UUID     `json:"inbound_filter,omitempty"`
+	Outbound     *uuid.UUID     `json:"outbound_filter,omitempty"`
+	PortGroups   []uuid.UUID    `json:"port_groups,omitempty"`
 }
 
 type wireRoute struct {
@@ -81,12 +87,13 @@ func value[T any](p *T) T {
 func encode(o model.Object) ([]byte, error) {
 	switch o := o.(type) {
 	case *model.Bridge:
-		return json.Marshal(wireBridge{o.ID, o.Name, o.AdminStateUp})
+		return json.Marshal(wireBridge{o.ID, o.Name, o.AdminStateUp, optional(o.PreForwardingID), optional(o.PostForwardingID)})
 	case *model.Router:
-		return json.Marshal(wireRouter{o.ID, o.Name, o.AdminStateUp})
+		return json.Marshal(wireRouter{o.ID, o.Name, o.AdminStateUp, optional(o.PreRoutingID), optional(o.PostRoutingID)})
 	case *model.Port:
 		w := wirePort{ID: o.ID, Name: o.Name, Bridge: optional(o.BridgeID), Router: optional(o.RouterID), Peer: optional(o.PeerID),
-			AdminStateUp: o.AdminStateUp, Addresses: o.Addresses}
+			AdminStateUp: o.AdminStateUp, Addresses: o.Addresses,
+			Inbound: optional(o.InboundFilterID), Outbound: optional(o.OutboundFilterID), PortGroups: o.PortGroups}
 		if o.MAC != (match.MAC{}) {
 			w.MAC = o.MAC.String()
 		}
@@ -99,7 +106,7 @@ func encode(o model.Object) ([]byte, error) {
 	case *model.Binding:
 		return json.Marshal(wireBinding{o.ID, o.Name, o.PortID, o.HostID, o.Interface})
 	}
-	return nil, fmt.Errorf("no wire form for a %T", o)
+	return encodePolicy(o)
 }
 
 // decode reads an object of the key's kind and id that was stored at rev.
@@ -121,14 +128,17 @@ func decodeKind(kind model.Kind, data []byte) (model.Object, error) {
 	switch kind {
 	case model.KindBridge:
 		w, err := read[wireBridge](data)
-		return &model.Bridge{Meta: meta(w.ID, w.Name), AdminStateUp: w.AdminStateUp}, err
+		return &model.Bridge{Meta: meta(w.ID, w.Name), AdminStateUp: w.AdminStateUp,
+			PreForwardingID: value(w.Pre), PostForwardingID: value(w.Post)}, err
 	case model.KindRouter:
 		w, err := read[wireRouter](data)
-		return &model.Router{Meta: meta(w.ID, w.Name), AdminStateUp: w.AdminStateUp}, err
+		return &model.Router{Meta: meta(w.ID, w.Name), AdminStateUp: w.AdminStateUp,
+			PreRoutingID: value(w.Pre), PostRoutingID: value(w.Post)}, err
 	case model.KindPort:
 		w, err := read[wirePort](data)
 		p := &model.Port{Meta: meta(w.ID, w.Name), BridgeID: value(w.Bridge), RouterID: value(w.Router), PeerID: value(w.Peer),
-			AdminStateUp: w.AdminStateUp, Addresses: w.Addresses}
+			AdminStateUp: w.AdminStateUp, Addresses: w.Addresses,
+			InboundFilterID: value(w.Inbound), OutboundFilterID: value(w.Outbound), PortGroups: w.PortGroups}
 		if err == nil && w.MAC != "" {
 			p.MAC, err = parseMAC(w.MAC)
 		}
@@ -144,7 +154,7 @@ func decodeKind(kind model.Kind, data []byte) (model.Object, error) {
 		w, err := read[wireBinding](data)
 		return &model.Binding{Meta: meta(w.ID, w.Name), PortID: w.Port, HostID: w.Host, Interface: w.Interface}, err
 	}
-	return nil, fmt.Errorf("unknown kind %q", kind)
+	return decodePolicy(kind, data)
 }
 
 func read[T any](data []byte) (w T, err error) {

@@ -1,0 +1,154 @@
+package view
+
+import (
+	"net/netip"
+	"strconv"
+
+	"github.com/gaissmai/bart"
+	"github.com/google/uuid"
+
+	"github.com/viaduct-net/viaduct/internal/base/match"
+	"github.com/viaduct-net/viaduct/internal/topo/model"
+)
+
+// Chain is a list of rules in their order.
+type Chain struct {
+	ID    uuid.UUID
+	Name  string
+	Rules []Rule
+}
+
+// Verdict is what a rule does with a packet that fits it.
+type Verdict uint8
+
+// Verdicts.
+const (
+	VerdictContinue Verdict = iota // on to the next rule
+	VerdictAccept
+	VerdictDrop
+	VerdictReject
+	VerdictJump   // on in the chain Jump, then back
+	VerdictReturn // back to the calling chain; at the top level accept
+)
+
+func (v Verdict) String() string {
+	return [...]string{"continue", "accept", "drop", "reject", "jump", "return"}[v]
+}
+
+// Rule is one step of a chain.
+type Rule struct {
+	ID       uuid.UUID
+	Name     string
+	Position int
+	Match    Condition
+	Verdict  Verdict
+	Jump     uuid.UUID // with VerdictJump: the chain
+	NAT      *NAT      // nil: none
+}
+
+// Label is how people call the rule: its name, or its position in the chain.
+func (r *Rule) Label() string {
+	if r.Name != "" {
+		return r.Name
+	}
+	return "at " + strconv.Itoa(r.Position)
+}
+
+// NAT is a translation; see model.NAT.
+type NAT struct {
+	Type    model.NATType
+	Static  bool // addresses only, to the first of the first target
+	Targets []NATTarget
+}
+
+// NATTarget is a range of addresses of one family, both ends included, and of ports (0 to 0 when static).
+type NATTarget struct {
+	From, To         match.Addr
+	PortFrom, PortTo uint16
+}
+
+// Condition is a model.Condition in the form in which packets are held against it. Of a field that is not
+// in Given the value does not count.
+type Condition struct {
+	Given    model.MatchField // fields that are tested
+	Not      model.MatchField // those that are inverted
+	Invert   bool
+	NoVLAN   bool
+	Fragment FragmentPolicy
+
+	EthType              uint16
+	VLAN                 uint16
+	TOS, Proto           uint8
+	EthSrc, EthDst       model.MACMatch
+	Src, Dst             Prefix
+	SrcPorts, DstPorts   model.Range
+	ICMPTypes, ICMPCodes model.Range
+	QuotedSrc, QuotedDst Prefix
+
+	InPorts, OutPorts                    []uuid.UUID
+	InPortGroup, OutPortGroup, PortGroup uuid.UUID
+	Traversed                            uuid.UUID
+	SrcGroup, DstGroup                   uuid.UUID
+	Text                                 string // for people
+}
+
+// FragmentPolicy says which pieces of fragmented packets a rule is about.
+type FragmentPolicy uint8
+
+// Fragment policies; see model.Fragment.
+const (
+	FragmentsAny FragmentPolicy = iota
+	FragmentsHeader
+	FragmentsNonheader
+	FragmentsNone
+)
+
+// Prefix is a set of addresses as bits of the flow key's form, in which IPv4 is mapped.
+type Prefix struct {
+	Addr, Mask match.Addr
+}
+
+// NewPrefix converts a prefix of either family.
+func NewPrefix(p netip.Prefix) Prefix {
+	bits := p.Bits()
+	if p.Addr().Is4() {
+		bits += 96
+	}
+	r := Prefix{Addr: match.AddrFrom(p.Addr())}
+	for i := range bits {
+		r.Mask[i/8] |= 0x80 >> (i % 8)
+	}
+	return r
+}
+
+// Contains reports whether a is in the set.
+func (p *Prefix) Contains(a *match.Addr) bool {
+	for i := range a {
+		if (a[i]^p.Addr[i])&p.Mask[i] != 0 {
+			return false
+		}
+	}
+	return true
+}
+
+// AddressGroup is a set of addresses.
+type AddressGroup struct {
+	ID        uuid.UUID
+	Name      string
+	Addresses []netip.Prefix // in order
+	table     bart.Lite
+}
+
+// NewAddressGroup makes a group, which takes the list over.
+func NewAddressGroup(id uuid.UUID, name string, addresses []netip.Prefix) *AddressGroup {
+	g := &AddressGroup{ID: id, Name: name, Addresses: addresses}
+	for _, a := range addresses {
+		g.table.Insert(a)
+	}
+	return g
+}
+
+// Contains reports whether a is in the group. It does not allocate. A nil group is empty.
+func (g *AddressGroup) Contains(a netip.Addr) bool {
+	return g != nil && a.IsValid() && g.table.Contains(a)
+}
