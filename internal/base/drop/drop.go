@@ -43,6 +43,9 @@ const (
 	ArpIgnored    // sim: router: ARP or ND not meant for this port
 	ExceedsMTU    // sim: router: longer than the egress port's MTU
 	Loop          // sim: too many devices traversed
+	FilterDrop    // sim: a rule of a filter chain drops
+	FilterReject  // sim: a rule of a filter chain rejects
+	FilterTooLong // sim: a filter's chains have too many rules
 	Unplugged     // sim: egress port is neither bound nor linked
 	TooManyOutput // xlate: more outputs than a flow can hold
 	Inactive      // xlate: the egress port's host or interface is down
@@ -100,6 +103,9 @@ var info = [NumReasons + 1]struct{ name, stage, meaning string }{
 	ArpIgnored:    {"arp_ignored", "sim", "ARP or ND that is not meant for this router port"},
 	ExceedsMTU:    {"exceeds_mtu", "sim", "longer than the MTU of the router's egress port"},
 	Loop:          {"loop", "sim", "too many devices traversed: the topology has a loop"},
+	FilterDrop:    {"filter_drop", "sim", "a rule of a filter chain drops it"},
+	FilterReject:  {"filter_reject", "sim", "a rule of a filter chain rejects it"},
+	FilterTooLong: {"filter_too_long", "sim", "a filter's chains have more rules than one packet may be held against"},
 	Unplugged:     {"unplugged", "sim", "the egress port is neither bound nor linked"},
 	TooManyOutput: {"too_many_outputs", "xlate", "more outputs than a flow can hold"},
 	Inactive:      {"inactive", "xlate", "the egress port's host or interface is down"},

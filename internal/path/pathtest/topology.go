@@ -51,6 +51,8 @@ func Parse(text string) (*Topology, error) {
 			Ports:    map[uuid.UUID]*view.Port{},
 			Bridges:  map[uuid.UUID]*view.Bridge{},
 			Routers:  map[uuid.UUID]*view.Router{},
+			Chains:   map[uuid.UUID]*view.Chain{},
+			Groups:   map[uuid.UUID]*view.AddressGroup{},
 		},
 		State: newState(),
 		names: map[uuid.UUID]string{},
