@@ -39,6 +39,14 @@ type Topology struct {
 //	mtu PORT N
 //	down PORT
 //
+// filters:
+//
+//	group NAME ADDR|PREFIX...            address group
+//	member NAME PORT...                  port group
+//	rule CHAIN ACTION[:CHAIN] [WORD...]  the next rule; for the words of its condition see Condition
+//	filter PORT in|out CHAIN
+//	filter DEVICE pre|post CHAIN
+//
 // and what has been learnt:
 //
 //	mac BRIDGE MAC PORT [VLAN]
@@ -134,7 +142,7 @@ func (t *Topology) statement(f []string) (err error) {
 	case "heard":
 		t.State.neighbours[addrKey{ID(f[1]), addr(f[2])}] = neighbour{mac: t.MAC(f[3])}
 	default:
-		return fmt.Errorf("unknown statement")
+		return t.policy(f)
 	}
 	return nil
 }

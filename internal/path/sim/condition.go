@@ -15,19 +15,21 @@ import (
 // fits holds the packet, as rewritten so far, against a condition. It stops at the first field that does not fit, and
 // reads, and so puts into the mask, no field of the key that it did not come to.
 func (c *Context) fits(m *view.Condition, out *view.Port, b *branch) bool {
-	if m.Fragment != view.FragmentsAny && !c.fitsFragment(m.Fragment) {
-		return false
-	}
+	// The fragment policy is not inverted; it comes last so that a packet that does not fit anyway has not read it.
+	return c.fitsAll(m, out, b) != m.Invert && (m.Fragment == view.FragmentsAny || c.fitsFragment(m.Fragment))
+}
+
+func (c *Context) fitsAll(m *view.Condition, out *view.Port, b *branch) bool {
 	if m.NoVLAN && c.read(match.VLAN).VLAN != 0 {
-		return m.Invert
+		return false
 	}
 	for left := m.Given; left != 0; left &= left - 1 {
 		field := left & -left
 		if c.fitsField(m, field, out, b) == (m.Not&field != 0) {
-			return m.Invert
+			return false
 		}
 	}
-	return !m.Invert
+	return true
 }
 
 func (c *Context) fitsFragment(want view.FragmentPolicy) bool {
@@ -103,7 +105,7 @@ func (c *Context) fitsField(m *view.Condition, field model.MatchField, out *view
 		return c.hasAddresses() && c.grouped(m.SrcGroup, c.read(match.Src).Src)
 	case dstGroup:
 		return c.hasAddresses() && c.grouped(m.DstGroup, c.read(match.Dst).Dst)
-	case srcPorts: // that there are any follows from proto and the fragment policy, which come first
+	case srcPorts: // that there are any follows from proto, which comes before, and the fragment policy
 		return within(c.read(match.SrcPort).SrcPort, &m.SrcPorts)
 	case dstPorts:
 		return within(c.read(match.DstPort).DstPort, &m.DstPorts)
