@@ -127,9 +127,6 @@ func ruleAction(x *ref.Index, r *model.Rule) string {
 	if r.Action == model.RuleJump {
 		s += " " + x.Label(model.KindChain, r.JumpID)
 	}
-	if r.NAT != nil {
-		s = string(r.NAT.Type) + ", " + s
-	}
 	return s
 }
 

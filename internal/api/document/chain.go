@@ -35,7 +35,6 @@ type Rule struct {
 	Match    *wire.Match `yaml:"match"` // with names in place of ids
 	Action   string      `yaml:"action,required"`
 	Jump     string      `yaml:"jump"`
-	NAT      *wire.NAT   `yaml:"nat"`
 }
 
 // Kind implements Value.

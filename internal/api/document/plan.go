@@ -199,7 +199,7 @@ func (p *planner) object(d *Doc, id uuid.UUID) {
 	case *Rule:
 		p.put(d, "", &wire.Rule{
 			Meta: meta(id, v.Name), ChainID: p.find(d, "chain", model.KindChain, v.Chain), Position: v.Position, Action: v.Action,
-			JumpID: p.find(d, "jump", model.KindChain, v.Jump), Match: p.match(d, v.Match), NAT: v.NAT,
+			JumpID: p.find(d, "jump", model.KindChain, v.Jump), Match: p.match(d, v.Match),
 		})
 	case *Binding:
 		port := p.find(d, "port", model.KindPort, v.Port)

@@ -75,9 +75,6 @@ func Render(o model.Object, x *ref.Index) ([]byte, error) {
 		}
 		add("action", string(o.Action))
 		link("jump", model.KindChain, o.JumpID)
-		if n := wire.FromNAT(o.NAT); n != nil {
-			add("nat", given(n))
-		}
 	case *model.Route:
 		w := wire.FromModel(o).(*wire.Route)
 		link("router", model.KindRouter, o.RouterID)
@@ -141,15 +138,7 @@ func given(v any) yaml.MapSlice {
 	s := reflect.Indirect(reflect.ValueOf(v))
 	for i := range s.NumField() {
 		name, _, _ := strings.Cut(s.Type().Field(i).Tag.Get("yaml"), ",")
-		switch f := s.Field(i); {
-		case f.IsZero():
-		case f.Kind() == reflect.Slice && f.Type().Elem().Kind() == reflect.Struct:
-			var list []yaml.MapSlice
-			for j := range f.Len() {
-				list = append(list, given(f.Index(j).Addr().Interface()))
-			}
-			m = append(m, yaml.MapItem{Key: name, Value: list})
-		default:
+		if f := s.Field(i); !f.IsZero() {
 			m = append(m, yaml.MapItem{Key: name, Value: f.Interface()})
 		}
 	}

@@ -26,7 +26,6 @@ type Rule struct {
 	Match    *Match `json:"match,omitempty" doc:"Condition that a packet must fit; every packet when absent."`
 	Action   string `json:"action" enum:"accept,drop,reject,jump,return,continue" doc:"What becomes of a packet that fits: accept, drop and reject decide; jump goes on in another chain, return in the calling one (at the top level it accepts), continue with the next rule."`
 	JumpID   string `json:"jump_id,omitempty" format:"uuid" doc:"Chain to jump to; only with action jump."`
-	NAT      *NAT   `json:"nat,omitempty" doc:"Translation of addresses; only with actions accept, return and continue."`
 }
 
 // Match is a condition, on the wire and, with names in place of ids, in documents. All fields that are given must fit.
@@ -56,19 +55,7 @@ type Match struct {
 	ICMPCodes    string   `json:"icmp_codes,omitempty" yaml:"icmp_codes" example:"0-15" doc:"ICMP code or range; needs proto icmp or icmpv6."`
 	QuotedSrc    string   `json:"quoted_src,omitempty" yaml:"quoted_src" doc:"Source of the packet that an ICMP error quotes."`
 	QuotedDst    string   `json:"quoted_dst,omitempty" yaml:"quoted_dst" doc:"Destination of the packet that an ICMP error quotes."`
-	Fragment     string   `json:"fragment,omitempty" yaml:"fragment" enum:"any,header,nonheader,unfragmented" doc:"Pieces of fragmented packets that the rule is about: all; those with a transport header; the later ones; none. Default any, with transport fields header, with a dynamic NAT unfragmented."`
-}
-
-// NAT is model.NAT on the wire and in documents.
-type NAT struct {
-	Type    string      `json:"type" yaml:"type,required" enum:"dnat,snat,rev_dnat,rev_snat" doc:"Translate the destination or the source; rev_ types undo it for return traffic."`
-	Targets []NATTarget `json:"targets,omitempty" yaml:"targets" doc:"Addresses and ports to translate to; of dnat and snat."`
-}
-
-// NATTarget is model.NATTarget on the wire and in documents.
-type NATTarget struct {
-	Addresses string `json:"addresses" yaml:"addresses,required" example:"192.0.2.1-192.0.2.9" doc:"Address or range."`
-	Ports     string `json:"ports,omitempty" yaml:"ports" example:"1024-65535" doc:"Port or range; when absent the translation is static and ports stay."`
+	Fragment     string   `json:"fragment,omitempty" yaml:"fragment" enum:"any,header,nonheader,unfragmented" doc:"Pieces of fragmented packets that the rule is about: all; those with a transport header; the later ones; none. Default any, with transport fields header."`
 }
 
 // Kind implements Object.
@@ -114,9 +101,6 @@ func (w *Rule) Model() (model.Object, error) {
 	}
 	if w.Match != nil {
 		o.Match = p.match(w.Match)
-	}
-	if w.NAT != nil {
-		o.NAT = p.nat(w.NAT)
 	}
 	return p.done(o)
 }

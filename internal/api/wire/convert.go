@@ -63,7 +63,7 @@ func FromModel(o model.Object) Object {
 		return g
 	case *model.Rule:
 		return &Rule{
-			Meta: meta, ChainID: idText(o.ChainID), Position: o.Position, Action: string(o.Action), JumpID: idText(o.JumpID), NAT: FromNAT(o.NAT),
+			Meta: meta, ChainID: idText(o.ChainID), Position: o.Position, Action: string(o.Action), JumpID: idText(o.JumpID),
 			Match: FromCondition(&o.Match, func(_ model.Kind, id uuid.UUID) string { return id.String() }),
 		}
 	}

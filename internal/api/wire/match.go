@@ -104,16 +104,6 @@ func (p *parser) match(w *Match) model.Condition {
 	return m
 }
 
-func (p *parser) nat(w *NAT) *model.NAT {
-	n := &model.NAT{Type: model.NATType(w.Type)}
-	for i, t := range w.Targets {
-		at := index("nat.targets", i)
-		from, to := p.addressRange(at+".addresses", t.Addresses)
-		n.Targets = append(n.Targets, model.NATTarget{From: from, To: to, Ports: p.numbers(at+".ports", t.Ports)})
-	}
-	return n
-}
-
 func (p *parser) ids(path string, list []string) []uuid.UUID {
 	var ids []uuid.UUID
 	for i, s := range list {
@@ -204,19 +194,6 @@ func rangeText(r *model.Range) string {
 	return fmt.Sprintf("%d-%d", r.From, r.To)
 }
 
-func (p *parser) addressRange(path, s string) (from, to netip.Addr) {
-	a, b, isRange := strings.Cut(s, "-")
-	if !isRange {
-		b = a
-	}
-	from, err := netip.ParseAddr(strings.TrimSpace(a))
-	to, err2 := netip.ParseAddr(strings.TrimSpace(b))
-	if err != nil || err2 != nil {
-		p.fail(path, s, "is not an address or a range such as 192.0.2.1-192.0.2.9")
-	}
-	return from, to
-}
-
 func idTexts(ids []uuid.UUID) []string {
 	var s []string
 	for _, id := range ids {
@@ -261,22 +238,6 @@ func FromCondition(m *model.Condition, ident func(model.Kind, uuid.UUID) string)
 	}
 	if fitsAll && w.Fragment == "" {
 		return nil
-	}
-	return w
-}
-
-// FromNAT converts a translation; nil stays nil.
-func FromNAT(n *model.NAT) *NAT {
-	if n == nil {
-		return nil
-	}
-	w := &NAT{Type: string(n.Type)}
-	for _, t := range n.Targets {
-		addresses := t.From.String()
-		if t.To != t.From {
-			addresses += "-" + t.To.String()
-		}
-		w.Targets = append(w.Targets, NATTarget{Addresses: addresses, Ports: rangeText(t.Ports)})
 	}
 	return w
 }

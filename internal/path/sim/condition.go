@@ -98,21 +98,21 @@ func (c *Context) fitsField(m *view.Condition, field model.MatchField, out *view
 	case proto:
 		return c.hasIP() && c.read(match.Proto).Proto == m.Proto
 	case src:
-		return c.hasAddresses() && m.Src.Contains(&c.read(match.Src).Src)
+		return c.hasAddresses() && m.Src.Contains(c.readSrcAddr(b))
 	case dst:
-		return c.hasAddresses() && m.Dst.Contains(&c.read(match.Dst).Dst)
+		return c.hasAddresses() && m.Dst.Contains(c.readDstAddr(b))
 	case srcGroup:
-		return c.hasAddresses() && c.grouped(m.SrcGroup, c.read(match.Src).Src)
+		return c.hasAddresses() && c.grouped(m.SrcGroup, *c.readSrcAddr(b))
 	case dstGroup:
-		return c.hasAddresses() && c.grouped(m.DstGroup, c.read(match.Dst).Dst)
+		return c.hasAddresses() && c.grouped(m.DstGroup, *c.readDstAddr(b))
 	case srcPorts: // that there are any follows from proto, which comes before, and the fragment policy
-		return within(c.read(match.SrcPort).SrcPort, &m.SrcPorts)
+		return within(c.readSrcPort(b), &m.SrcPorts)
 	case dstPorts:
-		return within(c.read(match.DstPort).DstPort, &m.DstPorts)
+		return within(c.readDstPort(b), &m.DstPorts)
 	case icmpTypes:
-		return within(c.read(match.SrcPort).SrcPort>>8, &m.ICMPTypes)
+		return within(c.readSrcPort(b)>>8, &m.ICMPTypes)
 	case icmpCodes:
-		return within(c.read(match.SrcPort).SrcPort&0xff, &m.ICMPCodes)
+		return within(c.readSrcPort(b)&0xff, &m.ICMPCodes)
 	case quotedSrc:
 		q, ok := c.quoted()
 		return ok && m.QuotedSrc.Contains(&q.Key.Src)
@@ -122,6 +122,12 @@ func (c *Context) fitsField(m *view.Condition, field model.MatchField, out *view
 	}
 	return false // the model knows no other
 }
+
+// The packet as the branch has it: what a device has rewritten depends on no field.
+func (c *Context) readSrcAddr(*branch) *match.Addr { return &c.read(match.Src).Src }
+func (c *Context) readDstAddr(*branch) *match.Addr { return &c.read(match.Dst).Dst }
+func (c *Context) readSrcPort(*branch) uint16      { return c.read(match.SrcPort).SrcPort }
+func (c *Context) readDstPort(*branch) uint16      { return c.read(match.DstPort).DstPort }
 
 func inGroup(p *view.Port, group uuid.UUID) bool { return p != nil && slices.Contains(p.Groups, group) }
 

@@ -63,16 +63,6 @@ func rule(r *model.Rule) view.Rule {
 		// Of a later version, or written by hand: what nobody understands must not open a door.
 		v.Verdict = view.VerdictDrop
 	}
-	if r.NAT != nil {
-		v.NAT = &view.NAT{Type: r.NAT.Type, Static: r.NAT.Static()}
-		for _, t := range r.NAT.Targets {
-			x := view.NATTarget{From: match.AddrFrom(t.From), To: match.AddrFrom(t.To)}
-			if t.Ports != nil {
-				x.PortFrom, x.PortTo = t.Ports.From, t.Ports.To
-			}
-			v.NAT.Targets = append(v.NAT.Targets, x)
-		}
-	}
 	return v
 }
 

@@ -49,7 +49,6 @@ type Rule struct {
 	Match    Condition
 	Action   RuleAction
 	JumpID   uuid.UUID // the chain, with RuleJump
-	NAT      *NAT      // nil: the packet stays as it is
 }
 
 // Fragment says which pieces of fragmented packets a rule is about.
@@ -170,39 +169,6 @@ func (m *Condition) Given() MatchField {
 		}
 	}
 	return f
-}
-
-// NATType is a direction of address translation.
-type NATType string
-
-// NAT types: forward ones translate, reverse ones undo it for return traffic.
-const (
-	NATDst    NATType = "dnat"
-	NATSrc    NATType = "snat"
-	NATRevDst NATType = "rev_dnat"
-	NATRevSrc NATType = "rev_snat"
-)
-
-// NAT is the translation that a rule applies.
-type NAT struct {
-	Type    NATType
-	Targets []NATTarget // of forward types
-}
-
-// NATTarget is a pool of addresses, From to To, and of ports. Without Ports the translation is static: ports stay.
-type NATTarget struct {
-	From, To netip.Addr
-	Ports    *Range
-}
-
-// Static reports whether the translation is a fixed one, of addresses only.
-func (n *NAT) Static() bool {
-	for _, t := range n.Targets {
-		if t.Ports != nil {
-			return false
-		}
-	}
-	return len(n.Targets) > 0
 }
 
 // Kind implements Object.

@@ -159,19 +159,14 @@ func transport(f MatchField) bool {
 	return f&(MatchSrcPorts|MatchDstPorts|MatchICMPTypes|MatchICMPCodes|MatchQuotedSrc|MatchQuotedDst) != 0
 }
 
-// normalizeRule gives the fragment policy its default: a dynamic translation needs whole packets, a
-// transport field the header.
+// normalizeRule gives the fragment policy its default: a transport field needs the header.
 func normalizeRule(r *Rule) {
 	if r.Match.Fragment != "" {
 		return
 	}
-	switch {
-	case r.NAT != nil && !r.NAT.Static():
-		r.Match.Fragment = FragmentUnfragmented
-	case transport(r.Match.Given()):
+	r.Match.Fragment = FragmentAny
+	if transport(r.Match.Given()) {
 		r.Match.Fragment = FragmentHeader
-	default:
-		r.Match.Fragment = FragmentAny
 	}
 }
 
@@ -182,13 +177,6 @@ func cloneRule(r *Rule) Rule {
 	m.TOS = clonePtr(m.TOS)
 	m.SrcPorts, m.DstPorts = clonePtr(m.SrcPorts), clonePtr(m.DstPorts)
 	m.ICMPTypes, m.ICMPCodes = clonePtr(m.ICMPTypes), clonePtr(m.ICMPCodes)
-	if r.NAT != nil {
-		n := NAT{Type: r.NAT.Type, Targets: slices.Clone(r.NAT.Targets)}
-		for i := range n.Targets {
-			n.Targets[i].Ports = clonePtr(n.Targets[i].Ports)
-		}
-		c.NAT = &n
-	}
 	return c
 }
 

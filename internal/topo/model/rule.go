@@ -10,10 +10,9 @@ import (
 
 // Limits of chains.
 const (
-	MaxGroup      = 10000   // addresses of a group
-	MaxPosition   = 1 << 30 // of a rule
-	MaxRulePorts  = 1000    // ports that a condition lists
-	MaxNATTargets = 64
+	MaxGroup     = 10000   // addresses of a group
+	MaxPosition  = 1 << 30 // of a rule
+	MaxRulePorts = 1000    // ports that a condition lists
 )
 
 func (g *Graph) validateAddressGroup(a *AddressGroup) error {
@@ -71,9 +70,6 @@ func (g *Graph) validateRule(r *Rule) error {
 	} else if r.JumpID != uuid.Nil {
 		return fieldErr(r, "jump", fmt.Sprintf("has no meaning with action %s", r.Action))
 	}
-	if field, reason := badNAT(r); reason != "" {
-		return fieldErr(r, "nat"+field, reason)
-	}
 	if field, reason := g.badCondition(&r.Match); reason != "" {
 		return fieldErr(r, "match."+field, reason)
 	}
@@ -95,52 +91,4 @@ func (g *Graph) jumpsTo(from, to uuid.UUID, seen map[uuid.UUID]bool) bool {
 		}
 	}
 	return false
-}
-
-// badNAT says which part of a rule's translation is wrong; the field is relative to "nat".
-func badNAT(r *Rule) (field, reason string) {
-	n := r.NAT
-	if n == nil {
-		return "", ""
-	}
-	if !slices.Contains([]RuleAction{RuleAccept, RuleReturn, RuleContinue}, r.Action) {
-		return "", fmt.Sprintf("has no meaning with action %s", r.Action)
-	}
-	switch n.Type {
-	case NATRevDst, NATRevSrc:
-		if len(n.Targets) > 0 {
-			return ".targets", fmt.Sprintf("have no meaning with %s, which undoes what was done", n.Type)
-		}
-		return "", ""
-	case NATDst, NATSrc:
-	default:
-		return ".type", fmt.Sprintf("%q is none of %s, %s, %s, %s", n.Type, NATDst, NATSrc, NATRevDst, NATRevSrc)
-	}
-	if len(n.Targets) == 0 || len(n.Targets) > MaxNATTargets {
-		return ".targets", fmt.Sprintf("%d are not within 1 and %d", len(n.Targets), MaxNATTargets)
-	}
-	for i, t := range n.Targets {
-		at := fmt.Sprintf(".targets[%d]", i)
-		for _, a := range []netip.Addr{t.From, t.To} {
-			if reason := badUnicast(a); reason != "" {
-				return at + ".addresses", reason
-			}
-		}
-		if t.From.Is4() != t.To.Is4() || t.To.Less(t.From) {
-			return at + ".addresses", fmt.Sprintf("%s-%s is not a range", t.From, t.To)
-		}
-		if t.From.Is4() != n.Targets[0].From.Is4() {
-			return at + ".addresses", "are not of the family of the first target"
-		}
-		if (t.Ports == nil) != (n.Targets[0].Ports == nil) {
-			return at + ".ports", "static and dynamic targets cannot be mixed"
-		}
-		if t.Ports != nil && (t.Ports.From == 0 || t.Ports.From > t.Ports.To) {
-			return at + ".ports", fmt.Sprintf("%d-%d is not a range of ports", t.Ports.From, t.Ports.To)
-		}
-	}
-	if n.Static() && (len(n.Targets) != 1 || n.Targets[0].From != n.Targets[0].To) {
-		return ".targets", "without ports there is exactly one target, a single address"
-	}
-	return "", ""
 }

@@ -6,9 +6,6 @@ import (
 
 	"github.com/gaissmai/bart"
 	"github.com/google/uuid"
-
-	"github.com/viaduct-net/viaduct/internal/base/match"
-	"github.com/viaduct-net/viaduct/internal/topo/model"
 )
 
 // Chain is a list of rules in their order.
@@ -43,7 +40,6 @@ type Rule struct {
 	Match    Condition
 	Verdict  Verdict
 	Jump     uuid.UUID // with VerdictJump: the chain
-	NAT      *NAT      // nil: none
 }
 
 // Label is how people call the rule: its name, or its position in the chain.
@@ -52,19 +48,6 @@ func (r *Rule) Label() string {
 		return r.Name
 	}
 	return "at " + strconv.Itoa(r.Position)
-}
-
-// NAT is a translation; see model.NAT.
-type NAT struct {
-	Type    model.NATType
-	Static  bool // addresses only, to the first of the first target
-	Targets []NATTarget
-}
-
-// NATTarget is a range of addresses of one family, both ends included, and of ports (0 to 0 when static).
-type NATTarget struct {
-	From, To         match.Addr
-	PortFrom, PortTo uint16
 }
 
 // AddressGroup is a set of addresses.

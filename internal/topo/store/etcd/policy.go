@@ -25,7 +25,6 @@ type wireRule struct {
 	Match    wireMatch        `json:"match"`
 	Action   model.RuleAction `json:"action"`
 	Jump     *uuid.UUID       `json:"jump,omitempty"`
-	NAT      *wireNAT         `json:"nat,omitempty"`
 }
 
 type wireMatch struct {
@@ -67,17 +66,6 @@ type wireRange struct {
 	To   uint16 `json:"to"`
 }
 
-type wireNAT struct {
-	Type    model.NATType   `json:"type"`
-	Targets []wireNATTarget `json:"targets,omitempty"`
-}
-
-type wireNATTarget struct {
-	From  netip.Addr `json:"from"`
-	To    netip.Addr `json:"to"`
-	Ports *wireRange `json:"ports,omitempty"`
-}
-
 func encodePolicy(o model.Object) ([]byte, error) {
 	switch o := o.(type) {
 	case *model.Chain:
@@ -87,7 +75,7 @@ func encodePolicy(o model.Object) ([]byte, error) {
 	case *model.AddressGroup:
 		return json.Marshal(wireAddressGroup{o.ID, o.Name, o.Addresses})
 	case *model.Rule:
-		return json.Marshal(wireRule{o.ID, o.Name, o.ChainID, o.Position, encodeMatch(&o.Match), o.Action, optional(o.JumpID), encodeNAT(o.NAT)})
+		return json.Marshal(wireRule{o.ID, o.Name, o.ChainID, o.Position, encodeMatch(&o.Match), o.Action, optional(o.JumpID)})
 	}
 	return nil, fmt.Errorf("no wire form for a %T", o)
 }
@@ -111,7 +99,7 @@ func decodePolicy(kind model.Kind, data []byte) (model.Object, error) {
 		}
 		m, err := decodeMatch(&w.Match)
 		return &model.Rule{Meta: meta(w.ID, w.Name), ChainID: w.Chain, Position: w.Position, Match: m, Action: w.Action,
-			JumpID: value(w.Jump), NAT: decodeNAT(w.NAT)}, err
+			JumpID: value(w.Jump)}, err
 	}
 	return nil, fmt.Errorf("unknown kind %q", kind)
 }
@@ -169,26 +157,4 @@ func decodeMAC(w *wireMAC) (m model.MACMatch, err error) {
 	}
 	m.Mask, err = parseMAC(w.Mask)
 	return m, err
-}
-
-func encodeNAT(n *model.NAT) *wireNAT {
-	if n == nil {
-		return nil
-	}
-	w := &wireNAT{Type: n.Type}
-	for _, t := range n.Targets {
-		w.Targets = append(w.Targets, wireNATTarget{t.From, t.To, (*wireRange)(t.Ports)})
-	}
-	return w
-}
-
-func decodeNAT(w *wireNAT) *model.NAT {
-	if w == nil {
-		return nil
-	}
-	n := &model.NAT{Type: w.Type}
-	for _, t := range w.Targets {
-		n.Targets = append(n.Targets, model.NATTarget{From: t.From, To: t.To, Ports: (*model.Range)(t.Ports)})
-	}
-	return n
 }
