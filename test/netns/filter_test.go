@@ -98,6 +98,22 @@ func dropped(t *testing.T, l *lab.Lab, reason string) uint64 {
 	return s.Dropped[reason]
 }
 
+// hits reads how often a rule was met.
+func hits(t *testing.T, l *lab.Lab, rule string) uint64 {
+	t.Helper()
+	rs, err := debug.NewClient(l.Hosts[0].Socket()).Rules(t.Context(), "")
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, r := range rs {
+		if r.Name == rule {
+			return r.Hits
+		}
+	}
+	t.Fatalf("the agent has no rule %s", rule)
+	return 0
+}
+
 const (
 	closed = `
 kind: chain
@@ -157,6 +173,9 @@ func TestFilter(t *testing.T) {
 			})
 			if _, err := dial(t, alice, host+":8080", timeoutWanted); err == nil {
 				t.Error("a new connection passes the filter")
+			}
+			if n := hits(t, l, "no-8080"); n == 0 {
+				t.Error("the rule has no hits")
 			}
 			if err := exchange(connections["9090"], patience); err != nil {
 				t.Errorf("the other port is affected: %v", err)

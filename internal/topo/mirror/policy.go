@@ -5,6 +5,7 @@ import (
 	"net/netip"
 	"reflect"
 	"slices"
+	"sync/atomic"
 
 	"github.com/google/uuid"
 
@@ -20,6 +21,7 @@ func (m *Mirror) policy(s, old *view.Snapshot, d dirty) []tag.Tag {
 	var tags []tag.Tag
 	for _, id := range sorted(d.chains) {
 		was, is := old.Chain(id), b.chain(id)
+		count(was, is)
 		if reflect.DeepEqual(was, is) {
 			continue
 		}
@@ -34,6 +36,24 @@ func (m *Mirror) policy(s, old *view.Snapshot, d dirty) []tag.Tag {
 		}
 	}
 	return tags
+}
+
+// count gives each rule its counter: the one that it had, or a new one.
+func count(was, is *view.Chain) {
+	had := make(map[uuid.UUID]*atomic.Uint64)
+	if was != nil {
+		for i := range was.Rules {
+			had[was.Rules[i].ID] = was.Rules[i].Hits
+		}
+	}
+	if is != nil {
+		for i := range is.Rules {
+			r := &is.Rules[i]
+			if r.Hits = had[r.ID]; r.Hits == nil {
+				r.Hits = new(atomic.Uint64)
+			}
+		}
+	}
 }
 
 func (b builder) chain(id uuid.UUID) *view.Chain {

@@ -3,6 +3,7 @@ package view
 import (
 	"net/netip"
 	"strconv"
+	"sync/atomic"
 
 	"github.com/gaissmai/bart"
 	"github.com/google/uuid"
@@ -40,6 +41,9 @@ type Rule struct {
 	Match    Condition
 	Verdict  Verdict
 	Jump     uuid.UUID // with VerdictJump: the chain
+	// Hits counts the simulated packets that fitted: about one for each new flow, since the packets that follow
+	// never get here. It lives as long as the rule, through changes too; nil where nobody counts.
+	Hits *atomic.Uint64
 }
 
 // Label is how people call the rule: its name, or its position in the chain.
