@@ -31,6 +31,10 @@ func (c *Context) ingress(p *view.Port, b branch) {
 		return
 	}
 	b.in, b.from, b.to = p, b.ethSrc, b.ethDst
+	if why := c.spoofed(p, &b); why != drop.None {
+		c.drop(&b, ResultDrop, why)
+		return
+	}
 	if !c.filter(p.Inbound, place{"inbound filter", "port", p.Name, nil}, &b) {
 		return
 	}
