@@ -3,6 +3,7 @@ package ctl
 import (
 	"fmt"
 	"io"
+	"slices"
 
 	"github.com/spf13/cobra"
 
@@ -84,6 +85,8 @@ func refersTo(o model.Object, k model.Key) bool {
 		return k == model.Key{Kind: model.KindRouter, ID: o.RouterID} || k == model.Key{Kind: model.KindPort, ID: o.PortID}
 	case *model.Binding:
 		return k == model.Key{Kind: model.KindPort, ID: o.PortID} || k == model.Key{Kind: model.KindHost, ID: o.HostID}
+	if p, ok := o.(*model.Port); ok && k == (model.Key{Kind: model.KindPort, ID: p.PeerID}) {
+		return true
 	}
-	return false
+	return slices.Contains(model.Refs(o), k)
 }

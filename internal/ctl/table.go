@@ -11,6 +11,7 @@ import (
 
 	"github.com/google/uuid"
 
+	"github.com/viaduct-net/viaduct/internal/api/document"
 	"github.com/viaduct-net/viaduct/internal/api/ref"
 	"github.com/viaduct-net/viaduct/internal/base/match"
 	"github.com/viaduct-net/viaduct/internal/topo/model"
@@ -25,6 +26,11 @@ var columns = map[model.Kind][]string{
 	model.KindSubnet:  {"NAME", "BRIDGE", "CIDR", "GATEWAY", "DHCP", "MTU"},
 	model.KindRoute:   {"NAME", "ROUTER", "DESTINATION", "SOURCE", "NEXT HOP", "WEIGHT"},
 	model.KindBinding: {"PORT", "HOST", "INTERFACE"},
+
+	model.KindChain:        {"NAME"},
+	model.KindRule:         {"NAME", "CHAIN", "POSITION", "MATCH", "ACTION"},
+	model.KindPortGroup:    {"NAME"},
+	model.KindAddressGroup: {"NAME", "ADDRESSES"},
 }
 
 // printTables prints one table for each kind, with the id and revision when wide.
@@ -69,6 +75,10 @@ func row(x *ref.Index, o model.Object) []string {
 		return []string{name, x.Label(model.KindRouter, o.RouterID), o.Destination.String(), source(o), nextHop(x, o), strconv.Itoa(o.Weight)}
 	case *model.Binding:
 		return []string{x.Label(model.KindPort, o.PortID), x.Label(model.KindHost, o.HostID), o.Interface}
+	case *model.AddressGroup:
+		return []string{name, orDash(joinPrefixes(o.Addresses))}
+	case *model.Rule:
+		return []string{name, x.Label(model.KindChain, o.ChainID), strconv.Itoa(o.Position), document.MatchText(&o.Match, x), ruleAction(x, o)}
 	}
 	return []string{name}
 }
@@ -130,6 +140,14 @@ func nextHop(x *ref.Index, r *model.Route) string {
 	s := "port/" + x.Label(model.KindPort, r.PortID)
 	if r.Gateway.IsValid() {
 		s += " via " + r.Gateway.String()
+	}
+	return s
+}
+
+func ruleAction(x *ref.Index, r *model.Rule) string {
+	s := string(r.Action)
+	if r.Action == model.RuleJump {
+		s += " " + x.Label(model.KindChain, r.JumpID)
 	}
 	return s
 }

@@ -1,6 +1,9 @@
 package document
 
-import "github.com/viaduct-net/viaduct/internal/topo/model"
+import (
+	"github.com/viaduct-net/viaduct/internal/api/wire"
+	"github.com/viaduct-net/viaduct/internal/topo/model"
+)
 
 // Value is the content of a document about the virtual network: a pointer to one of the structs below. References
 // in it are names, ids, or unique beginnings of ids.
@@ -11,9 +14,11 @@ type Value interface {
 
 // Bridge is a virtual switch.
 type Bridge struct {
-	Name         string `yaml:"name"`
-	ID           string `yaml:"id"`
-	AdminStateUp *bool  `yaml:"admin_state_up"`
+	Name           string `yaml:"name"`
+	ID             string `yaml:"id"`
+	AdminStateUp   *bool  `yaml:"admin_state_up"`
+	PreForwarding  string `yaml:"pre_forwarding"`
+	PostForwarding string `yaml:"post_forwarding"`
 }
 
 // Router is a virtual router.
@@ -21,6 +26,8 @@ type Router struct {
 	Name         string `yaml:"name"`
 	ID           string `yaml:"id"`
 	AdminStateUp *bool  `yaml:"admin_state_up"`
+	PreRouting   string `yaml:"pre_routing"`
+	PostRouting  string `yaml:"post_routing"`
 }
 
 // Host is a machine with an agent.
@@ -41,6 +48,13 @@ type Port struct {
 	Addresses    []string     `yaml:"addresses"`
 	AdminStateUp *bool        `yaml:"admin_state_up"`
 	Binding      *PortBinding `yaml:"binding"` // in place of a document of its own
+
+	InboundFilter  string   `yaml:"inbound_filter"`
+	OutboundFilter string   `yaml:"outbound_filter"`
+	PortGroups     []string `yaml:"port_groups"`
+
+	PortSecurity        bool               `yaml:"port_security"`
+	AllowedAddressPairs []wire.AddressPair `yaml:"allowed_address_pairs"`
 }
 
 // PortBinding is a Port's Binding.
@@ -111,6 +125,14 @@ func newValue(kind string) Value {
 		return new(Binding)
 	case model.KindSubnet:
 		return new(Subnet)
+	case model.KindChain:
+		return new(Chain)
+	case model.KindRule:
+		return new(Rule)
+	case model.KindPortGroup:
+		return new(PortGroup)
+	case model.KindAddressGroup:
+		return new(AddressGroup)
 	}
 	return nil
 }

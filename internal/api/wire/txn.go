@@ -15,6 +15,11 @@ type Any struct {
 	Host    *Host    `json:"host,omitempty"`
 	Binding *Binding `json:"binding,omitempty"`
 	Subnet  *Subnet  `json:"subnet,omitempty"`
+
+	Chain        *Chain        `json:"chain,omitempty"`
+	Rule         *Rule         `json:"rule,omitempty"`
+	PortGroup    *PortGroup    `json:"port_group,omitempty"`
+	AddressGroup *AddressGroup `json:"address_group,omitempty"`
 }
 
 // Wrap puts an object into the field of its kind.
@@ -35,6 +40,14 @@ func Wrap(o Object) *Any {
 		a.Binding = o
 	case *Subnet:
 		a.Subnet = o
+	case *Chain:
+		a.Chain = o
+	case *Rule:
+		a.Rule = o
+	case *PortGroup:
+		a.PortGroup = o
+	case *AddressGroup:
+		a.AddressGroup = o
 	}
 	return a
 }
@@ -58,6 +71,12 @@ func (a *Any) Object() (Object, error) {
 	set(a.Subnet, a.Subnet != nil)
 	if n != 1 {
 		return nil, errors.New("exactly one of bridge, router, port, route, host, binding, subnet must be given")
+	set(a.Chain, a.Chain != nil)
+	set(a.Rule, a.Rule != nil)
+	set(a.PortGroup, a.PortGroup != nil)
+	set(a.AddressGroup, a.AddressGroup != nil)
+	if n != 1 {
+		return nil, errors.New("exactly one of " + kindList() + " must be given")
 	}
 	return found, nil
 }
@@ -65,6 +84,7 @@ func (a *Any) Object() (Object, error) {
 // Ref names an object.
 type Ref struct {
 	Kind model.Kind `json:"kind" enum:"bridge,router,port,route,host,binding,subnet" doc:"Kind of the object."`
+	Kind model.Kind `json:"kind" enum:"bridge,router,port,route,host,binding,chain,rule,port_group,address_group" doc:"Kind of the object."`
 	ID   string     `json:"id" format:"uuid" doc:"Identifier of the object."`
 }
 

@@ -20,13 +20,17 @@ type Meta struct {
 // Bridge is model.Bridge on the wire.
 type Bridge struct {
 	Meta
-	AdminStateUp *bool `json:"admin_state_up,omitempty" default:"true" doc:"A bridge that is down forwards nothing."`
+	AdminStateUp     *bool  `json:"admin_state_up,omitempty" default:"true" doc:"A bridge that is down forwards nothing."`
+	PreForwardingID  string `json:"pre_forwarding_id,omitempty" format:"uuid" doc:"Chain that frames pass before the bridge decides where they go."`
+	PostForwardingID string `json:"post_forwarding_id,omitempty" format:"uuid" doc:"Chain that frames pass after that, once for each port they leave by."`
 }
 
 // Router is model.Router on the wire.
 type Router struct {
 	Meta
-	AdminStateUp *bool `json:"admin_state_up,omitempty" default:"true" doc:"A router that is down forwards nothing."`
+	AdminStateUp  *bool  `json:"admin_state_up,omitempty" default:"true" doc:"A router that is down forwards nothing."`
+	PreRoutingID  string `json:"pre_routing_id,omitempty" format:"uuid" doc:"Chain that packets pass before the route lookup."`
+	PostRoutingID string `json:"post_routing_id,omitempty" format:"uuid" doc:"Chain that packets pass which are routed on, after the lookup."`
 }
 
 // Port is model.Port on the wire.
@@ -38,6 +42,19 @@ type Port struct {
 	AdminStateUp *bool    `json:"admin_state_up,omitempty" default:"true" doc:"A port that is down neither sends nor receives."`
 	MAC          string   `json:"mac,omitempty" example:"02:00:00:00:00:01" doc:"Router port: its own MAC address, derived from the id when absent. Bridge port: the VM's, optional; seeds the bridge's MAC table."`
 	Addresses    []string `json:"addresses,omitempty" example:"[\"10.0.1.1/24\"]" doc:"Router port: its own IPv4 and IPv6 addresses, each with the prefix length of the link. Bridge port: the VM's addresses, optional; with mac they seed the bridge's ARP table."`
+
+	InboundFilterID  string   `json:"inbound_filter_id,omitempty" format:"uuid" doc:"Chain that packets pass which come in by the port."`
+	OutboundFilterID string   `json:"outbound_filter_id,omitempty" format:"uuid" doc:"Chain that packets pass which leave by the port; not those that its device makes itself."`
+	PortGroups       []string `json:"port_groups,omitempty" doc:"Port groups that the port is in (UUIDs)."`
+
+	PortSecurity        bool          `json:"port_security,omitempty" doc:"Of a bridge port: the VM may send only IP, ARP and neighbour discovery, from mac with one of addresses or its link-local address or from an allowed pair; no answers of DHCP servers, no router advertisements. Needs mac."`
+	AllowedAddressPairs []AddressPair `json:"allowed_address_pairs,omitempty" doc:"What else the VM may send from; only with port_security."`
+}
+
+// AddressPair is model.AddressPair on the wire and in documents.
+type AddressPair struct {
+	MAC     string `json:"mac,omitempty" yaml:"mac" example:"02:00:00:00:00:01" doc:"MAC address; the port's own when absent."`
+	Address string `json:"address" yaml:"address,required" example:"10.0.1.100" doc:"Address or subnet."`
 }
 
 // Route is model.Route on the wire.
@@ -112,6 +129,14 @@ func New(kind model.Kind) Object {
 		return new(Binding)
 	case model.KindSubnet:
 		return new(Subnet)
+	case model.KindChain:
+		return new(Chain)
+	case model.KindRule:
+		return new(Rule)
+	case model.KindPortGroup:
+		return new(PortGroup)
+	case model.KindAddressGroup:
+		return new(AddressGroup)
 	}
 	return nil
 }

@@ -26,9 +26,11 @@ const (
 	Flood          // the set of ports a bridge floods to: ID bridge
 	DPPort         // a datapath port: N
 	Binding        // where a virtual port is bound, or that it is not: ID port
+	Chain          // a chain's rules: ID
+	Group          // an address group: ID; with Addr, whether that address is listed in it
 )
 
-var kindNames = [...]string{"", "device", "port", "route", "mac", "neighbour", "flood", "dp_port", "binding"}
+var kindNames = [...]string{"", "device", "port", "route", "mac", "neighbour", "flood", "dp_port", "binding", "chain", "group"}
 
 func (k Kind) String() string {
 	if int(k) < len(kindNames) {
@@ -69,6 +71,10 @@ func (t Tag) String() string {
 		return fmt.Sprintf("dp_port:%d", t.N)
 	case MACEntry:
 		return fmt.Sprintf("mac:%s/%d/%s", t.ID, t.VLAN, t.MAC)
+	case Group:
+		if t.Addr != (match.Addr{}) {
+			return fmt.Sprintf("group:%s/%s", t.ID, t.Addr)
+		}
 	case Route, Neighbour:
 		return fmt.Sprintf("%s:%s/%s", t.Kind, t.ID, t.Addr)
 	}

@@ -10,6 +10,7 @@ import (
 	"github.com/viaduct-net/viaduct/internal/base/match"
 	"github.com/viaduct-net/viaduct/internal/base/tag"
 	"github.com/viaduct-net/viaduct/internal/base/trace"
+	"github.com/viaduct-net/viaduct/internal/topo/view"
 )
 
 // maxVisits bounds the devices that all branches of one packet visit together: a
@@ -28,8 +29,11 @@ type header struct {
 // from one to the next.
 type branch struct {
 	header
-	devices uint8       // bridges and routers traversed
-	node    *trace.Node // where the branch's steps are added; nil: not traced
+	devices  uint8       // bridges and routers traversed
+	trail    int32       // the last of them: 1 + its index in scratch.trail; 0: none yet
+	from, to match.MAC   // Ethernet addresses with which it reached the device at hand
+	in       *view.Port  // by which it did; nil: generated there
+	node     *trace.Node // where the branch's steps are added; nil: not traced
 }
 
 // output is a branch that reached an exterior port.
@@ -41,6 +45,8 @@ type output struct {
 // scratch is the engine's own memory.
 type scratch struct {
 	outs     []output
+	trail    []trailStep
+	origin   *view.Port           // exterior port by which the packet entered the virtual network; nil: generated
 	frames   [MaxGenerated][]byte // memory of Generated
 	consumed bool                 // a branch was answered by a device
 	stopped  bool                 // the result is final, whatever other branches would do
@@ -55,7 +61,8 @@ func (c *Context) Reset() {
 		Tags:      c.Tags[:0],
 		Learn:     c.Learn[:0],
 		Generated: c.Generated[:0],
-		scratch:   scratch{outs: s.outs[:0], frames: s.frames},
+		Rules:     c.Rules[:0],
+		scratch:   scratch{outs: s.outs[:0], trail: s.trail[:0], frames: s.frames},
 	}
 }
 
@@ -65,6 +72,7 @@ func Simulate(c *Context, ingress uuid.UUID) {
 	c.Mask |= match.InPort
 	b := c.received()
 	if p := c.port(ingress, &b); p != nil {
+		c.scratch.origin = p
 		c.ingress(p, b)
 	}
 	c.finish()
@@ -111,6 +119,8 @@ func (c *Context) depend(t tag.Tag) { c.Tags = append(c.Tags, t) }
 func (c *Context) enter(device uuid.UUID, b *branch) bool {
 	c.depend(tag.Tag{Kind: tag.Device, ID: device})
 	b.devices++
+	c.scratch.trail = append(c.scratch.trail, trailStep{device, b.trail})
+	b.trail = int32(len(c.scratch.trail))
 	c.scratch.visits++
 	if b.devices <= MaxDevices && c.scratch.visits <= maxVisits {
 		return true

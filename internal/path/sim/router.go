@@ -13,8 +13,7 @@ import (
 )
 
 // router takes a frame that reached one of a router's ports, as RFC 1812 section 5.2.1 orders
-// it: link layer, header, route, TTL, next hop. Chains belong before and after
-// the route lookup.
+// it: link layer, header, filter, route, TTL, filter, next hop.
 func (c *Context) router(r *view.Router, in *view.Port, b branch) {
 	if !c.enter(r.ID, &b) {
 		return
@@ -49,6 +48,9 @@ func (c *Context) route(r *view.Router, in *view.Port, b branch) {
 	src, dst := k.Src.Netip(), k.Dst.Netip()
 	if !isIP(k) || !isHost(k.Src) {
 		c.drop(&b, ResultDrop, drop.BadHeader)
+		return
+	}
+	if !c.filter(r.Pre, place{"pre-routing filter", "router", r.Name, nil}, &b) {
 		return
 	}
 	if in.Owns(dst) { // link-local addresses are in no table
@@ -113,6 +115,9 @@ func (c *Context) forward(r *view.Router, rt *view.Route, in *view.Port, b branc
 		c.UserSpace = true
 		c.icmpError(in, &b, tooBig, out.MTU)
 		c.drop(&b, ResultErrorDrop, drop.ExceedsMTU)
+		return
+	}
+	if !c.filter(r.Post, place{"post-routing filter", "router", r.Name, out}, &b) {
 		return
 	}
 	hop := c.Packet.Key.Dst

@@ -20,6 +20,8 @@ type Topology interface {
 	Port(uuid.UUID) *view.Port
 	Bridge(uuid.UUID) *view.Bridge
 	Router(uuid.UUID) *view.Router
+	Chain(uuid.UUID) *view.Chain
+	AddressGroup(uuid.UUID) *view.AddressGroup
 }
 
 // State is what flows have learnt. Lookups do not allocate and have no effect.
@@ -108,7 +110,8 @@ type Context struct {
 	Tags      []tag.Tag      // what the outcome depends on; may repeat
 	Learn     []Learn
 	Generated []Generated
-	Wait      Neighbour // for ResultNotYet
+	Rules     []*view.Rule // that the packet fitted, in order; one may repeat
+	Wait      Neighbour    // for ResultNotYet
 
 	scratch scratch
 }

@@ -37,17 +37,48 @@ func (b builder) port(id uuid.UUID) *view.Port {
 	v := &view.Port{
 		ID: p.ID, Name: p.Name, Bridge: p.BridgeID, Router: p.RouterID, AdminUp: p.AdminStateUp,
 		MAC: p.MAC, Addrs: slices.Clone(p.Addresses),
+		Inbound: p.InboundFilterID, Outbound: p.OutboundFilterID, Groups: slices.Clone(p.PortGroups),
 	}
+	sortIDs(v.Groups)
 	if _, ok := get[*model.Port](b.graph, p.PeerID); ok {
 		v.Peer = p.PeerID
 	} else if x, ok := get[*model.Binding](b.graph, p.ID); ok {
 		v.Host, v.Interface = x.HostID, x.Interface
+	}
+	if p.PortSecurity {
+		v.Sources = sources(p)
 	}
 	if p.RouterID != uuid.Nil {
 		v.LinkLocal = linkLocal(p.MAC)
 		v.MTU = b.linkMTU(p)
 	}
 	return v
+}
+
+// sources lists what a secured port's VM may send from: each of its MAC addresses with that one's link-local address too.
+func sources(p *model.Port) []view.Source {
+	list := []view.Source{}
+	seen := make(map[match.MAC]bool)
+	add := func(mac match.MAC, a netip.Prefix) {
+		if mac == (match.MAC{}) {
+			mac = p.MAC
+		}
+		if !seen[mac] {
+			seen[mac] = true
+			list = append(list, view.NewSource(mac, netip.PrefixFrom(linkLocal(mac), 128)))
+		}
+		if a.IsValid() {
+			list = append(list, view.NewSource(mac, a))
+		}
+	}
+	add(p.MAC, netip.Prefix{})
+	for _, a := range p.Addresses {
+		add(p.MAC, a)
+	}
+	for _, a := range p.AllowedAddressPairs {
+		add(a.MAC, a.Address)
+	}
+	return list
 }
 
 // linkLocal is fe80::/64 with the modified EUI-64 of a MAC (RFC 4291 appendix A).
@@ -60,7 +91,7 @@ func (b builder) bridge(id uuid.UUID) *view.Bridge {
 	if !ok {
 		return nil
 	}
-	v := &view.Bridge{ID: id, Name: x.Name, AdminUp: x.AdminStateUp,
+	v := &view.Bridge{ID: id, Name: x.Name, AdminUp: x.AdminStateUp, Pre: x.PreForwardingID, Post: x.PostForwardingID,
 		MACs: make(map[match.MAC]uuid.UUID), Neighbours: make(map[match.Addr]match.MAC)}
 	for o := range b.graph.ReferrersOf(model.KeyOf(x), model.KindPort) {
 		p := o.(*model.Port)
@@ -98,7 +129,7 @@ func (b builder) router(id uuid.UUID) (*view.Router, []view.Route) {
 	if !ok {
 		return nil, nil
 	}
-	v := &view.Router{ID: id, Name: x.Name, AdminUp: x.AdminStateUp}
+	v := &view.Router{ID: id, Name: x.Name, AdminUp: x.AdminStateUp, Pre: x.PreRoutingID, Post: x.PostRoutingID}
 	var rs []view.Route
 	for o := range b.graph.ReferrersOf(model.KeyOf(x), model.KindPort) {
 		p := o.(*model.Port)

@@ -27,6 +27,17 @@ const (
 // Kinds lists all kinds in the order in which they may be created: what is referred to first.
 var Kinds = []Kind{KindBridge, KindSubnet, KindRouter, KindHost, KindPort, KindRoute, KindBinding}
 
+	KindChain        Kind = "chain"
+	KindRule         Kind = "rule"
+	KindPortGroup    Kind = "port_group"
+	KindAddressGroup Kind = "address_group"
+)
+
+// Kinds lists all kinds in the order in which they may be created: what is referred to first.
+var Kinds = []Kind{
+	KindChain, KindPortGroup, KindAddressGroup, KindBridge, KindRouter, KindHost, KindPort, KindRoute, KindBinding, KindRule,
+}
+
 // Meta is common to all objects.
 type Meta struct {
 	ID   uuid.UUID
@@ -48,12 +59,16 @@ func (m *Meta) GetMeta() *Meta { return m }
 type Bridge struct {
 	Meta
 	AdminStateUp bool
+	// Chains that frames pass before and after the bridge has decided where they go; Nil: none.
+	PreForwardingID, PostForwardingID uuid.UUID
 }
 
 // Router is a virtual router.
 type Router struct {
 	Meta
 	AdminStateUp bool
+	// Chains that packets pass before and after the route lookup; Nil: none.
+	PreRoutingID, PostRoutingID uuid.UUID
 }
 
 // Port belongs to a bridge or to a router: exactly one of BridgeID and RouterID is set.
@@ -71,6 +86,20 @@ type Port struct {
 	// Addresses of a router port: its own, with the subnet on the link. Of a bridge port:
 	// the VM's, optional, as full-length prefixes; with MAC they seed the bridge's ARP table.
 	Addresses []netip.Prefix
+	// Chains that packets pass which come in by the port, and which leave by it; Nil: none. Packets
+	// that the port's device makes itself pass no filter of the port.
+	InboundFilterID, OutboundFilterID uuid.UUID
+	PortGroups                        []uuid.UUID // that the port is in
+	// PortSecurity of a bridge port lets its VM send only IP, ARP and neighbour discovery from MAC with one of Addresses or the
+	// link-local address of MAC, or from an allowed pair; and no answers of DHCP servers, no router advertisements.
+	PortSecurity        bool
+	AllowedAddressPairs []AddressPair
+}
+
+// AddressPair is what a VM may send from beside its own addresses.
+type AddressPair struct {
+	MAC     match.MAC // zero: the port's own
+	Address netip.Prefix
 }
 
 // NextHop is what a Route does.

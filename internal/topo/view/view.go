@@ -30,7 +30,25 @@ type Port struct {
 	// appendix A). Zero for bridge ports.
 	LinkLocal netip.Addr
 	MTU       int // of the L3 link; 0: no limit
+
+	Inbound, Outbound uuid.UUID   // filter chains; Nil: none
+	Groups            []uuid.UUID // port groups that it is in, in order
+	// Sources is what the VM may send from; nil: anything.
+	Sources []Source
 }
+
+// Source is a MAC address with a set of IP addresses.
+type Source struct {
+	MAC   match.MAC
+	Addrs netip.Prefix
+	bits  Prefix // Addrs
+}
+
+// NewSource makes a Source.
+func NewSource(mac match.MAC, addrs netip.Prefix) Source { return Source{mac, addrs, newPrefix(addrs)} }
+
+// Has reports whether the address is in the set.
+func (s *Source) Has(a *match.Addr) bool { return s.bits.Contains(a) }
 
 // Exterior reports whether the port is bound to a host interface.
 func (p *Port) Exterior() bool { return p.Host != uuid.Nil }
@@ -75,6 +93,7 @@ type Subnet struct {
 	Managed bool // RA: addresses are to be had by DHCPv6 (M)
 	Other   bool // RA: other configuration is to be had by DHCPv6 (O)
 	Auto    bool // RA: hosts form addresses from the prefix (A)
+	Pre, Post  uuid.UUID // filter chains before and after forwarding; Nil: none
 }
 
 // NextHop is what a route does with a packet.
@@ -110,6 +129,8 @@ type Router struct {
 	AdminUp bool
 	Ports   []uuid.UUID
 	Table   RouteTable
+
+	Pre, Post uuid.UUID // filter chains before and after routing; Nil: none
 }
 
 // RouteTable finds routes. Implementations are immutable.
@@ -126,9 +147,11 @@ type Snapshot struct {
 	Ports    map[uuid.UUID]*Port
 	Bridges  map[uuid.UUID]*Bridge
 	Routers  map[uuid.UUID]*Router
+	Chains   map[uuid.UUID]*Chain
+	Groups   map[uuid.UUID]*AddressGroup
 }
 
-// Port, Bridge and Router return nil when there is none.
+// Port returns nil when there is none.
 func (s *Snapshot) Port(id uuid.UUID) *Port { return s.Ports[id] }
 
 // Bridge returns nil when there is none.
@@ -136,3 +159,9 @@ func (s *Snapshot) Bridge(id uuid.UUID) *Bridge { return s.Bridges[id] }
 
 // Router returns nil when there is none.
 func (s *Snapshot) Router(id uuid.UUID) *Router { return s.Routers[id] }
+
+// Chain returns nil when there is none.
+func (s *Snapshot) Chain(id uuid.UUID) *Chain { return s.Chains[id] }
+
+// AddressGroup returns nil when there is none.
+func (s *Snapshot) AddressGroup(id uuid.UUID) *AddressGroup { return s.Groups[id] }
