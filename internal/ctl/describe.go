@@ -75,16 +75,6 @@ func describe(w io.Writer, x *ref.Index, o model.Object) error {
 }
 
 func refersTo(o model.Object, k model.Key) bool {
-	switch o := o.(type) {
-	case *model.Port:
-		return k == model.Key{Kind: model.KindBridge, ID: o.BridgeID} || k == model.Key{Kind: model.KindRouter, ID: o.RouterID} ||
-			k == model.Key{Kind: model.KindPort, ID: o.PeerID}
-	case *model.Subnet:
-		return k == model.Key{Kind: model.KindBridge, ID: o.BridgeID}
-	case *model.Route:
-		return k == model.Key{Kind: model.KindRouter, ID: o.RouterID} || k == model.Key{Kind: model.KindPort, ID: o.PortID}
-	case *model.Binding:
-		return k == model.Key{Kind: model.KindPort, ID: o.PortID} || k == model.Key{Kind: model.KindHost, ID: o.HostID}
 	if p, ok := o.(*model.Port); ok && k == (model.Key{Kind: model.KindPort, ID: p.PeerID}) {
 		return true
 	}

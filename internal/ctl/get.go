@@ -58,7 +58,6 @@ func newGet() *cobra.Command {
 
 // related are the kinds that an object of a kind is shown with.
 var related = map[model.Kind][]model.Kind{
-	model.KindPort:    {model.KindBridge, model.KindRouter, model.KindBinding, model.KindHost},
 	model.KindSubnet:  {model.KindBridge},
 	model.KindPort:    {model.KindBridge, model.KindRouter, model.KindBinding, model.KindHost, model.KindChain, model.KindPortGroup},
 	model.KindRoute:   {model.KindRouter, model.KindPort},

@@ -33,31 +33,31 @@ EXPIRE|FAIL|RELEASE|STOP) ip address flush dev eth0 scope global;;
 esac
 `
 
-// client is a DHCP client with a directory of its own.
-type client struct {
+// dhcpClient is one with a directory of its own.
+type dhcpClient struct {
 	dir   string
 	space ns.Space
 }
 
-func newClient(t *testing.T, s ns.Space) client {
+func newClient(t *testing.T, s ns.Space) dhcpClient {
 	t.Helper()
-	c := client{t.TempDir(), s}
+	c := dhcpClient{t.TempDir(), s}
 	if err := os.WriteFile(c.file("script"), []byte(clientScript), 0o755); err != nil {
 		t.Fatal(err)
 	}
 	return c
 }
 
-func (c client) file(name string) string { return filepath.Join(c.dir, name) }
+func (c dhcpClient) file(name string) string { return filepath.Join(c.dir, name) }
 
 // log is what the client was told so far, a line each time.
-func (c client) log() string {
+func (c dhcpClient) log() string {
 	b, _ := os.ReadFile(c.file("log"))
 	return string(b)
 }
 
 // dhclient runs Debian's client until the test ends.
-func (c client) dhclient(t *testing.T, more ...string) {
+func (c dhcpClient) dhclient(t *testing.T, more ...string) {
 	t.Helper()
 	args := append([]string{"-d", "-sf", c.file("script"), "-lf", c.file("leases"), "-pf", c.file("pid"), "-cf", "/dev/null"}, more...)
 	out, err := os.Create(c.file("out"))
@@ -80,7 +80,7 @@ func (c client) dhclient(t *testing.T, more ...string) {
 }
 
 // await waits until the client was told something.
-func (c client) await(t *testing.T, want string) {
+func (c dhcpClient) await(t *testing.T, want string) {
 	t.Helper()
 	eventually(t, "the client is told "+want, func(context.Context) error {
 		if log := c.log(); !strings.Contains(log, want) {

@@ -69,8 +69,6 @@ func (a *Any) Object() (Object, error) {
 	set(a.Host, a.Host != nil)
 	set(a.Binding, a.Binding != nil)
 	set(a.Subnet, a.Subnet != nil)
-	if n != 1 {
-		return nil, errors.New("exactly one of bridge, router, port, route, host, binding, subnet must be given")
 	set(a.Chain, a.Chain != nil)
 	set(a.Rule, a.Rule != nil)
 	set(a.PortGroup, a.PortGroup != nil)
@@ -83,8 +81,7 @@ func (a *Any) Object() (Object, error) {
 
 // Ref names an object.
 type Ref struct {
-	Kind model.Kind `json:"kind" enum:"bridge,router,port,route,host,binding,subnet" doc:"Kind of the object."`
-	Kind model.Kind `json:"kind" enum:"bridge,router,port,route,host,binding,chain,rule,port_group,address_group" doc:"Kind of the object."`
+	Kind model.Kind `json:"kind" enum:"bridge,router,port,route,host,binding,subnet,chain,rule,port_group,address_group" doc:"Kind of the object."`
 	ID   string     `json:"id" format:"uuid" doc:"Identifier of the object."`
 }
 

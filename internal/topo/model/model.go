@@ -22,10 +22,6 @@ const (
 	KindHost    Kind = "host"
 	KindBinding Kind = "binding"
 	KindSubnet  Kind = "subnet"
-)
-
-// Kinds lists all kinds in the order in which they may be created: what is referred to first.
-var Kinds = []Kind{KindBridge, KindSubnet, KindRouter, KindHost, KindPort, KindRoute, KindBinding}
 
 	KindChain        Kind = "chain"
 	KindRule         Kind = "rule"
@@ -35,7 +31,7 @@ var Kinds = []Kind{KindBridge, KindSubnet, KindRouter, KindHost, KindPort, KindR
 
 // Kinds lists all kinds in the order in which they may be created: what is referred to first.
 var Kinds = []Kind{
-	KindChain, KindPortGroup, KindAddressGroup, KindBridge, KindRouter, KindHost, KindPort, KindRoute, KindBinding, KindRule,
+	KindChain, KindPortGroup, KindAddressGroup, KindBridge, KindSubnet, KindRouter, KindHost, KindPort, KindRoute, KindBinding, KindRule,
 }
 
 // Meta is common to all objects.

@@ -104,13 +104,13 @@ func Refs(o Object) []Key {
 	case *Port:
 		add(KindBridge, o.BridgeID)
 		add(KindRouter, o.RouterID)
-	case *Subnet:
-		add(KindBridge, o.BridgeID)
 		add(KindChain, o.InboundFilterID)
 		add(KindChain, o.OutboundFilterID)
 		for _, id := range o.PortGroups {
 			add(KindPortGroup, id)
 		}
+	case *Subnet:
+		add(KindBridge, o.BridgeID)
 	case *Rule:
 		add(KindChain, o.ChainID)
 		add(KindChain, o.JumpID)

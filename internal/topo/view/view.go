@@ -79,7 +79,8 @@ type Bridge struct {
 	// Neighbours are seeded: addresses of peer router ports (link-local too) and of VMs whose port names them.
 	Neighbours map[match.Addr]match.MAC
 	// Subnets are what is told to hosts on the bridge, ordered by id.
-	Subnets []Subnet
+	Subnets   []Subnet
+	Pre, Post uuid.UUID // filter chains before and after forwarding; Nil: none
 }
 
 // Subnet is a range of addresses on a bridge. Hosts are told about it as the flags say.
@@ -93,7 +94,6 @@ type Subnet struct {
 	Managed bool // RA: addresses are to be had by DHCPv6 (M)
 	Other   bool // RA: other configuration is to be had by DHCPv6 (O)
 	Auto    bool // RA: hosts form addresses from the prefix (A)
-	Pre, Post  uuid.UUID // filter chains before and after forwarding; Nil: none
 }
 
 // NextHop is what a route does with a packet.
