@@ -2,6 +2,7 @@ package datapathtest
 
 import (
 	"bytes"
+	"errors"
 	"net/netip"
 	"sync/atomic"
 	"testing"
@@ -46,6 +47,8 @@ type bench struct {
 	dp   datapath.Datapath
 	rig  Rig
 	mark uint16 // makes each marker's key new
+
+	limits Limits
 }
 
 // must fails the test on an error.
@@ -101,6 +104,21 @@ func (b *bench) put(p datapath.Port, frame []byte, as ...action.Action) match.Ke
 		b.Fatalf("PutFlows: %d of 1 without an error", n)
 	}
 	return k
+}
+
+// coarse reports whether the datapath may refuse flows for frame.
+func (b *bench) coarse(p datapath.Port, frame []byte) bool {
+	k := b.key(p, frame)
+	return b.limits.Coarse != nil && b.limits.Coarse(&k)
+}
+
+// refused checks that a flow for frame is refused with ErrActions.
+func (b *bench) refused(p datapath.Port, frame []byte, as ...action.Action) {
+	b.Helper()
+	n, err := b.dp.PutFlows([]datapath.Flow{{Key: b.key(p, frame), Actions: as}})
+	if n != 0 || !errors.Is(err, datapath.ErrActions) {
+		b.Errorf("PutFlows: %d %v", n, err)
+	}
 }
 
 func output(p datapath.Port) action.Action { return action.Action{Op: action.Output, Port: p.No} }
