@@ -25,7 +25,7 @@ func holds(k *match.Key) error {
 		return errors.New("what follows a second VLAN tag would be in the kernel's key")
 	case k.EthType == packet.EthTypeARP && k.Proto == 0:
 		return errors.New("ARP of other protocols is not told apart")
-	case ip && isEcho(k):
+	case ip && k.Frag != match.FragLater && isEcho(k):
 		return errors.New("ICMP echo identifiers are not in the kernel's key")
 	case k.EthType == packet.EthTypeIPv6 && k.Frag == match.FragLater:
 		return errors.New("protocols of later IPv6 fragments are not in the kernel's key")
@@ -77,7 +77,7 @@ func (w keyWriter) partly(typ uint16, value, mask []byte) {
 var (
 	maskIPv4 = []byte{0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0, 0xff}
 	maskIPv6 = append(append(bytes.Repeat([]byte{0xff}, 32), 0, 0, 0, 0), 0xff, 0xff, 0, 0xff)
-	maskARP  = append(bytes.Repeat([]byte{0xff}, 10), make([]byte, lenARP-10)...)
+	maskARP  = append(append(bytes.Repeat([]byte{0xff}, 8), 0, 0xff), make([]byte, lenARP-10)...) // the operation is one byte there
 	maskTun4 = make([]byte, 4)
 )
 
