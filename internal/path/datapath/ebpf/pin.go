@@ -118,6 +118,19 @@ func detachFilters(pinPath string) error {
 	return failed
 }
 
+// ErrKernel is Open's error on a kernel that this datapath cannot run on.
+var ErrKernel = errors.New("the eBPF datapath needs kernel 6.1 or later")
+
+// Exists reports whether a datapath of that name is pinned.
+func Exists(opts Options) bool {
+	opts, err := opts.withDefaults()
+	if err != nil {
+		return false
+	}
+	s, err := readSettings(opts.PinPath)
+	return s != nil || err != nil
+}
+
 // checkKernel fails before Linux 6.1.
 func checkKernel() error {
 	var u unix.Utsname
@@ -130,7 +143,7 @@ func checkKernel() error {
 	a, err := strconv.Atoi(major)
 	b, _ := strconv.Atoi(strings.TrimRight(minor, "-+abcdefghijklmnopqrstuvwxyz"))
 	if err == nil && (a < 6 || a == 6 && b < 1) {
-		return fmt.Errorf("the kernel is Linux %s; the eBPF datapath needs 6.1 or later", release)
+		return fmt.Errorf("%w: it is Linux %s", ErrKernel, release)
 	}
 	return nil
 }

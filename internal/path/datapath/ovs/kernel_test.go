@@ -125,6 +125,9 @@ func TestAdoption(t *testing.T) {
 	if _, ok := r.Recv(t, out.Interface, 5*time.Second); !ok {
 		t.Fatal("no agent, no packets")
 	}
+	if !Exists(opts) {
+		t.Fatal("it does not exist")
+	}
 	d = openTest(t, opts)
 	r.d = d
 	ps, err := d.Ports()
@@ -207,6 +210,9 @@ func TestForeignDatapath(t *testing.T) {
 	}
 	if err := Cleanup(opts); err != nil {
 		t.Errorf("Cleanup: %v", err)
+	}
+	if Exists(opts) {
+		t.Error("an interface is taken for a datapath of ours")
 	}
 }
 

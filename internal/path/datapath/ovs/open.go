@@ -82,7 +82,7 @@ var _ datapath.Datapath = (*Datapath)(nil)
 // counts of misses start from zero. It fails with datapath.ErrBusy while another process has it
 // open, and when a datapath or an interface of that name is not ours; then it is left alone.
 func Open(opts Options) (_ *Datapath, err error) {
-	d, err := connect(opts)
+	d, err := own(opts)
 	if err != nil {
 		return nil, err
 	}
@@ -123,7 +123,7 @@ func Open(opts Options) (_ *Datapath, err error) {
 	return d, d.adoptPorts()
 }
 
-// connect resolves families and takes ownership of the name.
+// connect resolves families.
 func connect(opts Options) (_ *Datapath, err error) {
 	opts, err = opts.withDefaults()
 	if err != nil {
@@ -141,17 +141,49 @@ func connect(opts Options) (_ *Datapath, err error) {
 		}
 		*id = f.ID
 	}
-	if d.owner, err = netlinkSocket(d.pid(portLocal, 0)); err != nil {
-		if errors.Is(err, unix.EADDRINUSE) {
-			err = datapath.ErrBusy
-		}
-		return nil, fmt.Errorf("datapath %s: %w", opts.Name, err)
-	}
 	if d.ctl, err = newConn(); err != nil {
-		d.release()
 		return nil, err
 	}
 	return d, nil
+}
+
+// own is connect that makes sure that nobody else is at work under the name.
+func own(opts Options) (*Datapath, error) {
+	d, err := connect(opts)
+	if err != nil {
+		return nil, err
+	}
+	if d.owner, err = netlinkSocket(d.pid(portLocal, 0)); err != nil {
+		d.release()
+		if errors.Is(err, unix.EADDRINUSE) {
+			err = datapath.ErrBusy
+		}
+		return nil, fmt.Errorf("datapath %s: %w", d.opts.Name, err)
+	}
+	return d, nil
+}
+
+// local reports whether there is an interface of the datapath's name. Without, there is no such datapath, and asking the
+// module itself might load it.
+func local(opts Options) bool {
+	opts, err := opts.withDefaults()
+	if err == nil {
+		_, err = netlink.LinkByName(opts.Name)
+	}
+	return err == nil
+}
+
+// Exists reports whether there is a datapath of that name that an agent has made.
+func Exists(opts Options) bool {
+	if !local(opts) {
+		return false
+	}
+	d, err := connect(opts)
+	if err != nil {
+		return false
+	}
+	defer d.release()
+	return d.find() == nil
 }
 
 // pid is the netlink port id that a port's misses go to: above those of processes, below those that the
@@ -252,13 +284,18 @@ func (d *Datapath) release() {
 			c.close()
 		}
 	}
-	unix.Close(d.owner)
+	if d.owner >= 0 {
+		unix.Close(d.owner)
+	}
 }
 
 // Cleanup deletes the datapath of that name with its ports and flows, when it is ours. None is no error. It fails
 // with datapath.ErrBusy while a process has it open.
 func Cleanup(opts Options) error {
-	d, err := connect(opts)
+	if !local(opts) {
+		return nil
+	}
+	d, err := own(opts)
 	if errors.Is(err, ErrNoModule) {
 		return nil
 	}
