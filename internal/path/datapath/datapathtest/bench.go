@@ -112,11 +112,11 @@ func (b *bench) coarse(p datapath.Port, frame []byte) bool {
 	return b.limits.Coarse != nil && b.limits.Coarse(&k)
 }
 
-// refused checks that a flow for frame is refused with ErrActions.
-func (b *bench) refused(p datapath.Port, frame []byte, as ...action.Action) {
+// refused checks that a flow for frame is refused with err.
+func (b *bench) refused(want error, p datapath.Port, frame []byte, as ...action.Action) {
 	b.Helper()
 	n, err := b.dp.PutFlows([]datapath.Flow{{Key: b.key(p, frame), Actions: as}})
-	if n != 0 || !errors.Is(err, datapath.ErrActions) {
+	if n != 0 || !errors.Is(err, want) {
 		b.Errorf("PutFlows: %d %v", n, err)
 	}
 }

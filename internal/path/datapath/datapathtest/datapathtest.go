@@ -26,9 +26,9 @@ type Rig interface {
 // refuse or leave uncounted; the zero value is a datapath without any.
 type Limits struct {
 	// Coarse reports keys that the datapath does not tell from others. It refuses flows for them with
-	// datapath.ErrActions, so that their packets go on missing. Nil: none.
+	// datapath.ErrKey, so that their packets go on missing. Nil: none.
 	Coarse func(k *match.Key) bool
-	// LateTTL: a flow whose TTL is decremented after an output is refused likewise.
+	// LateTTL: a flow whose TTL is decremented after an output is refused with datapath.ErrActions.
 	LateTTL bool
 	// DropsUncounted: neither drop.FlowDrop nor drop.OutputGone is counted.
 	DropsUncounted bool

@@ -87,7 +87,7 @@ func flowLateTTL(b *bench) {
 		{Op: action.SetDst, Addr: ip4C}, output(ps[2]),
 		{Op: action.SetEthDst, MAC: macC}, {Op: action.DecTTL}, {Op: action.SetDstPort, Value: 53}, output(ps[3])}
 	if b.limits.LateTTL {
-		b.refused(ps[0], f, as...)
+		b.refused(datapath.ErrActions, ps[0], f, as...)
 		es := []datapath.Exec{{Frame: udp4(1, 2), InPort: ps[0].No, Actions: as}}
 		b.dp.Execute(es)
 		b.must(es[0].Err)
@@ -109,7 +109,7 @@ func flowCoarse(b *bench) {
 		if !b.coarse(ps[0], f) {
 			continue
 		}
-		b.refused(ps[0], f, output(ps[1]))
+		b.refused(datapath.ErrKey, ps[0], f, output(ps[1]))
 		for range 2 {
 			grant(ps[0], 1)
 			b.send(ps[0], f)

@@ -15,8 +15,8 @@
 // netlink port id follows from the datapath's name and the port's number, so that flows which name it work for
 // the next agent too; the ids also say whose a datapath is, and that nobody else has it open.
 //
-// What this kernel cannot do is refused with datapath.ErrActions, and such packets stay with user space: keys that it does
-// not tell apart (ICMP echo identifiers, 802.3 lengths, second VLAN tags, protocols of later IPv6
-// fragments), and a TTL decremented after an output. It counts neither drop.FlowDrop nor
+// What this kernel cannot do is refused, and such packets stay with user space: keys that it does
+// not tell apart (datapath.ErrKey: ICMP echo identifiers, 802.3 lengths, second VLAN tags, protocols of later IPv6
+// fragments), and a TTL decremented after an output (datapath.ErrActions). It counts neither drop.FlowDrop nor
 // drop.OutputGone. docs/adr/0020-ovs.md says what admission costs here.
 package ovs

@@ -85,7 +85,7 @@ func (d *Datapath) putBatch(fs []datapath.Flow) (int, error) {
 // that is there; with it, it would refuse the latter.
 func (d *Datapath) encode(f *datapath.Flow, flags uint16) error {
 	if err := holds(&f.Key); err != nil {
-		return fmt.Errorf("%w: %w", datapath.ErrActions, err)
+		return fmt.Errorf("%w: %w", datapath.ErrKey, err)
 	}
 	m := &d.table.conn.msg
 	class, tunnel := d.classOf(f.Key.InPort)
