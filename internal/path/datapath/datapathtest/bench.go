@@ -134,11 +134,26 @@ func (b *bench) expectAs(name string, p datapath.Port, want []byte) {
 	b.Helper()
 	got, ok := b.rig.Recv(b, p.Interface, patience)
 	if !ok {
-		b.Fatalf("%s: nothing came out of port %d", name, p.No)
+		b.Errorf("%s: nothing came out of port %d", name, p.No)
+		b.fatalState()
 	}
 	if !same(got, want) {
 		b.Fatalf("%s at port %d:\n got % x\nwant % x", name, p.No, got, want)
 	}
+}
+
+// fatalState ends the test with what the datapath says of itself.
+func (b *bench) fatalState() {
+	b.Helper()
+	ps, err := b.dp.Ports()
+	b.must(err)
+	for _, p := range ps {
+		b.Logf("port %d: %+v", p.No, b.stats(p))
+	}
+	for k, f := range b.flows() {
+		b.Logf("flow %v: %+v", &k, f)
+	}
+	b.FailNow()
 }
 
 // same compares frames; got may be padded to Ethernet's minimum.

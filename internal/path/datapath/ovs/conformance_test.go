@@ -82,8 +82,23 @@ func (r *rig) NewPort(t testing.TB) string {
 	n := serial.Add(1)
 	host, vm := fmt.Sprintf("vdp%d", n), fmt.Sprintf("vm%d", n)
 	r.ns.Veth(t, host, vm)
+	awaitUp(t, host)
 	r.wires[host] = r.ns.Wire(t, vm)
 	return host
+}
+
+// awaitUp waits until the kernel has noticed that the other end of a pair is up too: until then it drops what is sent out.
+func awaitUp(t testing.TB, iface string) {
+	t.Helper()
+	for range 5000 {
+		if l, err := netlink.LinkByName(iface); err != nil {
+			t.Fatal(err)
+		} else if l.Attrs().OperState == netlink.OperUp {
+			return
+		}
+		time.Sleep(time.Millisecond)
+	}
+	t.Fatalf("%s does not come up", iface)
 }
 
 // Send returns once the reader has seen the frame, if it missed: here tokens are taken then.

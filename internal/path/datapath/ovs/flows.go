@@ -88,7 +88,7 @@ func (d *Datapath) encode(f *datapath.Flow, flags uint16) error {
 		return fmt.Errorf("%w: %w", datapath.ErrKey, err)
 	}
 	m := &d.table.conn.msg
-	class, tunnel := d.classOf(f.Key.InPort)
+	class, tunnel := d.classOf(&f.Key)
 	at := d.table.conn.request(d.flows, cmdNew, flags, d.ifindex)
 	m.flowKey(&f.Key, tunnel)
 	mask := m.nest(flowMask)
@@ -110,12 +110,13 @@ func (m *message) flowKey(k *match.Key, tunnel bool) {
 	m.close(at)
 }
 
-// classOf is VM's for a port that does not exist: nothing comes in there.
-func (d *Datapath) classOf(no uint32) (class datapath.Class, tunnel bool) {
-	if p := d.port(no); p != nil {
+// classOf returns the class of the key's port, and whether the key is that of packets from a tunnel, which it
+// says itself once the port has been deleted.
+func (d *Datapath) classOf(k *match.Key) (class datapath.Class, tunnel bool) {
+	if p := d.port(k.InPort); p != nil {
 		class = p.class
 	}
-	return class, class == datapath.Tunnel
+	return class, class == datapath.Tunnel || k.TunKey != 0
 }
 
 func (d *Datapath) putOne(f *datapath.Flow) error {
@@ -204,7 +205,7 @@ func (d *Datapath) delFlows(keys []match.Key) error {
 
 func (d *Datapath) encodeDel(k *match.Key, flags uint16) (at int) {
 	c := d.table.conn
-	_, tunnel := d.classOf(k.InPort)
+	_, tunnel := d.classOf(k)
 	at = c.request(d.flows, cmdDel, flags, d.ifindex)
 	c.msg.flowKey(k, tunnel)
 	c.msg.end(at)

@@ -309,6 +309,7 @@ func TestTunnel(t *testing.T) {
 	here := openTest(t, testOptions())
 	r := newRig(t, here)
 	r.ns.Veth(t, "under0", "under1")
+	awaitUp(t, "under0")
 	r.ns.Address(t, "under1", "192.0.2.2/24")
 	under, err := netlink.LinkByName("under0")
 	if err != nil {
@@ -383,6 +384,26 @@ func TestTunnel(t *testing.T) {
 			return fmt.Errorf("%+v", table(t, there))
 		}
 		return nil
+	})
+	// The flow can be deleted after its port.
+	if err := errors.Join(there.DelPort(m.Key.InPort), there.DelFlows([]match.Key{m.Key})); err != nil {
+		t.Fatal(err)
+	}
+	r.ns.Do(t, func() error {
+		if n := len(table(t, there)); n != 0 {
+			return fmt.Errorf("%d flows are left", n)
+		}
+		_, err := there.AddPort("vx1", datapath.Tunnel)
+		return err
+	})
+	r.ns.Do(t, func() error {
+		ps, err := there.Ports()
+		if err != nil || len(ps) != 1 {
+			return fmt.Errorf("%v %v", ps, err)
+		}
+		back.Key.InPort, back.Actions[0].Port = ps[0].No, ps[0].No
+		_, err = there.PutFlows([]datapath.Flow{back})
+		return err
 	})
 	atomic.AddInt64(here.RootCredit(), 1)
 	es := []datapath.Exec{{Frame: frame, InPort: vm.No, Actions: as}}
