@@ -103,8 +103,48 @@ func awaitUp(t testing.TB, iface string) {
 
 // Send returns once the reader has seen the frame, if it missed: here tokens are taken then.
 func (r *rig) Send(t testing.TB, iface string, frame []byte) {
-	r.wires[iface].Send(t, frame)
+	r.deliver(t, iface, frame)
 	settle(t, r.d)
+}
+
+// deliver returns once the kernel has dealt with the frame, which may happen on another CPU.
+func (r *rig) deliver(t testing.TB, iface string, frame []byte) {
+	t.Helper()
+	before, counted := processed(t, r.d, iface)
+	r.wires[iface].Send(t, frame)
+	for deadline := time.Now().Add(5 * time.Second); counted; {
+		if now, _ := processed(t, r.d, iface); now > before {
+			return
+		}
+		if time.Now().After(deadline) {
+			t.Fatalf("the module has not seen the frame sent to %s", iface)
+		}
+	}
+}
+
+// processed is how many packets the datapath has dealt with; ok is false when none from iface will be among them, or
+// nobody can ask any more.
+func processed(t testing.TB, d *Datapath, iface string) (n uint64, ok bool) {
+	t.Helper()
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	for _, p := range *d.ports.Load() {
+		ok = ok || p.name == iface
+	}
+	if !ok || d.closed.Load() {
+		return 0, false
+	}
+	err := d.ctl.call(d.ctl.request(d.datapaths, cmdGet, unix.NLM_F_ACK, d.ifindex), func(r *reply) error {
+		_, _, as, err := r.payload()
+		if s := find(as, dpStats); len(s) >= 16 {
+			n = ne.Uint64(s) + ne.Uint64(s[8:]) // hits and misses
+		}
+		return err
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	return n, true
 }
 
 // settle waits until nothing is left on the ports' sockets and the reader has dealt with what it took.

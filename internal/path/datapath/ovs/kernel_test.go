@@ -283,12 +283,12 @@ func TestBackPressure(t *testing.T) {
 	const sent = 200
 	d.reading.Lock()
 	for i := range uint16(sent) {
-		r.wires[p.Interface].Send(t, udp(9, i))
+		r.deliver(t, p.Interface, udp(9, i))
 	}
 	if n := lost(portFD(d, p.No)); n == 0 || n >= sent {
 		t.Errorf("lost %d of %d", n, sent)
 	}
-	r.wires[other.Interface].Send(t, udp(9, 1)) // has a buffer of its own
+	r.deliver(t, other.Interface, udp(9, 1)) // has a buffer of its own
 	d.reading.Unlock()
 	settle(t, d)
 	for _, c := range []struct {
