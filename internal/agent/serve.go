@@ -8,7 +8,6 @@ import (
 	"os"
 
 	"github.com/viaduct-net/viaduct/internal/base/htb"
-	"github.com/viaduct-net/viaduct/internal/path/datapath/ebpf"
 	"github.com/viaduct-net/viaduct/internal/topo/store/etcd"
 )
 
@@ -20,7 +19,8 @@ type Options struct {
 	Host      string   // the host's name in the topology
 	Endpoints []string // of the store
 	RunDir    string   // directory of the socket and the lock
-	Name      string   // of the datapath: pinned under /sys/fs/bpf/viaduct/NAME
+	Driver    Driver   // of the datapath; default Auto
+	Name      string   // of the datapath: pinned under /sys/fs/bpf/viaduct/NAME, or the local interface of Open vSwitch
 	Workers   int
 	MaxFlows  int // in the datapath
 	Tokens    htb.Config
@@ -28,13 +28,9 @@ type Options struct {
 	Ready     func()
 }
 
-func (o *Options) datapath() ebpf.Options {
-	return ebpf.Options{Name: o.Name, MaxFlows: o.MaxFlows, Workers: o.Workers, Tokens: int(o.Tokens.Global)}
-}
+var errNotRoot = errors.New("only root can do this: it is about datapaths in the kernel and network interfaces")
 
-var errNotRoot = errors.New("only root can do this: it is about BPF programs and network interfaces")
-
-// Serve runs the agent on the eBPF datapath until ctx ends, which is no error.
+// Serve runs the agent on this host's datapath until ctx ends, which is no error.
 func Serve(ctx context.Context, o Options) error {
 	if os.Geteuid() != 0 {
 		return errNotRoot
@@ -49,6 +45,7 @@ func Serve(ctx context.Context, o Options) error {
 		o.Log.Warn("the agent runs at normal priority", "error", err)
 	}
 	dp, err := ebpf.Open(o.datapath())
+	dp, err := openDatapath(&o)
 	if err != nil {
 		return err
 	}
@@ -60,12 +57,4 @@ func Serve(ctx context.Context, o Options) error {
 	cfg := Config{Datapath: dp, Store: st, Host: o.Host, RunDir: o.RunDir, Tokens: o.Tokens, Log: o.Log, Ready: o.Ready}
 	cfg.Worker.Flow.MaxFlows = o.MaxFlows
 	return Run(ctx, cfg)
-}
-
-// Cleanup removes all that agents of the options' name have left on the host: programs, maps, pins. It fails while one runs.
-func Cleanup(o Options) error {
-	if os.Geteuid() != 0 {
-		return errNotRoot
-	}
-	return ebpf.Cleanup(o.datapath())
 }

@@ -15,17 +15,21 @@ import (
 
 func newAgent() *cobra.Command {
 	o := agent.Options{Tokens: htb.DefaultConfig()}
-	var level string
+	var level, driver string
 	var cleanup bool
 	c := &cobra.Command{
 		Use:   "agent",
 		Short: "Run this host's agent",
 		Long: "Runs until SIGTERM or SIGINT; the datapath goes on forwarding without it, and the next agent adopts it.\n" +
-			"Needs root and kernel 6.1 or later. --cleanup instead removes all that agents of this --name have left on the host.",
+			"Needs root, and kernel 6.1 or later or the Open vSwitch kernel module. --cleanup instead removes all that agents of this --name have left on the host.",
 		Args: cobra.NoArgs,
 		RunE: func(c *cobra.Command, _ []string) error {
 			if cleanup {
 				return agent.Cleanup(o)
+			}
+			o.Driver = agent.Driver(driver)
+			if err := o.Driver.Validate(); err != nil {
+				return exit.Usagef("--driver: %v", err)
 			}
 			var l slog.Level
 			if err := l.UnmarshalText([]byte(level)); err != nil {
@@ -44,13 +48,14 @@ func newAgent() *cobra.Command {
 	f.StringVar(&o.Host, "host", hostname(), "the host's name in the topology")
 	f.StringSliceVar(&o.Endpoints, "etcd", []string{"http://127.0.0.1:2379"}, "endpoints of the store")
 	f.StringVar(&o.RunDir, "run-dir", agent.DefaultRunDir, "directory of the socket and the lock")
-	f.StringVar(&o.Name, "name", "viaduct", "name of the datapath: its programs and maps are pinned under /sys/fs/bpf/viaduct/NAME")
+	f.StringVar(&driver, "driver", string(agent.Auto), "datapath: ebpf, ovs (the Open vSwitch kernel module) or auto: what is in use here, else eBPF, else ovs (agent.datapath.driver)")
+	f.StringVar(&o.Name, "name", "viaduct", "name of the datapath: pinned under /sys/fs/bpf/viaduct/NAME, or that of the Open vSwitch datapath")
 	f.IntVar(&o.Workers, "workers", max(1, runtime.NumCPU()/2), "packet workers")
 	f.IntVar(&o.MaxFlows, "max-flows", 200_000, "most flows in the datapath (agent.datapath.max_flow_count)")
 	f.Int64Var(&o.Tokens.Global, "global-burst", o.Tokens.Global, "tokens in the system (agent.datapath.global_incoming_burst_capacity)")
 	f.Int64Var(&o.Tokens.VM, "vm-burst", o.Tokens.VM, "tokens of each VM's port (agent.datapath.vm_incoming_burst_capacity)")
 	f.StringVar(&level, "log-level", "info", "debug, info, warn or error")
-	f.BoolVar(&cleanup, "cleanup", false, "detach from all interfaces, remove programs, maps and pins, and exit")
+	f.BoolVar(&cleanup, "cleanup", false, "detach from all interfaces, remove programs, maps, pins and Open vSwitch datapath, and exit")
 	return c
 }
 

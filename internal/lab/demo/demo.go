@@ -28,6 +28,7 @@ type Options struct {
 	Name  string        // of the laboratory
 	Phase time.Duration // of each of: before, during and after the flood
 	Plot  int           // columns of the terminal; 0: not a terminal, plain lines
+	Args  []string      // further arguments of the agent
 	Out   io.Writer
 }
 
@@ -47,6 +48,7 @@ func Command() *cobra.Command {
 			return Run(ctx, o)
 		}}
 	c.Flags().StringVar(&o.Name, "name", "demo", "name of the laboratory")
+	c.Flags().StringArrayVar(&o.Args, "agent-arg", nil, "further argument for the agent")
 	c.Flags().DurationVar(&o.Phase, "phase", 12*time.Second, "time before, during and after the flood, each")
 	return c
 }
@@ -68,7 +70,7 @@ func Run(ctx context.Context, o Options) (err error) {
 	fmt.Fprint(o.Out, "Two bridges, blue and red, and a router between them. Alice and Mallory are on blue, Bob and Carol on red.\n"+
 		"Each is a network namespace; a real server and a real agent carry their packets.\n\n")
 	start := time.Now()
-	l, err := lab.Up(ctx, lab.Options{Name: o.Name}, set)
+	l, err := lab.Up(ctx, lab.Options{Name: o.Name, AgentArgs: o.Args}, set)
 	if err != nil {
 		return err
 	}

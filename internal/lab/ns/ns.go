@@ -14,6 +14,7 @@ import (
 
 	"github.com/vishvananda/netlink"
 	"github.com/vishvananda/netns"
+	"golang.org/x/sys/unix"
 )
 
 // Dir is where iproute2 keeps named network namespaces.
@@ -96,7 +97,7 @@ func (s Space) Start(cmd *exec.Cmd) error { return s.Do(cmd.Start) }
 func (s Space) Netlink() (*netlink.Handle, error) {
 	var h *netlink.Handle
 	err := s.Do(func() (err error) {
-		h, err = netlink.NewHandle()
+		h, err = netlink.NewHandle(unix.NETLINK_ROUTE)
 		return err
 	})
 	return h, err

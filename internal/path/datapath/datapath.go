@@ -99,6 +99,7 @@ var (
 	ErrBusy        = errors.New("in use by another owner")
 	ErrFull        = errors.New("flow table is full")
 	ErrActions     = errors.New("actions that this datapath cannot hold in a flow")
+	ErrKey         = errors.New("key that this datapath cannot tell from others") // no flow for it, ever: its packets go on missing
 	ErrClosed      = errors.New("datapath is closed")
 )
 

@@ -165,6 +165,31 @@ func TestActionsTheDatapathCannotHold(t *testing.T) {
 	}
 }
 
+// A key that the datapath cannot tell from others costs its entry nothing: other keys get their flows.
+func TestKeyTheDatapathCannotHold(t *testing.T) {
+	tb, d, _ := newTable(t, Config{})
+	d.refuse = func(f datapath.Flow) bool { return f.Key == *key(1, 1) }
+	d.refuseErr = datapath.ErrKey
+	e := tb.Add(key(1, 1), match.Proto, out(2), nil, Normal)
+	tb.Install(key(1, 2), e)
+	for range 2 { // its next packet is no different
+		flush(t, tb, d)
+		if _, ok := tb.Exact(key(1, 1)); ok {
+			t.Error("the copy has a flow that the datapath refused")
+		}
+		if _, ok := tb.Exact(key(1, 2)); !ok {
+			t.Error("another flow of the entry is missing")
+		}
+		if again, ok := tb.Wildcard(key(1, 1)); !ok || again != e || e.UserSpace() {
+			t.Fatalf("entry %v %+v", ok, again)
+		}
+		tb.Install(key(1, 1), e)
+	}
+	if tb.Stats().Coarse != 2 || tb.Stats().PutErrors != 0 {
+		t.Errorf("%+v", tb.Stats())
+	}
+}
+
 // The datapath has less room than was configured: the port with the most flows
 // pays, and the one that installs gets through.
 func TestFullDatapath(t *testing.T) {

@@ -18,7 +18,7 @@ func (t *Table) Pending() (puts, dels int) { return t.nputs, t.ndels }
 // Flush sends what is queued: deletes, then puts, so that an invalidation that
 // came after an install wins. What the datapath refuses leaves the copy: its next packet
 // finds the wildcard entry and tries again. ErrActions makes the entry
-// user-space only; ErrFull makes room at the cost of the port with the most
+// user-space only, ErrKey no more than the one key; ErrFull makes room at the cost of the port with the most
 // flows. The error returned joins those that were not dealt with in this way;
 // then some deletes or puts are still queued.
 func (t *Table) Flush() error {
@@ -73,6 +73,9 @@ func (t *Table) flushPuts() error {
 			for e.flows.head != 0 {
 				t.dropFlow(e.flows.head)
 			}
+		case errors.Is(err, datapath.ErrKey): // its next packet finds the entry again, without simulation
+			t.stats.Coarse++
+			t.dropFlow(r)
 		case errors.Is(err, datapath.ErrFull):
 			if full++; full > maxFull {
 				t.dropQueued()

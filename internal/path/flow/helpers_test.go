@@ -17,23 +17,26 @@ var errFault = errors.New("injected")
 // installer is a datapath's flow table that fails as told. Like a kernel, it may
 // have done what it says has failed.
 type installer struct {
-	flows   map[match.Key]action.Physical
-	max     int           // 0: unbounded
-	putErr  map[int]error // by number of the flow put, counted over all calls
-	delErr  map[int]bool  // by number of the call
-	refuse  func(datapath.Flow) bool
-	done    bool // a failed put took place all the same
-	puts    int
-	delCall int
+	flows     map[match.Key]action.Physical
+	max       int           // 0: unbounded
+	putErr    map[int]error // by number of the flow put, counted over all calls
+	delErr    map[int]bool  // by number of the call
+	refuse    func(datapath.Flow) bool
+	refuseErr error
+	done      bool // a failed put took place all the same
+	puts      int
+	delCall   int
 }
 
-func newInstaller() *installer { return &installer{flows: map[match.Key]action.Physical{}} }
+func newInstaller() *installer {
+	return &installer{flows: map[match.Key]action.Physical{}, refuseErr: datapath.ErrActions}
+}
 
 func (d *installer) PutFlows(fs []datapath.Flow) (int, error) {
 	for i, f := range fs {
 		d.puts++
 		if d.refuse != nil && d.refuse(f) {
-			return i, datapath.ErrActions
+			return i, d.refuseErr
 		}
 		if err := d.putErr[d.puts]; err != nil {
 			if d.done {

@@ -271,7 +271,7 @@ func TestFaults(t *testing.T) {
 			},
 			"fault": func(*rapid.T) {
 				d.done = rapid.Bool().Draw(rt, "done")
-				err := rapid.SampledFrom([]error{errFault, datapath.ErrFull, datapath.ErrActions, datapath.ErrClosed}).Draw(rt, "error")
+				err := rapid.SampledFrom([]error{errFault, datapath.ErrFull, datapath.ErrActions, datapath.ErrKey, datapath.ErrClosed}).Draw(rt, "error")
 				d.putErr[d.puts+rapid.IntRange(1, 4).Draw(rt, "put")] = err
 				d.delErr[d.delCall+rapid.IntRange(1, 3).Draw(rt, "del")] = rapid.Bool().Draw(rt, "fails")
 			},

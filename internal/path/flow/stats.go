@@ -22,6 +22,7 @@ type Stats struct {
 	Evicted, EvictedEntries      uint64 // for want of room
 	MaskOverflow                 uint64 // entries for one key alone, because their port has too many masks
 	UserSpace                    uint64 // entries that the datapath cannot hold
+	Coarse                       uint64 // flows whose keys it cannot tell from others
 	Refused                      uint64 // exact flows given up because the datapath is full or does not delete
 	PutErrors, DelErrors         uint64 // flows, requests
 	Adopted                      uint64 // flows kept from an earlier agent without a put

@@ -2,6 +2,7 @@ package datapathtest
 
 import (
 	"bytes"
+	"errors"
 	"net/netip"
 	"sync/atomic"
 	"testing"
@@ -46,6 +47,8 @@ type bench struct {
 	dp   datapath.Datapath
 	rig  Rig
 	mark uint16 // makes each marker's key new
+
+	limits Limits
 }
 
 // must fails the test on an error.
@@ -103,6 +106,21 @@ func (b *bench) put(p datapath.Port, frame []byte, as ...action.Action) match.Ke
 	return k
 }
 
+// coarse reports whether the datapath may refuse flows for frame.
+func (b *bench) coarse(p datapath.Port, frame []byte) bool {
+	k := b.key(p, frame)
+	return b.limits.Coarse != nil && b.limits.Coarse(&k)
+}
+
+// refused checks that a flow for frame is refused with err.
+func (b *bench) refused(want error, p datapath.Port, frame []byte, as ...action.Action) {
+	b.Helper()
+	n, err := b.dp.PutFlows([]datapath.Flow{{Key: b.key(p, frame), Actions: as}})
+	if n != 0 || !errors.Is(err, want) {
+		b.Errorf("PutFlows: %d %v", n, err)
+	}
+}
+
 func output(p datapath.Port) action.Action { return action.Action{Op: action.Output, Port: p.No} }
 
 // expect waits for the very frame at p.
@@ -116,11 +134,26 @@ func (b *bench) expectAs(name string, p datapath.Port, want []byte) {
 	b.Helper()
 	got, ok := b.rig.Recv(b, p.Interface, patience)
 	if !ok {
-		b.Fatalf("%s: nothing came out of port %d", name, p.No)
+		b.Errorf("%s: nothing came out of port %d", name, p.No)
+		b.fatalState()
 	}
 	if !same(got, want) {
 		b.Fatalf("%s at port %d:\n got % x\nwant % x", name, p.No, got, want)
 	}
+}
+
+// fatalState ends the test with what the datapath says of itself.
+func (b *bench) fatalState() {
+	b.Helper()
+	ps, err := b.dp.Ports()
+	b.must(err)
+	for _, p := range ps {
+		b.Logf("port %d: %+v", p.No, b.stats(p))
+	}
+	for k, f := range b.flows() {
+		b.Logf("flow %v: %+v", &k, f)
+	}
+	b.FailNow()
 }
 
 // same compares frames; got may be padded to Ethernet's minimum.

@@ -6,6 +6,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/viaduct-net/viaduct/internal/base/match"
 	"github.com/viaduct-net/viaduct/internal/path/datapath"
 )
 
@@ -21,9 +22,26 @@ type Rig interface {
 	Recv(t testing.TB, iface string, timeout time.Duration) ([]byte, bool)
 }
 
-// Run tests a datapath. Open returns a fresh one without ports, flows and root
+// Limits are what a kernel that is not ours cannot do. Each is something that the contract lets a datapath
+// refuse or leave uncounted; the zero value is a datapath without any.
+type Limits struct {
+	// Coarse reports keys that the datapath does not tell from others. It refuses flows for them with
+	// datapath.ErrKey, so that their packets go on missing. Nil: none.
+	Coarse func(k *match.Key) bool
+	// LateTTL: a flow whose TTL is decremented after an output is refused with datapath.ErrActions.
+	LateTTL bool
+	// DropsUncounted: neither drop.FlowDrop nor drop.OutputGone is counted.
+	DropsUncounted bool
+}
+
+// Run tests a datapath without limits. Open returns a fresh one without ports, flows and root
 // credit; it registers the cleaning up, and must bear that the test has closed the datapath.
 func Run(t *testing.T, open func(t *testing.T) (datapath.Datapath, Rig)) {
+	RunLimited(t, Limits{}, open)
+}
+
+// RunLimited is Run for a datapath with limits. What they allow is checked to happen.
+func RunLimited(t *testing.T, limits Limits, open func(t *testing.T) (datapath.Datapath, Rig)) {
 	for _, c := range []struct {
 		name string
 		f    func(b *bench)
@@ -45,6 +63,8 @@ func Run(t *testing.T, open func(t *testing.T) (datapath.Datapath, Rig)) {
 		{"Flow/Drop", flowDrop},
 		{"Flow/Flood", flowFlood},
 		{"Flow/Cumulative", flowCumulative},
+		{"Flow/LateTTL", flowLateTTL},
+		{"Flow/Coarse", flowCoarse},
 		{"Flow/Rewrites", flowRewrites},
 		{"Flow/VLAN", flowVLAN},
 		{"Flow/TTL", flowTTL},
@@ -67,7 +87,7 @@ func Run(t *testing.T, open func(t *testing.T) (datapath.Datapath, Rig)) {
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			dp, rig := open(t)
-			c.f(&bench{T: t, dp: dp, rig: rig})
+			c.f(&bench{T: t, dp: dp, rig: rig, limits: limits})
 		})
 	}
 }

@@ -107,7 +107,11 @@ func tableUnfit(b *bench) {
 		{"udp4", action.Action{Op: action.Forward}},
 	} {
 		f := datapath.Flow{Key: b.key(ps[0], frames[c.frame]), Actions: action.Physical{c.a, output(ps[1])}}
-		if n, err := b.dp.PutFlows([]datapath.Flow{f}); n != 0 || !errors.Is(err, datapath.ErrActions) {
+		want := datapath.ErrActions
+		if b.coarse(ps[0], frames[c.frame]) {
+			want = datapath.ErrKey
+		}
+		if n, err := b.dp.PutFlows([]datapath.Flow{f}); n != 0 || !errors.Is(err, want) {
 			b.Errorf("%s, %+v: %d %v", c.frame, c.a, n, err)
 		}
 	}

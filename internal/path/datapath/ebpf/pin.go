@@ -125,3 +125,33 @@ func detachFilters(pinPath string) error {
 	}
 	return failed
 }
+
+// ErrKernel is Open's error on a kernel that this datapath cannot run on.
+var ErrKernel = errors.New("the eBPF datapath needs kernel 6.1 or later")
+
+// Exists reports whether a datapath of that name is pinned.
+func Exists(opts Options) bool {
+	opts, err := opts.withDefaults()
+	if err != nil {
+		return false
+	}
+	s, err := readSettings(opts.PinPath)
+	return s != nil || err != nil
+}
+
+// checkKernel fails before Linux 6.1.
+func checkKernel() error {
+	var u unix.Utsname
+	if err := unix.Uname(&u); err != nil {
+		return err
+	}
+	release := unix.ByteSliceToString(u.Release[:])
+	major, rest, _ := strings.Cut(release, ".")
+	minor, _, _ := strings.Cut(rest, ".")
+	a, err := strconv.Atoi(major)
+	b, _ := strconv.Atoi(strings.TrimRight(minor, "-+abcdefghijklmnopqrstuvwxyz"))
+	if err == nil && (a < 6 || a == 6 && b < 1) {
+		return fmt.Errorf("%w: it is Linux %s", ErrKernel, release)
+	}
+	return nil
+}
