@@ -44,7 +44,6 @@ func Serve(ctx context.Context, o Options) error {
 	if err := hurry(o.Workers); err != nil {
 		o.Log.Warn("the agent runs at normal priority", "error", err)
 	}
-	dp, err := ebpf.Open(o.datapath())
 	dp, err := openDatapath(&o)
 	if err != nil {
 		return err

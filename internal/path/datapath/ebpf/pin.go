@@ -135,23 +135,6 @@ func Exists(opts Options) bool {
 	if err != nil {
 		return false
 	}
-	s, err := readSettings(opts.PinPath)
+	s, err := readSettings(opts)
 	return s != nil || err != nil
-}
-
-// checkKernel fails before Linux 6.1.
-func checkKernel() error {
-	var u unix.Utsname
-	if err := unix.Uname(&u); err != nil {
-		return err
-	}
-	release := unix.ByteSliceToString(u.Release[:])
-	major, rest, _ := strings.Cut(release, ".")
-	minor, _, _ := strings.Cut(rest, ".")
-	a, err := strconv.Atoi(major)
-	b, _ := strconv.Atoi(strings.TrimRight(minor, "-+abcdefghijklmnopqrstuvwxyz"))
-	if err == nil && (a < 6 || a == 6 && b < 1) {
-		return fmt.Errorf("%w: it is Linux %s", ErrKernel, release)
-	}
-	return nil
 }

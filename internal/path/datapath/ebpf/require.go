@@ -24,7 +24,7 @@ func checkHost() error {
 func checkRelease(release string) error {
 	var major, minor int
 	if n, _ := fmt.Sscanf(release, "%d.%d", &major, &minor); n == 2 && (major < 6 || major == 6 && minor < 1) {
-		return fmt.Errorf("the kernel is Linux %s, the eBPF datapath needs 6.1 or later: boot a newer kernel", release)
+		return fmt.Errorf("the kernel is Linux %s, %w: boot a newer kernel", release, ErrKernel)
 	}
 	return nil
 }

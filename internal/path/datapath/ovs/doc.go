@@ -18,5 +18,5 @@
 // What this kernel cannot do is refused, and such packets stay with user space: keys that it does
 // not tell apart (datapath.ErrKey: ICMP echo identifiers, 802.3 lengths, second VLAN tags, protocols of later IPv6
 // fragments), and a TTL decremented after an output (datapath.ErrActions). It counts neither drop.FlowDrop nor
-// drop.OutputGone. docs/adr/0020-ovs.md says what admission costs here.
+// drop.OutputGone. docs/adr/0008-ovs.md says what admission costs here.
 package ovs
