@@ -45,9 +45,9 @@ func (c *Context) router(r *view.Router, in *view.Port, b branch) {
 
 // route decides what a router does with an IP packet that was sent to it.
 func (c *Context) route(r *view.Router, in *view.Port, b branch) {
-	k := c.read(match.Src | match.Dst)
-	src, dst := k.Src.Netip(), k.Dst.Netip()
-	if !isIP(k) || !isHost(k.Src) {
+	from, to := c.readIPs(&b)
+	src, dst := from.Netip(), to.Netip()
+	if !c.isIP(&b) || !isHost(from) {
 		c.drop(&b, ResultDrop, drop.BadHeader)
 		return
 	}
@@ -56,12 +56,12 @@ func (c *Context) route(r *view.Router, in *view.Port, b branch) {
 		return
 	}
 	// Neither groups nor link-local IPv6 addresses are routed (RFC 4291 section 2.5.6).
-	if !isHost(k.Dst) || dst.Is6() && (dst.IsLinkLocalUnicast() || src.IsLinkLocalUnicast()) {
+	if !isHost(to) || dst.Is6() && (dst.IsLinkLocalUnicast() || src.IsLinkLocalUnicast()) {
 		c.drop(&b, ResultDrop, drop.NoRoute)
 		return
 	}
-	c.depend(tag.Tag{Kind: tag.Route, ID: r.ID, Addr: k.Dst})
-	rt, ok := r.Table.Lookup(dst, src, pairHash(k))
+	c.depend(tag.Tag{Kind: tag.Route, ID: r.ID, Addr: to})
+	rt, ok := r.Table.Lookup(dst, src, pairHash(&from, &to))
 	if !ok {
 		c.icmpError(in, &b, netUnreachable, 0)
 		c.drop(&b, ResultErrorDrop, drop.NoRoute)
@@ -102,7 +102,7 @@ func (c *Context) forward(r *view.Router, rt *view.Route, in *view.Port, b branc
 		c.drop(&b, ResultDrop, drop.AdminDown)
 		return
 	}
-	if isBroadcast(out, c.Packet.Key.Dst) { // RFC 2644: not by default
+	if isBroadcast(out, b.dst) { // RFC 2644: not by default
 		c.drop(&b, ResultDrop, drop.NoRoute)
 		return
 	}
@@ -115,7 +115,7 @@ func (c *Context) forward(r *view.Router, rt *view.Route, in *view.Port, b branc
 		c.drop(&b, ResultErrorDrop, drop.ExceedsMTU)
 		return
 	}
-	hop := c.Packet.Key.Dst
+	hop := b.dst
 	if rt.Gateway.IsValid() {
 		hop = match.AddrFrom(rt.Gateway)
 	}
@@ -182,8 +182,8 @@ func (c *Context) atPeer(out *view.Port, hop match.Addr) (mac match.MAC, ok bool
 // pairHash spreads over equal routes. It is symmetric, and of the addresses alone:
 // fragments, which have no ports, keep to the path of their packet, and flows need not tell
 // ports apart.
-func pairHash(k *match.Key) uint32 {
-	h := addrHash(&k.Src) + addrHash(&k.Dst)
+func pairHash(src, dst *match.Addr) uint32 {
+	h := addrHash(src) + addrHash(dst)
 	h ^= h >> 29
 	h *= 0xbf58476d1ce4e5b9
 	return uint32(h >> 32)
