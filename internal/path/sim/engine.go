@@ -29,26 +29,30 @@ type header struct {
 // from one to the next.
 type branch struct {
 	header
-	devices uint8       // bridges and routers traversed
-	node    *trace.Node // where the branch's steps are added; nil: not traced
+	devices  uint8       // bridges and routers traversed
+	proposal int         // the last of scratch.proposals, plus 1
+	node     *trace.Node // where the branch's steps are added; nil: not traced
 }
 
 // output is a branch that reached an exterior port.
 type output struct {
 	header
-	port uuid.UUID
+	port     uuid.UUID
+	proposal int
 }
 
 // scratch is the engine's own memory.
 type scratch struct {
-	outs     []output
-	frames   [MaxGenerated][]byte // memory of Generated
-	arrived  []byte               // memory of rewritten
-	rewrites action.Physical
-	rewriter packet.Rewriter
-	consumed bool // a branch was answered by a device
-	stopped  bool // the result is final, whatever other branches would do
-	visits   int
+	outs      []output
+	proposals []proposal
+	ingress   uuid.UUID
+	frames    [MaxGenerated][]byte // memory of Generated
+	arrived   []byte               // memory of rewritten
+	rewrites  action.Physical
+	rewriter  packet.Rewriter
+	consumed  bool // a branch was answered by a device
+	stopped   bool // the result is final, whatever other branches would do
+	visits    int
 }
 
 // Reset clears input and outcome, and keeps memory for the next simulation.
@@ -59,7 +63,9 @@ func (c *Context) Reset() {
 		Tags:      c.Tags[:0],
 		Learn:     c.Learn[:0],
 		Generated: c.Generated[:0],
-		scratch:   scratch{outs: s.outs[:0], frames: s.frames, arrived: s.arrived, rewrites: s.rewrites, rewriter: s.rewriter},
+		scratch: scratch{
+			outs: s.outs[:0], proposals: s.proposals[:0], frames: s.frames, arrived: s.arrived, rewrites: s.rewrites, rewriter: s.rewriter,
+		},
 	}
 }
 
@@ -67,6 +73,7 @@ func (c *Context) Reset() {
 // caller has Reset c and set its input.
 func Simulate(c *Context, ingress uuid.UUID) {
 	c.Mask |= match.InPort
+	c.scratch.ingress = ingress
 	b := c.received()
 	if p := c.port(ingress, &b); p != nil {
 		c.ingress(p, b)
@@ -78,6 +85,7 @@ func Simulate(c *Context, ingress uuid.UUID) {
 // at the egress of a virtual port.
 func SimulateEgress(c *Context, port uuid.UUID) {
 	c.Mask |= match.InPort
+	c.scratch.ingress = port
 	b := c.received()
 	if p := c.port(port, &b); p != nil {
 		// A port that is down still says so: the administrative state is not looked at.
@@ -126,9 +134,9 @@ func (c *Context) consume(b *branch, device string, name string) {
 	}
 }
 
-// wait ends the simulation: it starts again when the neighbour is known.
-func (c *Context) wait(n Neighbour) {
-	c.Result, c.Reason, c.Wait = ResultNotYet, drop.None, n
+// wait ends the simulation: it starts again when what t names has changed.
+func (c *Context) wait(t tag.Tag) {
+	c.Result, c.Reason, c.Wait = ResultNotYet, drop.None, t
 	c.stop()
 }
 
@@ -147,6 +155,9 @@ func (c *Context) finish() {
 	case len(s.outs) > 0:
 		c.Result, c.Reason = ResultForward, drop.None
 		c.UserSpace = c.UserSpace || s.consumed || len(c.Generated) > 0
+		for i := range s.outs {
+			c.agree(s.outs[i].proposal)
+		}
 		c.assemble()
 	case s.consumed:
 		c.Result, c.Reason = ResultConsumed, drop.None

@@ -62,7 +62,7 @@ func (c *Context) emit(p *view.Port, b branch) {
 		if b.node != nil {
 			b.node.Add("sim", "port "+p.Name, "egress, exterior: Forward(%s)", p.Name)
 		}
-		c.scratch.outs = append(c.scratch.outs, output{b.header, p.ID})
+		c.scratch.outs = append(c.scratch.outs, output{b.header, p.ID, b.proposal})
 	case p.Peer != uuid.Nil:
 		if b.node != nil {
 			b.node.Add("sim", "port "+p.Name, "egress, interior: to its peer")

@@ -46,11 +46,14 @@ func (c *Context) router(r *view.Router, in *view.Port, b branch) {
 // route decides what a router does with an IP packet that was sent to it.
 func (c *Context) route(r *view.Router, in *view.Port, b branch) {
 	from, to := c.readIPs(&b)
-	src, dst := from.Netip(), to.Netip()
 	if !c.isIP(&b) || !isHost(from) {
 		c.drop(&b, ResultDrop, drop.BadHeader)
 		return
 	}
+	arrived := b // what complaints are about
+	o := c.natIn(r, &b)
+	from, to = c.readIPs(&b)
+	src, dst := from.Netip(), to.Netip()
 	if in.Owns(dst) { // link-local addresses are in no table
 		c.local(r, in, b)
 		return
@@ -63,7 +66,7 @@ func (c *Context) route(r *view.Router, in *view.Port, b branch) {
 	c.depend(tag.Tag{Kind: tag.Route, ID: r.ID, Addr: to})
 	rt, ok := r.Table.Lookup(dst, src, pairHash(&from, &to))
 	if !ok {
-		c.icmpError(in, &b, netUnreachable, 0)
+		c.icmpError(in, &arrived, netUnreachable, 0)
 		c.drop(&b, ResultErrorDrop, drop.NoRoute)
 		return
 	}
@@ -76,20 +79,20 @@ func (c *Context) route(r *view.Router, in *view.Port, b branch) {
 	case view.Blackhole:
 		c.drop(&b, ResultDrop, drop.Blackhole)
 	case view.Reject:
-		c.icmpError(in, &b, prohibited, 0)
+		c.icmpError(in, &arrived, prohibited, 0)
 		c.drop(&b, ResultErrorDrop, drop.Prohibited)
 	default:
-		c.forward(r, rt, in, b)
+		c.forward(r, rt, in, &arrived, o, b)
 	}
 }
 
 // forward sends a packet on along a route. Out of the port it came in by is allowed.
-func (c *Context) forward(r *view.Router, rt *view.Route, in *view.Port, b branch) {
+func (c *Context) forward(r *view.Router, rt *view.Route, in *view.Port, arrived *branch, o outside, b branch) {
 	// The TTL is not in the key. One that suffices needs no check here: a flow's
 	// DecTTL makes the others miss. One that does not must not end later packets.
 	if int(c.Packet.TTL)-int(b.decs) <= 1 {
 		c.UserSpace = true
-		c.icmpError(in, &b, timeExceeded, 0)
+		c.icmpError(in, arrived, timeExceeded, 0)
 		c.drop(&b, ResultErrorDrop, drop.TTLExpired)
 		return
 	}
@@ -98,7 +101,7 @@ func (c *Context) forward(r *view.Router, rt *view.Route, in *view.Port, b branc
 		return
 	}
 	if !out.AdminUp {
-		c.icmpError(in, &b, prohibited, 0)
+		c.icmpError(in, arrived, prohibited, 0)
 		c.drop(&b, ResultDrop, drop.AdminDown)
 		return
 	}
@@ -111,7 +114,7 @@ func (c *Context) forward(r *view.Router, rt *view.Route, in *view.Port, b branc
 	// fragments here, so DF does not matter.
 	if out.MTU > 0 && c.length() > out.MTU {
 		c.UserSpace = true
-		c.icmpError(in, &b, tooBig, out.MTU)
+		c.icmpError(in, arrived, tooBig, out.MTU)
 		c.drop(&b, ResultErrorDrop, drop.ExceedsMTU)
 		return
 	}
@@ -119,8 +122,8 @@ func (c *Context) forward(r *view.Router, rt *view.Route, in *view.Port, b branc
 	if rt.Gateway.IsValid() {
 		hop = match.AddrFrom(rt.Gateway)
 	}
-	mac, ok := c.neighbour(out, in, hop, &b)
-	if !ok {
+	mac, ok := c.neighbour(out, in, hop, arrived, &b)
+	if !ok || !c.natOut(r, in, out, o, &b) {
 		return
 	}
 	if b.node != nil {
@@ -135,7 +138,7 @@ func (c *Context) forward(r *view.Router, rt *view.Route, in *view.Port, b branc
 
 // neighbour finds the MAC of the next hop. False ends the branch, or the
 // simulation when the neighbour has yet to be asked.
-func (c *Context) neighbour(out, in *view.Port, hop match.Addr, b *branch) (match.MAC, bool) {
+func (c *Context) neighbour(out, in *view.Port, hop match.Addr, arrived, b *branch) (match.MAC, bool) {
 	if mac, ok := c.atPeer(out, hop); ok {
 		return mac, true
 	}
@@ -145,13 +148,13 @@ func (c *Context) neighbour(out, in *view.Port, hop match.Addr, b *branch) (matc
 	case ok:
 		return mac, true
 	case failed:
-		c.icmpError(in, b, hostUnreachable, 0)
+		c.icmpError(in, arrived, hostUnreachable, 0)
 		c.drop(b, ResultErrorDrop, drop.NoNeighbour)
 	default:
 		if b.node != nil {
 			b.node.Add("sim", "port "+out.Name, "not yet: the MAC of %s is not known", hop)
 		}
-		c.wait(Neighbour{Port: out.ID, Addr: hop})
+		c.wait(tag.Tag{Kind: tag.Neighbour, ID: out.ID, Addr: hop})
 	}
 	return mac, false
 }

@@ -41,6 +41,10 @@ func (g *Graph) uniqueKeys(o Object) []uniqueKey {
 		for _, a := range o.Addresses {
 			keys = append(keys, uniqueKey{field: "addresses", kind: KindPort, scope: link, addr: a.Addr()})
 		}
+	case *FloatingIP: // one port knows each address once, in either role
+		keys = append(keys,
+			uniqueKey{field: "address", kind: KindFloatingIP, scope: o.PortID, addr: o.Address},
+			uniqueKey{field: "fixed_address", kind: KindFloatingIP, scope: o.PortID, addr: o.FixedAddress})
 	case *Binding:
 		keys = append(keys, uniqueKey{field: "interface", kind: KindBinding, scope: o.HostID, text: o.Interface})
 	}
@@ -153,6 +157,9 @@ func (g *Graph) taken(o Object, u uniqueKey, owner uuid.UUID) error {
 		p := o.(*Port)
 		i := slices.IndexFunc(p.Addresses, func(a netip.Prefix) bool { return a.Addr() == u.addr })
 		return fieldErr(o, fmt.Sprintf("addresses[%d]", i), fmt.Sprintf("%s is already that of %s on the same bridge", u.addr, by))
+	}
+	if u.kind == KindFloatingIP {
+		return fieldErr(o, u.field, fmt.Sprintf("%s is already that of %s at the same port", u.addr, by))
 	}
 	return fieldErr(o, u.field, fmt.Sprintf("%s is already taken on this host by the %s", u.text, by))
 }

@@ -21,10 +21,12 @@ const (
 	KindRoute   Kind = "route"
 	KindHost    Kind = "host"
 	KindBinding Kind = "binding"
+
+	KindFloatingIP Kind = "floating_ip"
 )
 
 // Kinds lists all kinds in the order in which they may be created: what is referred to first.
-var Kinds = []Kind{KindBridge, KindRouter, KindHost, KindPort, KindRoute, KindBinding}
+var Kinds = []Kind{KindBridge, KindRouter, KindHost, KindPort, KindRoute, KindBinding, KindFloatingIP}
 
 // Meta is common to all objects.
 type Meta struct {
@@ -70,6 +72,9 @@ type Port struct {
 	// Addresses of a router port: its own, with the subnet on the link. Of a bridge port:
 	// the VM's, optional, as full-length prefixes; with MAC they seed the bridge's ARP table.
 	Addresses []netip.Prefix
+	// Masquerade of a router port: IPv4 packets that leave by it get its first address, and a port of it, as their
+	// source; answers find their way back.
+	Masquerade bool
 }
 
 // NextHop is what a Route does.
@@ -107,6 +112,18 @@ type Binding struct {
 	HostID    uuid.UUID
 	Interface string
 }
+
+// FloatingIP is an address on the link of a router port that stands for a fixed one behind the router, both
+// ways: the router answers for it, packets to it go to the fixed address, and what comes from there leaves with it.
+type FloatingIP struct {
+	Meta
+	PortID       uuid.UUID // the router port
+	Address      netip.Addr
+	FixedAddress netip.Addr
+}
+
+// Kind implements Object.
+func (*FloatingIP) Kind() Kind { return KindFloatingIP }
 
 // Kind implements Object.
 func (*Bridge) Kind() Kind { return KindBridge }

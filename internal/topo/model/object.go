@@ -30,6 +30,8 @@ func New(k Kind) Object {
 		return &Host{}
 	case KindBinding:
 		return &Binding{}
+	case KindFloatingIP:
+		return &FloatingIP{}
 	}
 	return nil
 }
@@ -58,6 +60,8 @@ func Assign(dst, src Object) {
 		*dst.(*Host) = *s
 	case *Binding:
 		*dst.(*Binding) = *s
+	case *FloatingIP:
+		*dst.(*FloatingIP) = *s
 	}
 }
 
@@ -80,6 +84,8 @@ func refs(o Object) []Key {
 	case *Binding:
 		add(KindPort, o.PortID)
 		add(KindHost, o.HostID)
+	case *FloatingIP:
+		add(KindPort, o.PortID)
 	}
 	return r
 }

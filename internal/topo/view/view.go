@@ -29,12 +29,17 @@ type Port struct {
 	// appendix A). Zero for bridge ports.
 	LinkLocal netip.Addr
 	MTU       int // of the L3 link; 0: no limit
+
+	// Masquerade hides IPv4 sources behind the router port's address.
+	Masquerade bool
+	// Floating maps floating IPs on the router port's link to fixed addresses, Fixed is its inverse.
+	Floating, Fixed map[match.Addr]match.Addr
 }
 
 // Exterior reports whether the port is bound to a host interface.
 func (p *Port) Exterior() bool { return p.Host != uuid.Nil }
 
-// Owns reports whether a is one of a router port's own addresses, link-local included.
+// Owns reports whether a is one of a router port's own addresses, link-local and floating ones included.
 func (p *Port) Owns(a netip.Addr) bool {
 	if p.LinkLocal.IsValid() && a == p.LinkLocal {
 		return true
@@ -44,7 +49,8 @@ func (p *Port) Owns(a netip.Addr) bool {
 			return true
 		}
 	}
-	return false
+	_, ok := p.Floating[match.AddrFrom(a)]
+	return ok
 }
 
 // Bridge is a virtual switch.
@@ -93,6 +99,7 @@ type Router struct {
 	Name    string
 	AdminUp bool
 	Ports   []uuid.UUID
+	NAT     []uuid.UUID // those that masquerade or have floating IPs, ordered by id
 	Table   RouteTable
 }
 
