@@ -17,7 +17,7 @@ func newGet() *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "get KIND [NAME...]",
 		Short: "Show objects: of a kind, or of all",
-		Long: "KIND is bridge, router, port, route, host, binding, or all; names may also be ids or unique beginnings of ids. " +
+		Long: "KIND is bridge, router, port, route, host, binding, floating_ip, or all; names may also be ids or unique beginnings of ids. " +
 			"-o yaml gives documents that apply takes, -o json what the API gives.",
 		Args: cobra.MinimumNArgs(1),
 		RunE: func(cmd *cobra.Command, args []string) error {
@@ -61,6 +61,8 @@ var related = map[model.Kind][]model.Kind{
 	model.KindPort:    {model.KindBridge, model.KindRouter, model.KindBinding, model.KindHost},
 	model.KindRoute:   {model.KindRouter, model.KindPort},
 	model.KindBinding: {model.KindPort, model.KindHost},
+
+	model.KindFloatingIP: {model.KindPort},
 }
 
 // loadFor reads the kinds and those they are shown with.

@@ -23,6 +23,8 @@ var columns = map[model.Kind][]string{
 	model.KindPort:    {"NAME", "DEVICE", "ADMIN", "ATTACHED", "MAC", "ADDRESSES"},
 	model.KindRoute:   {"NAME", "ROUTER", "DESTINATION", "SOURCE", "NEXT HOP", "WEIGHT"},
 	model.KindBinding: {"PORT", "HOST", "INTERFACE"},
+
+	model.KindFloatingIP: {"NAME", "PORT", "ADDRESS", "FIXED ADDRESS"},
 }
 
 // printTables prints one table for each kind, with the id and revision when wide.
@@ -65,6 +67,8 @@ func row(x *ref.Index, o model.Object) []string {
 		return []string{name, x.Label(model.KindRouter, o.RouterID), o.Destination.String(), source(o), nextHop(x, o), strconv.Itoa(o.Weight)}
 	case *model.Binding:
 		return []string{x.Label(model.KindPort, o.PortID), x.Label(model.KindHost, o.HostID), o.Interface}
+	case *model.FloatingIP:
+		return []string{name, x.Label(model.KindPort, o.PortID), o.Address.String(), o.FixedAddress.String()}
 	}
 	return []string{name}
 }

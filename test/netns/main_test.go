@@ -63,10 +63,9 @@ func parse(t *testing.T, text string) *document.Set {
 	return set
 }
 
-// twoSubnets makes a laboratory of examples.TwoSubnets, with replacements in its text. Afterwards the machine must be as it was.
+// twoSubnets makes a laboratory of examples.TwoSubnets, with replacements in its text.
 func twoSubnets(t *testing.T, replace ...string) *lab.Lab {
 	t.Helper()
-	labtest.Restored(t, labName())
 	text := examples.TwoSubnets
 	for i := 0; i < len(replace); i += 2 {
 		if !strings.Contains(text, replace[i]) {
@@ -74,6 +73,13 @@ func twoSubnets(t *testing.T, replace ...string) *lab.Lab {
 		}
 		text = strings.Replace(text, replace[i], replace[i+1], 1)
 	}
+	return laboratory(t, text)
+}
+
+// laboratory makes one of a text. Afterwards the machine must be as it was.
+func laboratory(t *testing.T, text string) *lab.Lab {
+	t.Helper()
+	labtest.Restored(t, labName())
 	l, err := lab.Up(t.Context(), lab.Options{Name: labName(), Binary: viaduct}, parse(t, text))
 	if err != nil {
 		t.Fatal(err)

@@ -182,6 +182,10 @@ func (p *planner) object(d *Doc, id uuid.UUID) {
 			Meta: meta(id, v.Name), RouterID: p.find(d, "router", model.KindRouter, v.Router), Destination: v.Destination, Source: v.Source,
 			NextHop: v.NextHop, PortID: p.find(d, "port", model.KindPort, v.Port), Gateway: v.Gateway, Weight: v.Weight,
 		})
+	case *FloatingIP:
+		p.put(d, "", &wire.FloatingIP{
+			Meta: meta(id, v.Name), PortID: p.find(d, "port", model.KindPort, v.Port), Address: v.Address, FixedAddress: v.FixedAddress,
+		})
 	case *Binding:
 		port := p.find(d, "port", model.KindPort, v.Port)
 		host := p.find(d, "host", model.KindHost, v.Host)
@@ -193,7 +197,7 @@ func meta(id uuid.UUID, name string) wire.Meta { return wire.Meta{ID: id.String(
 
 func (p *planner) port(d *Doc, v *Port, id uuid.UUID) {
 	w := &wire.Port{
-		Meta: meta(id, v.Name), AdminStateUp: v.AdminStateUp, MAC: v.MAC, Addresses: v.Addresses,
+		Meta: meta(id, v.Name), AdminStateUp: v.AdminStateUp, MAC: v.MAC, Addresses: v.Addresses, Masquerade: v.Masquerade,
 		BridgeID: p.find(d, "bridge", model.KindBridge, v.Bridge),
 		RouterID: p.find(d, "router", model.KindRouter, v.Router),
 		PeerID:   p.find(d, "peer", model.KindPort, v.Peer),

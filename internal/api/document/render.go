@@ -45,6 +45,9 @@ func Render(o model.Object, x *ref.Index) ([]byte, error) {
 		if len(w.Addresses) > 0 {
 			add("addresses", w.Addresses)
 		}
+		if o.Masquerade {
+			add("masquerade", true)
+		}
 	case *model.Route:
 		w := wire.FromModel(o).(*wire.Route)
 		link("router", model.KindRouter, o.RouterID)
@@ -58,6 +61,10 @@ func Render(o model.Object, x *ref.Index) ([]byte, error) {
 		link("port", model.KindPort, o.PortID)
 		link("host", model.KindHost, o.HostID)
 		text("interface", o.Interface)
+	case *model.FloatingIP:
+		link("port", model.KindPort, o.PortID)
+		text("address", o.Address.String())
+		text("fixed_address", o.FixedAddress.String())
 	}
 	return yaml.Marshal(doc)
 }

@@ -40,6 +40,7 @@ type Port struct {
 	MAC          string       `yaml:"mac"`
 	Addresses    []string     `yaml:"addresses"`
 	AdminStateUp *bool        `yaml:"admin_state_up"`
+	Masquerade   *bool        `yaml:"masquerade"`
 	Binding      *PortBinding `yaml:"binding"` // in place of a document of its own
 }
 
@@ -69,6 +70,20 @@ type Binding struct {
 	Host      string `yaml:"host,required"`
 	Interface string `yaml:"interface,required"`
 }
+
+// FloatingIP is an address on the link of a router port that stands for a fixed one.
+type FloatingIP struct {
+	Name         string `yaml:"name"`
+	ID           string `yaml:"id"`
+	Port         string `yaml:"port,required"`
+	Address      string `yaml:"address,required"`
+	FixedAddress string `yaml:"fixed_address,required"`
+}
+
+// Kind implements Value.
+func (*FloatingIP) Kind() model.Kind { return model.KindFloatingIP }
+
+func (v *FloatingIP) identity() (name, id string) { return v.Name, v.ID }
 
 // Kind implements Value.
 func (*Bridge) Kind() model.Kind { return model.KindBridge }
@@ -109,6 +124,8 @@ func newValue(kind string) Value {
 		return new(Route)
 	case model.KindBinding:
 		return new(Binding)
+	case model.KindFloatingIP:
+		return new(FloatingIP)
 	}
 	return nil
 }

@@ -51,7 +51,7 @@ func newAPI(mux *http.ServeMux, c Config) huma.API {
 
 func config(version string) huma.Config {
 	c := huma.DefaultConfig("Viaduct", version)
-	c.Info.Description = "The virtual network: bridges, routers, ports, routes, hosts, and bindings of ports to hosts' interfaces."
+	c.Info.Description = "The virtual network: bridges, routers, ports, routes, floating IPs, hosts, and bindings of ports to hosts' interfaces."
 	c.DocsPath = ""     // the viewer would be loaded from a public site
 	c.SchemasPath = ""  // the OpenAPI document has them
 	c.CreateHooks = nil // no "$schema" in answers
@@ -67,10 +67,11 @@ func config(version string) huma.Config {
 
 // kindText says in the OpenAPI document what each kind is.
 var kindText = map[model.Kind]string{
-	model.KindBridge:  "Virtual switches.",
-	model.KindRouter:  "Virtual routers.",
-	model.KindHost:    "Machines with an agent.",
-	model.KindPort:    "Ports of bridges and routers.",
-	model.KindRoute:   "Explicit routes. Those to a port's own addresses and their subnets exist by themselves.",
-	model.KindBinding: "Attachments of ports to interfaces of hosts. A binding's id is its port's.",
+	model.KindBridge:     "Virtual switches.",
+	model.KindRouter:     "Virtual routers.",
+	model.KindHost:       "Machines with an agent.",
+	model.KindPort:       "Ports of bridges and routers.",
+	model.KindRoute:      "Explicit routes. Those to a port's own addresses and their subnets exist by themselves.",
+	model.KindFloatingIP: "Addresses on a router port's link that stand for fixed ones behind the router.",
+	model.KindBinding:    "Attachments of ports to interfaces of hosts. A binding's id is its port's.",
 }

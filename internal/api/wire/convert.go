@@ -1,7 +1,6 @@
 package wire
 
 import (
-	"net/netip"
 	"strconv"
 
 	"github.com/google/uuid"
@@ -27,6 +26,9 @@ func FromModel(o model.Object) Object {
 		if o.MAC != (match.MAC{}) {
 			p.MAC = o.MAC.String()
 		}
+		if o.Masquerade {
+			p.Masquerade = &o.Masquerade
+		}
 		for _, a := range o.Addresses {
 			p.Addresses = append(p.Addresses, a.String())
 		}
@@ -50,6 +52,8 @@ func FromModel(o model.Object) Object {
 		return &Host{Meta: meta}
 	case *model.Binding:
 		return &Binding{Meta: meta, PortID: idText(o.PortID), HostID: idText(o.HostID), Interface: o.Interface}
+	case *model.FloatingIP:
+		return &FloatingIP{Meta: meta, PortID: idText(o.PortID), Address: o.Address.String(), FixedAddress: o.FixedAddress.String()}
 	}
 	panic("wire: unknown kind " + string(o.Kind()))
 }
@@ -80,6 +84,7 @@ func (w *Port) Model() (model.Object, error) {
 		Meta: p.meta(w.Meta), AdminStateUp: orTrue(w.AdminStateUp),
 		BridgeID: p.id("bridge_id", w.BridgeID), RouterID: p.id("router_id", w.RouterID), PeerID: p.id("peer_id", w.PeerID),
 	}
+	o.Masquerade = w.Masquerade != nil && *w.Masquerade
 	if w.MAC != "" {
 		o.MAC = p.mac("mac", w.MAC)
 	}
@@ -104,11 +109,7 @@ func (w *Route) Model() (model.Object, error) {
 		o.Source = p.prefix("source", w.Source)
 	}
 	if w.Gateway != "" {
-		gw, err := netip.ParseAddr(w.Gateway)
-		if err != nil {
-			p.fail("gateway", w.Gateway, "is not an IP address such as 10.0.1.254")
-		}
-		o.Gateway = gw
+		o.Gateway = p.ip("gateway", w.Gateway)
 	}
 	if w.Weight != nil {
 		o.Weight = *w.Weight
@@ -138,6 +139,15 @@ func (w *Binding) Model() (model.Object, error) {
 		p.fail("id", w.ID, "is not the port's id: leave it out")
 	}
 	return p.done(o)
+}
+
+// Model implements Object.
+func (w *FloatingIP) Model() (model.Object, error) {
+	var p parser
+	return p.done(&model.FloatingIP{
+		Meta: p.meta(w.Meta), PortID: p.id("port_id", w.PortID),
+		Address: p.ip("address", w.Address), FixedAddress: p.ip("fixed_address", w.FixedAddress),
+	})
 }
 
 func orTrue(b *bool) bool { return b == nil || *b }

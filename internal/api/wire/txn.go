@@ -14,6 +14,8 @@ type Any struct {
 	Route   *Route   `json:"route,omitempty"`
 	Host    *Host    `json:"host,omitempty"`
 	Binding *Binding `json:"binding,omitempty"`
+
+	FloatingIP *FloatingIP `json:"floating_ip,omitempty"`
 }
 
 // Wrap puts an object into the field of its kind.
@@ -32,6 +34,8 @@ func Wrap(o Object) *Any {
 		a.Host = o
 	case *Binding:
 		a.Binding = o
+	case *FloatingIP:
+		a.FloatingIP = o
 	}
 	return a
 }
@@ -52,15 +56,16 @@ func (a *Any) Object() (Object, error) {
 	set(a.Route, a.Route != nil)
 	set(a.Host, a.Host != nil)
 	set(a.Binding, a.Binding != nil)
+	set(a.FloatingIP, a.FloatingIP != nil)
 	if n != 1 {
-		return nil, errors.New("exactly one of bridge, router, port, route, host, binding must be given")
+		return nil, errors.New("exactly one of bridge, router, port, route, host, binding, floating_ip must be given")
 	}
 	return found, nil
 }
 
 // Ref names an object.
 type Ref struct {
-	Kind model.Kind `json:"kind" enum:"bridge,router,port,route,host,binding" doc:"Kind of the object."`
+	Kind model.Kind `json:"kind" enum:"bridge,router,port,route,host,binding,floating_ip" doc:"Kind of the object."`
 	ID   string     `json:"id" format:"uuid" doc:"Identifier of the object."`
 }
 

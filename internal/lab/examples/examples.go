@@ -8,3 +8,8 @@ import _ "embed" // for the files
 //
 //go:embed two-subnets.yaml
 var TwoSubnets string
+
+// Gateway is a subnet behind a router with masquerading and floating IPs, and an outside.
+//
+//go:embed gateway.yaml
+var Gateway string

@@ -170,6 +170,7 @@ func (c *Context) atPeer(out *view.Port, hop match.Addr) (mac match.MAC, ok bool
 	switch {
 	case peer == nil:
 	case peer.Router != uuid.Nil:
+		c.depend(tag.Tag{Kind: tag.Floating, ID: peer.ID, Addr: hop})
 		if peer.Owns(hop.Netip()) {
 			return peer.MAC, true
 		}

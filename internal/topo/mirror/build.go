@@ -44,9 +44,24 @@ func (b builder) port(id uuid.UUID) *view.Port {
 		v.Host, v.Interface = x.HostID, x.Interface
 	}
 	if p.RouterID != uuid.Nil {
-		v.LinkLocal = linkLocal(p.MAC)
+		v.LinkLocal, v.Masquerade = linkLocal(p.MAC), p.Masquerade
+	}
+	for o := range b.graph.ReferrersOf(model.KeyOf(p), model.KindFloatingIP) {
+		if v.Floating == nil {
+			v.Floating, v.Fixed = make(map[match.Addr]match.Addr), make(map[match.Addr]match.Addr)
+		}
+		f := o.(*model.FloatingIP)
+		floating, fixed := match.AddrFrom(f.Address), match.AddrFrom(f.FixedAddress)
+		v.Floating[floating], v.Fixed[fixed] = fixed, floating
 	}
 	return v
+}
+
+func (b builder) hasFloating(p *model.Port) bool {
+	for range b.graph.ReferrersOf(model.KeyOf(p), model.KindFloatingIP) {
+		return true
+	}
+	return false
 }
 
 // linkLocal is fe80::/64 with the modified EUI-64 of a MAC (RFC 4291 appendix A).
@@ -98,6 +113,9 @@ func (b builder) router(id uuid.UUID) (*view.Router, []view.Route) {
 	for o := range b.graph.ReferrersOf(model.KeyOf(x), model.KindPort) {
 		p := o.(*model.Port)
 		v.Ports = append(v.Ports, p.ID)
+		if p.Masquerade || b.hasFloating(p) {
+			v.NAT = append(v.NAT, p.ID)
+		}
 		rs = append(rs, b.ownRoutes(p)...)
 	}
 	for o := range b.graph.ReferrersOf(model.KeyOf(x), model.KindRoute) {
@@ -106,6 +124,7 @@ func (b builder) router(id uuid.UUID) (*view.Router, []view.Route) {
 		}
 	}
 	sortIDs(v.Ports)
+	sortIDs(v.NAT)
 	slices.SortFunc(rs, func(a, b view.Route) int {
 		return cmp.Or(slices.Compare(a.ID[:], b.ID[:]), slices.Compare(a.Port[:], b.Port[:]),
 			a.Dst.Addr().Compare(b.Dst.Addr()), cmp.Compare(a.Dst.Bits(), b.Dst.Bits()), cmp.Compare(a.NextHop, b.NextHop))

@@ -37,6 +37,10 @@ func (d dirty) add(g *model.Graph, o model.Object) {
 		}
 	case *model.Route:
 		d.routers[o.RouterID] = struct{}{}
+	case *model.FloatingIP:
+		if p, ok := get[*model.Port](g, o.PortID); ok {
+			d.port(p)
+		}
 	case *model.Binding:
 		if p, ok := get[*model.Port](g, o.PortID); ok {
 			d.port(p)
@@ -66,7 +70,7 @@ func (m *Mirror) next(old *view.Snapshot, d dirty, revision int64) (*view.Snapsh
 			continue
 		}
 		s.Ports = with(s.Ports, old.Ports, id, is)
-		tags = append(tags, tag.Tag{Kind: tag.Port, ID: id})
+		tags = append(tags, portTags(id, was, is)...)
 		if where(was) != where(is) {
 			tags = append(tags, tag.Tag{Kind: tag.Binding, ID: id})
 		}
@@ -124,7 +128,24 @@ func sameRouter(a, b *view.Router) bool {
 	if a == nil || b == nil {
 		return a == b
 	}
-	return a.Name == b.Name && a.AdminUp == b.AdminUp && slices.Equal(a.Ports, b.Ports)
+	return a.Name == b.Name && a.AdminUp == b.AdminUp && slices.Equal(a.Ports, b.Ports) && slices.Equal(a.NAT, b.NAT)
+}
+
+// portTags names what differs between two states of a port: of two that differ in floating IPs alone, those addresses.
+func portTags(id uuid.UUID, was, is *view.Port) (tags []tag.Tag) {
+	if was == nil || is == nil {
+		return []tag.Tag{{Kind: tag.Port, ID: id}}
+	}
+	a, b := *was, *is
+	a.Floating, a.Fixed, b.Floating, b.Fixed = nil, nil, nil, nil
+	if !reflect.DeepEqual(a, b) {
+		return []tag.Tag{{Kind: tag.Port, ID: id}}
+	}
+	order := func(a, b match.Addr) int { return slices.Compare(a[:], b[:]) }
+	for _, x := range append(changedKeys(was.Floating, is.Floating, order), changedKeys(was.Fixed, is.Fixed, order)...) {
+		tags = append(tags, tag.Tag{Kind: tag.Floating, ID: id, Addr: x})
+	}
+	return tags
 }
 
 // bridgeTags names what differs between two states of a bridge; nil: none.

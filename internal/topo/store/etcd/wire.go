@@ -34,6 +34,7 @@ type wirePort struct {
 	AdminStateUp bool           `json:"admin_state_up"`
 	MAC          string         `json:"mac,omitempty"`
 	Addresses    []netip.Prefix `json:"addresses,omitempty"`
+	Masquerade   bool           `json:"masquerade,omitempty"`
 }
 
 type wireRoute struct {
@@ -61,6 +62,14 @@ type wireBinding struct {
 	Interface string    `json:"interface"`
 }
 
+type wireFloatingIP struct {
+	ID           uuid.UUID  `json:"id"`
+	Name         string     `json:"name,omitempty"`
+	Port         uuid.UUID  `json:"port"`
+	Address      netip.Addr `json:"address"`
+	FixedAddress netip.Addr `json:"fixed_address"`
+}
+
 // optional is nil for the zero value, so that JSON leaves it out.
 func optional[T comparable](v T) *T {
 	var zero T
@@ -86,7 +95,7 @@ func encode(o model.Object) ([]byte, error) {
 		return json.Marshal(wireRouter{o.ID, o.Name, o.AdminStateUp})
 	case *model.Port:
 		w := wirePort{ID: o.ID, Name: o.Name, Bridge: optional(o.BridgeID), Router: optional(o.RouterID), Peer: optional(o.PeerID),
-			AdminStateUp: o.AdminStateUp, Addresses: o.Addresses}
+			AdminStateUp: o.AdminStateUp, Addresses: o.Addresses, Masquerade: o.Masquerade}
 		if o.MAC != (match.MAC{}) {
 			w.MAC = o.MAC.String()
 		}
@@ -98,6 +107,8 @@ func encode(o model.Object) ([]byte, error) {
 		return json.Marshal(wireHost{o.ID, o.Name})
 	case *model.Binding:
 		return json.Marshal(wireBinding{o.ID, o.Name, o.PortID, o.HostID, o.Interface})
+	case *model.FloatingIP:
+		return json.Marshal(wireFloatingIP{o.ID, o.Name, o.PortID, o.Address, o.FixedAddress})
 	}
 	return nil, fmt.Errorf("no wire form for a %T", o)
 }
@@ -128,7 +139,7 @@ func decodeKind(kind model.Kind, data []byte) (model.Object, error) {
 	case model.KindPort:
 		w, err := read[wirePort](data)
 		p := &model.Port{Meta: meta(w.ID, w.Name), BridgeID: value(w.Bridge), RouterID: value(w.Router), PeerID: value(w.Peer),
-			AdminStateUp: w.AdminStateUp, Addresses: w.Addresses}
+			AdminStateUp: w.AdminStateUp, Addresses: w.Addresses, Masquerade: w.Masquerade}
 		if err == nil && w.MAC != "" {
 			p.MAC, err = parseMAC(w.MAC)
 		}
@@ -143,6 +154,9 @@ func decodeKind(kind model.Kind, data []byte) (model.Object, error) {
 	case model.KindBinding:
 		w, err := read[wireBinding](data)
 		return &model.Binding{Meta: meta(w.ID, w.Name), PortID: w.Port, HostID: w.Host, Interface: w.Interface}, err
+	case model.KindFloatingIP:
+		w, err := read[wireFloatingIP](data)
+		return &model.FloatingIP{Meta: meta(w.ID, w.Name), PortID: w.Port, Address: w.Address, FixedAddress: w.FixedAddress}, err
 	}
 	return nil, fmt.Errorf("unknown kind %q", kind)
 }
