@@ -43,6 +43,7 @@ func newAPI(mux *http.ServeMux, c Config) huma.API {
 	registerKind[wire.Port](api, c.Store)
 	registerKind[wire.Route](api, c.Store)
 	registerKind[wire.Binding](api, c.Store)
+	registerKind[wire.FloatingIP](api, c.Store)
 	registerTransactions(api, c.Store)
 	registerWatch(api, c)
 	registerHealth(api, mux, c)
