@@ -35,7 +35,8 @@ func (c *Context) isReturn(b *branch, device uuid.UUID) bool {
 func (c *Context) connection(k tag.Kind, device uuid.UUID, t *match.Tuple, quoted bool) (other match.Tuple, reply, ok bool) {
 	c.Stateful = true
 	c.depend(tag.Of(k, device, t))
-	other, reply, replied, ok := c.State.Connection(k, device, t)
+	c.scratch.asked = *t
+	other, reply, replied, ok := c.State.Connection(k, device, &c.scratch.asked)
 	if reply && !replied && !quoted {
 		c.Learn = append(c.Learn, Learn{Kind: LearnReplied, Conn: k, Device: device, Orig: *t})
 	}

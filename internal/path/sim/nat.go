@@ -50,7 +50,7 @@ func (c *Context) sourceNAT(device uuid.UUID, b *branch, addr match.Addr, lo, hi
 		return c.natDrop(b, drop.NatProtocol) // RFC 5508 section 4.2: about a connection that nobody knows
 	}
 	want := c.Hint.port(addr, t.Proto)
-	port, exhausted := c.State.FreePort(device, &t, addr, lo, hi, want)
+	port, exhausted := c.State.FreePort(device, &c.scratch.asked, addr, lo, hi, want)
 	if port == 0 {
 		leased := tag.Tag{Kind: tag.Ports, ID: device, Addr: addr}
 		c.depend(leased)

@@ -87,13 +87,15 @@ func network() []model.Object {
 			MAC:       match.MAC{0x52, 0x54, 0, 1, 2, 3},
 			Addresses: []netip.Prefix{netip.MustParsePrefix("10.0.0.9/32"), netip.MustParsePrefix("fd00::9/128")}},
 		&model.Port{Meta: model.Meta{ID: id(5), Name: "up"}, BridgeID: id(1)},
-		&model.Port{Meta: model.Meta{ID: id(6), Name: "lan"}, RouterID: id(2), PeerID: id(5), AdminStateUp: true,
+		&model.Port{Meta: model.Meta{ID: id(6), Name: "lan"}, RouterID: id(2), PeerID: id(5), AdminStateUp: true, Masquerade: true,
 			Addresses: []netip.Prefix{netip.MustParsePrefix("10.0.0.1/24")}},
 		&model.Route{Meta: model.Meta{ID: id(7), Name: "far"}, RouterID: id(2),
 			Destination: netip.MustParsePrefix("10.9.0.0/16"), Source: netip.MustParsePrefix("10.0.0.0/24"),
 			NextHop: model.NextHopPort, PortID: id(6), Gateway: netip.MustParseAddr("10.0.0.254"), Weight: 7},
 		&model.Route{Meta: model.Meta{ID: id(8)}, RouterID: id(2), Destination: netip.MustParsePrefix("::/0"), NextHop: model.NextHopReject},
 		&model.Binding{Meta: model.Meta{ID: id(4)}, PortID: id(4), HostID: id(3), Interface: "tap0"},
+		&model.FloatingIP{Meta: model.Meta{ID: id(9), Name: "public"}, PortID: id(6),
+			Address: netip.MustParseAddr("10.0.0.20"), FixedAddress: netip.MustParseAddr("10.9.0.20")},
 	}
 }
 
