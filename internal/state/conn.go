@@ -50,9 +50,9 @@ func (t *Tables) FreePort(device uuid.UUID, tu *match.Tuple, addr match.Addr, lo
 	// The newest block from some port on, then the others: those are full for destinations that many talk to.
 	start := int(tupleHash(tu) % uint32(n))
 	for i := range min(n, maxTries) {
-		at := (start + i) % n
-		if i < nat.BlockSize {
-			at = (start + i) % nat.BlockSize
+		at := (start + i) % nat.BlockSize
+		if i >= nat.BlockSize {
+			at = nat.BlockSize + (start+i)%(n-nat.BlockSize)
 		}
 		if p := bs[at/nat.BlockSize].First + uint16(at%nat.BlockSize); free(p) {
 			return p, false

@@ -46,7 +46,7 @@ type scratch struct {
 	outs      []output
 	proposals []proposal
 	ingress   uuid.UUID
-	asked     match.Tuple // what State is asked about: here, so that asking does not allocate
+	asked     match.Tuple          // what State is asked about: here, so that asking does not allocate
 	frames    [MaxGenerated][]byte // memory of Generated
 	arrived   []byte               // memory of rewritten
 	rewrites  action.Physical

@@ -87,7 +87,7 @@ func testWatchTransactions(t *testing.T, c Cluster) {
 	rev := mustTxn(t, s, create(network()...)...)
 	for i, o := range network() {
 		e := w.next(t)
-		if e.Revision != rev || model.KeyOf(e.Object) != model.KeyOf(o) || e.Deleted || e.Last != (i == 8) {
+		if e.Revision != rev || model.KeyOf(e.Object) != model.KeyOf(o) || e.Deleted || e.Last != (i == len(network())-1) {
 			t.Errorf("event %d is %+v of %+v", i, e, e.Object)
 		}
 	}
