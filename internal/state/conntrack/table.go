@@ -77,7 +77,7 @@ func (t *Table) Add(c Conn, now int64) Verdict {
 	so, sr, unlock := t.lock(ho, hr)
 	defer unlock()
 	if l := so.find(ho, c.Kind, c.Device, &c.Orig); l != nil {
-		if !l.reply && l.e.Reply == c.Reply {
+		if l.e.Orig == c.Orig && l.e.Reply == c.Reply {
 			return Known
 		}
 		return Conflict
@@ -91,8 +91,8 @@ func (t *Table) Add(c Conn, now int64) Verdict {
 	}
 	e := &entry{Conn: c}
 	e.used.Store(now)
-	so.insert(e, false, ho)
 	sr.insert(e, true, hr)
+	so.insert(e, false, ho) // last, to be found first by what answers itself
 	return Added
 }
 
