@@ -3,6 +3,7 @@ package ctl
 import (
 	"fmt"
 	"io"
+	"slices"
 
 	"github.com/spf13/cobra"
 
@@ -74,14 +75,8 @@ func describe(w io.Writer, x *ref.Index, o model.Object) error {
 }
 
 func refersTo(o model.Object, k model.Key) bool {
-	switch o := o.(type) {
-	case *model.Port:
-		return k == model.Key{Kind: model.KindBridge, ID: o.BridgeID} || k == model.Key{Kind: model.KindRouter, ID: o.RouterID} ||
-			k == model.Key{Kind: model.KindPort, ID: o.PeerID}
-	case *model.Route:
-		return k == model.Key{Kind: model.KindRouter, ID: o.RouterID} || k == model.Key{Kind: model.KindPort, ID: o.PortID}
-	case *model.Binding:
-		return k == model.Key{Kind: model.KindPort, ID: o.PortID} || k == model.Key{Kind: model.KindHost, ID: o.HostID}
+	if p, ok := o.(*model.Port); ok && k == (model.Key{Kind: model.KindPort, ID: p.PeerID}) {
+		return true
 	}
-	return false
+	return slices.Contains(model.Refs(o), k)
 }

@@ -10,6 +10,7 @@ import (
 
 	"github.com/google/uuid"
 
+	"github.com/viaduct-net/viaduct/internal/api/document"
 	"github.com/viaduct-net/viaduct/internal/api/ref"
 	"github.com/viaduct-net/viaduct/internal/base/match"
 	"github.com/viaduct-net/viaduct/internal/topo/model"
@@ -24,7 +25,11 @@ var columns = map[model.Kind][]string{
 	model.KindRoute:   {"NAME", "ROUTER", "DESTINATION", "SOURCE", "NEXT HOP", "WEIGHT"},
 	model.KindBinding: {"PORT", "HOST", "INTERFACE"},
 
-	model.KindFloatingIP: {"NAME", "PORT", "ADDRESS", "FIXED ADDRESS"},
+	model.KindFloatingIP:   {"NAME", "PORT", "ADDRESS", "FIXED ADDRESS"},
+	model.KindChain:        {"NAME"},
+	model.KindRule:         {"NAME", "CHAIN", "POSITION", "MATCH", "ACTION"},
+	model.KindPortGroup:    {"NAME"},
+	model.KindAddressGroup: {"NAME", "ADDRESSES"},
 }
 
 // printTables prints one table for each kind, with the id and revision when wide.
@@ -69,6 +74,10 @@ func row(x *ref.Index, o model.Object) []string {
 		return []string{x.Label(model.KindPort, o.PortID), x.Label(model.KindHost, o.HostID), o.Interface}
 	case *model.FloatingIP:
 		return []string{name, x.Label(model.KindPort, o.PortID), o.Address.String(), o.FixedAddress.String()}
+	case *model.AddressGroup:
+		return []string{name, orDash(joinPrefixes(o.Addresses))}
+	case *model.Rule:
+		return []string{name, x.Label(model.KindChain, o.ChainID), strconv.Itoa(o.Position), document.MatchText(&o.Match, x), ruleAction(x, o)}
 	}
 	return []string{name}
 }
@@ -112,6 +121,14 @@ func nextHop(x *ref.Index, r *model.Route) string {
 	s := "port/" + x.Label(model.KindPort, r.PortID)
 	if r.Gateway.IsValid() {
 		s += " via " + r.Gateway.String()
+	}
+	return s
+}
+
+func ruleAction(x *ref.Index, r *model.Rule) string {
+	s := string(r.Action)
+	if r.Action == model.RuleJump {
+		s += " " + x.Label(model.KindChain, r.JumpID)
 	}
 	return s
 }

@@ -55,6 +55,11 @@ func (c *Client) Flows(ctx context.Context, port string, limit int) (fs []Flow, 
 	return fs, c.do(ctx, "GET", "/v1/flows?"+q.Encode(), nil, &fs)
 }
 
+// Rules lists the rules of one chain by name or id ("": of all), in their order.
+func (c *Client) Rules(ctx context.Context, chain string) (rs []Rule, err error) {
+	return rs, c.do(ctx, "GET", "/v1/rules?"+url.Values{"chain": {chain}}.Encode(), nil, &rs)
+}
+
 // Stats reads the agent's counters.
 func (c *Client) Stats(ctx context.Context) (s Stats, err error) {
 	return s, c.do(ctx, "GET", "/v1/stats", nil, &s)

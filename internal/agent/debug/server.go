@@ -18,6 +18,7 @@ type Agent interface {
 	Ready() error
 	Ports(ctx context.Context) ([]Port, error)
 	Flows(ctx context.Context, port string, limit int) ([]Flow, error)
+	Rules(ctx context.Context, chain string) ([]Rule, error)
 	Stats(ctx context.Context) (Stats, error)
 	Trace(ctx context.Context, r TraceRequest) (TraceAnswer, error)
 	// Watch calls fn, on any goroutine but one at a time, until it returns false; stop ends it. fn must not block.
@@ -69,6 +70,9 @@ func handler(a Agent) http.Handler {
 			return
 		}
 		answer[[]Flow](w)(a.Flows(r.Context(), r.FormValue("port"), limit))
+	})
+	mux.HandleFunc("GET /v1/rules", func(w http.ResponseWriter, r *http.Request) {
+		answer[[]Rule](w)(a.Rules(r.Context(), r.FormValue("chain")))
 	})
 	mux.HandleFunc("POST /v1/trace", func(w http.ResponseWriter, r *http.Request) {
 		var req TraceRequest

@@ -42,6 +42,17 @@ type Port struct {
 	Flows  int      `json:"flows"`
 }
 
+// Rule is a rule of a filter chain, with what it has met on this host.
+type Rule struct {
+	ID       string `json:"id"`
+	Name     string `json:"name,omitempty"`
+	Chain    string `json:"chain"`
+	Position int    `json:"position"`
+	Match    string `json:"match"`
+	Action   string `json:"action"`
+	Hits     uint64 `json:"hits"` // simulated packets that fitted, about one for each new flow
+}
+
 // Flow is an exact flow, with the wildcard entry it is an instance of.
 type Flow struct {
 	Worker  int    `json:"worker"`

@@ -28,7 +28,7 @@ func TestParseRefuses(t *testing.T) {
 		"&a [*a]":                     "may not hold lists",
 		"name: x":                     "f:1:1: kind: is missing",
 		"kind: [bridge]":              "kind: is missing",
-		"kind: zebra":                 "f:1:7: kind: no kind \"zebra\": there are binding, bridge",
+		"kind: zebra":                 "f:1:7: kind: no kind \"zebra\": there are address_group, binding, bridge",
 		"kind: bridge":                "f:1:1: bridge: name: is missing",
 		"{kind: bridge, name: [x]}":   "bridge: name: wants a text, this is a list",
 		"{kind: bridge, name: *x}":    "refers to no anchor",

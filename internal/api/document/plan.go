@@ -170,9 +170,17 @@ func (p *planner) identify(docs []*Doc) {
 func (p *planner) object(d *Doc, id uuid.UUID) {
 	switch v := d.Value.(type) {
 	case *Bridge:
-		p.put(d, "", &wire.Bridge{Meta: meta(id, v.Name), AdminStateUp: v.AdminStateUp})
+		p.put(d, "", &wire.Bridge{
+			Meta: meta(id, v.Name), AdminStateUp: v.AdminStateUp,
+			PreForwardingID:  p.find(d, "pre_forwarding", model.KindChain, v.PreForwarding),
+			PostForwardingID: p.find(d, "post_forwarding", model.KindChain, v.PostForwarding),
+		})
 	case *Router:
-		p.put(d, "", &wire.Router{Meta: meta(id, v.Name), AdminStateUp: v.AdminStateUp})
+		p.put(d, "", &wire.Router{
+			Meta: meta(id, v.Name), AdminStateUp: v.AdminStateUp,
+			PreRoutingID:  p.find(d, "pre_routing", model.KindChain, v.PreRouting),
+			PostRoutingID: p.find(d, "post_routing", model.KindChain, v.PostRouting),
+		})
 	case *Host:
 		p.put(d, "", &wire.Host{Meta: meta(id, v.Name)})
 	case *Port:
@@ -185,6 +193,17 @@ func (p *planner) object(d *Doc, id uuid.UUID) {
 	case *FloatingIP:
 		p.put(d, "", &wire.FloatingIP{
 			Meta: meta(id, v.Name), PortID: p.find(d, "port", model.KindPort, v.Port), Address: v.Address, FixedAddress: v.FixedAddress,
+		})
+	case *Chain:
+		p.put(d, "", &wire.Chain{Meta: meta(id, v.Name)})
+	case *PortGroup:
+		p.put(d, "", &wire.PortGroup{Meta: meta(id, v.Name)})
+	case *AddressGroup:
+		p.put(d, "", &wire.AddressGroup{Meta: meta(id, v.Name), Addresses: v.Addresses})
+	case *Rule:
+		p.put(d, "", &wire.Rule{
+			Meta: meta(id, v.Name), ChainID: p.find(d, "chain", model.KindChain, v.Chain), Position: v.Position, Action: v.Action,
+			JumpID: p.find(d, "jump", model.KindChain, v.Jump), Match: p.match(d, v.Match),
 		})
 	case *Binding:
 		port := p.find(d, "port", model.KindPort, v.Port)
@@ -201,13 +220,14 @@ func (p *planner) port(d *Doc, v *Port, id uuid.UUID) {
 		BridgeID: p.find(d, "bridge", model.KindBridge, v.Bridge),
 		RouterID: p.find(d, "router", model.KindRouter, v.Router),
 		PeerID:   p.find(d, "peer", model.KindPort, v.Peer),
+
+		InboundFilterID:  p.find(d, "inbound_filter", model.KindChain, v.InboundFilter),
+		OutboundFilterID: p.find(d, "outbound_filter", model.KindChain, v.OutboundFilter),
+		PortGroups:       p.findAll(d, "port_groups", model.KindPortGroup, v.PortGroups),
 	}
 	stored, _ := p.stored.Get(model.KindPort, id).(*model.Port)
 	if !d.given("peer") && stored != nil && stored.PeerID != uuid.Nil {
 		w.PeerID = stored.PeerID.String()
-	}
-	if v.MAC == "" && w.RouterID != "" {
-		w.MAC = model.PortMAC(id).String() // what the store would fill in
 	}
 	p.put(d, "", w)
 	if !d.given("binding") {
@@ -257,6 +277,7 @@ func (p *planner) put(d *Doc, path string, w wire.Object) {
 		}
 		return
 	}
+	model.Normalize(o)
 	m := o.GetMeta()
 	if first, ok := p.docs[model.KeyOf(o)]; ok && (first.doc != d || first.path != path) {
 		p.fail(d, path, fmt.Errorf("is described twice: first at %s", first.doc.Pos))

@@ -1,6 +1,11 @@
 package document
 
 import (
+	"fmt"
+	"reflect"
+	"slices"
+	"strings"
+
 	"github.com/goccy/go-yaml"
 	"github.com/google/uuid"
 
@@ -33,8 +38,12 @@ func Render(o model.Object, x *ref.Index) ([]byte, error) {
 	switch o := o.(type) {
 	case *model.Bridge:
 		add("admin_state_up", o.AdminStateUp)
+		link("pre_forwarding", model.KindChain, o.PreForwardingID)
+		link("post_forwarding", model.KindChain, o.PostForwardingID)
 	case *model.Router:
 		add("admin_state_up", o.AdminStateUp)
+		link("pre_routing", model.KindChain, o.PreRoutingID)
+		link("post_routing", model.KindChain, o.PostRoutingID)
 	case *model.Port:
 		w := wire.FromModel(o).(*wire.Port)
 		link("bridge", model.KindBridge, o.BridgeID)
@@ -48,6 +57,27 @@ func Render(o model.Object, x *ref.Index) ([]byte, error) {
 		if o.Masquerade {
 			add("masquerade", true)
 		}
+		link("inbound_filter", model.KindChain, o.InboundFilterID)
+		link("outbound_filter", model.KindChain, o.OutboundFilterID)
+		if len(o.PortGroups) > 0 {
+			var groups []string
+			for _, id := range o.PortGroups {
+				groups = append(groups, x.Label(model.KindPortGroup, id))
+			}
+			add("port_groups", groups)
+		}
+	case *model.AddressGroup:
+		if w := wire.FromModel(o).(*wire.AddressGroup); len(w.Addresses) > 0 {
+			add("addresses", w.Addresses)
+		}
+	case *model.Rule:
+		link("chain", model.KindChain, o.ChainID)
+		add("position", o.Position)
+		if m := wire.FromCondition(&o.Match, label(x)); m != nil {
+			add("match", given(m))
+		}
+		add("action", string(o.Action))
+		link("jump", model.KindChain, o.JumpID)
 	case *model.Route:
 		w := wire.FromModel(o).(*wire.Route)
 		link("router", model.KindRouter, o.RouterID)
@@ -67,4 +97,57 @@ func Render(o model.Object, x *ref.Index) ([]byte, error) {
 		text("fixed_address", o.FixedAddress.String())
 	}
 	return yaml.Marshal(doc)
+}
+
+// label calls objects as x does; a kind of "" is a bridge's or a router's.
+func label(x *ref.Index) func(model.Kind, uuid.UUID) string {
+	return func(k model.Kind, id uuid.UUID) string {
+		if k == "" {
+			if k = model.KindBridge; x.Get(k, id) == nil {
+				k = model.KindRouter
+			}
+		}
+		return x.Label(k, id)
+	}
+}
+
+// MatchText is a condition on one line, such as "proto tcp, not src 10.0.0.0/8"; "any" for what fits everything.
+func MatchText(m *model.Condition, x *ref.Index) string {
+	w := wire.FromCondition(m, label(x))
+	if w == nil {
+		return "any"
+	}
+	var parts []string
+	for _, item := range given(w) {
+		name := item.Key.(string)
+		if name == "invert" || name == "not" {
+			continue
+		}
+		value := fmt.Sprint(reflect.Indirect(reflect.ValueOf(item.Value)))
+		if name == "no_vlan" {
+			value = ""
+		}
+		if slices.Contains(w.Not, name) {
+			name = "not " + name
+		}
+		parts = append(parts, strings.TrimSpace(name+" "+value))
+	}
+	text := strings.Join(parts, ", ")
+	if m.Invert {
+		return "not (" + text + ")"
+	}
+	return text
+}
+
+// given lists the fields of a struct that are not zero, by their yaml names.
+func given(v any) yaml.MapSlice {
+	var m yaml.MapSlice
+	s := reflect.Indirect(reflect.ValueOf(v))
+	for i := range s.NumField() {
+		name, _, _ := strings.Cut(s.Type().Field(i).Tag.Get("yaml"), ",")
+		if f := s.Field(i); !f.IsZero() {
+			m = append(m, yaml.MapItem{Key: name, Value: f.Interface()})
+		}
+	}
+	return m
 }

@@ -11,9 +11,11 @@ type Value interface {
 
 // Bridge is a virtual switch.
 type Bridge struct {
-	Name         string `yaml:"name"`
-	ID           string `yaml:"id"`
-	AdminStateUp *bool  `yaml:"admin_state_up"`
+	Name           string `yaml:"name"`
+	ID             string `yaml:"id"`
+	AdminStateUp   *bool  `yaml:"admin_state_up"`
+	PreForwarding  string `yaml:"pre_forwarding"`
+	PostForwarding string `yaml:"post_forwarding"`
 }
 
 // Router is a virtual router.
@@ -21,6 +23,8 @@ type Router struct {
 	Name         string `yaml:"name"`
 	ID           string `yaml:"id"`
 	AdminStateUp *bool  `yaml:"admin_state_up"`
+	PreRouting   string `yaml:"pre_routing"`
+	PostRouting  string `yaml:"post_routing"`
 }
 
 // Host is a machine with an agent.
@@ -42,6 +46,10 @@ type Port struct {
 	AdminStateUp *bool        `yaml:"admin_state_up"`
 	Masquerade   *bool        `yaml:"masquerade"`
 	Binding      *PortBinding `yaml:"binding"` // in place of a document of its own
+
+	InboundFilter  string   `yaml:"inbound_filter"`
+	OutboundFilter string   `yaml:"outbound_filter"`
+	PortGroups     []string `yaml:"port_groups"`
 }
 
 // PortBinding is a Port's Binding.
@@ -126,6 +134,14 @@ func newValue(kind string) Value {
 		return new(Binding)
 	case model.KindFloatingIP:
 		return new(FloatingIP)
+	case model.KindChain:
+		return new(Chain)
+	case model.KindRule:
+		return new(Rule)
+	case model.KindPortGroup:
+		return new(PortGroup)
+	case model.KindAddressGroup:
+		return new(AddressGroup)
 	}
 	return nil
 }

@@ -159,7 +159,7 @@ func TestTransaction(t *testing.T) {
 		for body, want := range map[string]string{
 			`{"ops":[]}`:              "body.ops",
 			`{"ops":[{}]}`:            "exactly one of create, replace, delete",
-			`{"ops":[{"create":{}}]}`: "exactly one of bridge, router",
+			`{"ops":[{"create":{}}]}`: "exactly one of chain, port_group",
 			`{"ops":[{"replace":{"bridge":{"name":"blue"}}}]}`:                         `"location":"body.ops[0].replace.bridge.id"`,
 			`{"ops":[{"create":{"port":{"mac":"x"}}}]}`:                                `"location":"body.ops[0].create.port.mac"`,
 			`{"ops":[{"create":{"port":{"addreses":[]}}}]}`:                            "body.ops[0].create.port.addreses",

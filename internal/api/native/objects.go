@@ -86,10 +86,14 @@ func registerKind[W any, P object[W]](api huma.API, s store.Store) {
 }
 
 func sentence(verb string, kind model.Kind) string {
-	if verb == "list" {
-		return "List " + wire.Plural(kind)
+	what := "a " + string(kind)
+	switch {
+	case verb == "list":
+		what = wire.Plural(kind)
+	case strings.HasPrefix(what, "a a"):
+		what = "an " + string(kind)
 	}
-	return strings.ToUpper(verb[:1]) + verb[1:] + " a " + string(kind)
+	return strings.ToUpper(verb[:1]) + verb[1:] + " " + strings.ReplaceAll(what, "_", " ")
 }
 
 func (c *collection[W, P]) create(ctx context.Context, in *createInput[W]) (*createOutput[W], error) {

@@ -15,13 +15,14 @@ func FromModel(o model.Object) Object {
 	meta := Meta{ID: m.ID.String(), Name: m.Name, Revision: m.Revision}
 	switch o := o.(type) {
 	case *model.Bridge:
-		return &Bridge{Meta: meta, AdminStateUp: &o.AdminStateUp}
+		return &Bridge{Meta: meta, AdminStateUp: &o.AdminStateUp, PreForwardingID: idText(o.PreForwardingID), PostForwardingID: idText(o.PostForwardingID)}
 	case *model.Router:
-		return &Router{Meta: meta, AdminStateUp: &o.AdminStateUp}
+		return &Router{Meta: meta, AdminStateUp: &o.AdminStateUp, PreRoutingID: idText(o.PreRoutingID), PostRoutingID: idText(o.PostRoutingID)}
 	case *model.Port:
 		p := &Port{
 			Meta: meta, AdminStateUp: &o.AdminStateUp,
 			BridgeID: idText(o.BridgeID), RouterID: idText(o.RouterID), PeerID: idText(o.PeerID),
+			InboundFilterID: idText(o.InboundFilterID), OutboundFilterID: idText(o.OutboundFilterID), PortGroups: idTexts(o.PortGroups),
 		}
 		if o.MAC != (match.MAC{}) {
 			p.MAC = o.MAC.String()
@@ -54,6 +55,21 @@ func FromModel(o model.Object) Object {
 		return &Binding{Meta: meta, PortID: idText(o.PortID), HostID: idText(o.HostID), Interface: o.Interface}
 	case *model.FloatingIP:
 		return &FloatingIP{Meta: meta, PortID: idText(o.PortID), Address: o.Address.String(), FixedAddress: o.FixedAddress.String()}
+	case *model.Chain:
+		return &Chain{Meta: meta}
+	case *model.PortGroup:
+		return &PortGroup{Meta: meta}
+	case *model.AddressGroup:
+		g := &AddressGroup{Meta: meta}
+		for _, a := range o.Addresses {
+			g.Addresses = append(g.Addresses, subnetText(a))
+		}
+		return g
+	case *model.Rule:
+		return &Rule{
+			Meta: meta, ChainID: idText(o.ChainID), Position: o.Position, Action: string(o.Action), JumpID: idText(o.JumpID),
+			Match: FromCondition(&o.Match, func(_ model.Kind, id uuid.UUID) string { return id.String() }),
+		}
 	}
 	panic("wire: unknown kind " + string(o.Kind()))
 }
@@ -68,13 +84,19 @@ func idText(id uuid.UUID) string {
 // Model implements Object.
 func (b *Bridge) Model() (model.Object, error) {
 	var p parser
-	return p.done(&model.Bridge{Meta: p.meta(b.Meta), AdminStateUp: orTrue(b.AdminStateUp)})
+	return p.done(&model.Bridge{
+		Meta: p.meta(b.Meta), AdminStateUp: orTrue(b.AdminStateUp),
+		PreForwardingID: p.id("pre_forwarding_id", b.PreForwardingID), PostForwardingID: p.id("post_forwarding_id", b.PostForwardingID),
+	})
 }
 
 // Model implements Object.
 func (r *Router) Model() (model.Object, error) {
 	var p parser
-	return p.done(&model.Router{Meta: p.meta(r.Meta), AdminStateUp: orTrue(r.AdminStateUp)})
+	return p.done(&model.Router{
+		Meta: p.meta(r.Meta), AdminStateUp: orTrue(r.AdminStateUp),
+		PreRoutingID: p.id("pre_routing_id", r.PreRoutingID), PostRoutingID: p.id("post_routing_id", r.PostRoutingID),
+	})
 }
 
 // Model implements Object.
@@ -83,6 +105,8 @@ func (w *Port) Model() (model.Object, error) {
 	o := &model.Port{
 		Meta: p.meta(w.Meta), AdminStateUp: orTrue(w.AdminStateUp),
 		BridgeID: p.id("bridge_id", w.BridgeID), RouterID: p.id("router_id", w.RouterID), PeerID: p.id("peer_id", w.PeerID),
+		InboundFilterID: p.id("inbound_filter_id", w.InboundFilterID), OutboundFilterID: p.id("outbound_filter_id", w.OutboundFilterID),
+		PortGroups: p.ids("port_groups", w.PortGroups),
 	}
 	o.Masquerade = w.Masquerade != nil && *w.Masquerade
 	if w.MAC != "" {

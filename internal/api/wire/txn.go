@@ -15,7 +15,11 @@ type Any struct {
 	Host    *Host    `json:"host,omitempty"`
 	Binding *Binding `json:"binding,omitempty"`
 
-	FloatingIP *FloatingIP `json:"floating_ip,omitempty"`
+	FloatingIP   *FloatingIP   `json:"floating_ip,omitempty"`
+	Chain        *Chain        `json:"chain,omitempty"`
+	Rule         *Rule         `json:"rule,omitempty"`
+	PortGroup    *PortGroup    `json:"port_group,omitempty"`
+	AddressGroup *AddressGroup `json:"address_group,omitempty"`
 }
 
 // Wrap puts an object into the field of its kind.
@@ -36,6 +40,14 @@ func Wrap(o Object) *Any {
 		a.Binding = o
 	case *FloatingIP:
 		a.FloatingIP = o
+	case *Chain:
+		a.Chain = o
+	case *Rule:
+		a.Rule = o
+	case *PortGroup:
+		a.PortGroup = o
+	case *AddressGroup:
+		a.AddressGroup = o
 	}
 	return a
 }
@@ -57,15 +69,19 @@ func (a *Any) Object() (Object, error) {
 	set(a.Host, a.Host != nil)
 	set(a.Binding, a.Binding != nil)
 	set(a.FloatingIP, a.FloatingIP != nil)
+	set(a.Chain, a.Chain != nil)
+	set(a.Rule, a.Rule != nil)
+	set(a.PortGroup, a.PortGroup != nil)
+	set(a.AddressGroup, a.AddressGroup != nil)
 	if n != 1 {
-		return nil, errors.New("exactly one of bridge, router, port, route, host, binding, floating_ip must be given")
+		return nil, errors.New("exactly one of " + kindList() + " must be given")
 	}
 	return found, nil
 }
 
 // Ref names an object.
 type Ref struct {
-	Kind model.Kind `json:"kind" enum:"bridge,router,port,route,host,binding,floating_ip" doc:"Kind of the object."`
+	Kind model.Kind `json:"kind" enum:"bridge,router,port,route,host,binding,floating_ip,chain,rule,port_group,address_group" doc:"Kind of the object."`
 	ID   string     `json:"id" format:"uuid" doc:"Identifier of the object."`
 }
 

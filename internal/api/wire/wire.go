@@ -20,13 +20,17 @@ type Meta struct {
 // Bridge is model.Bridge on the wire.
 type Bridge struct {
 	Meta
-	AdminStateUp *bool `json:"admin_state_up,omitempty" default:"true" doc:"A bridge that is down forwards nothing."`
+	AdminStateUp     *bool  `json:"admin_state_up,omitempty" default:"true" doc:"A bridge that is down forwards nothing."`
+	PreForwardingID  string `json:"pre_forwarding_id,omitempty" format:"uuid" doc:"Chain that frames pass before the bridge decides where they go."`
+	PostForwardingID string `json:"post_forwarding_id,omitempty" format:"uuid" doc:"Chain that frames pass after that, once for each port they leave by."`
 }
 
 // Router is model.Router on the wire.
 type Router struct {
 	Meta
-	AdminStateUp *bool `json:"admin_state_up,omitempty" default:"true" doc:"A router that is down forwards nothing."`
+	AdminStateUp  *bool  `json:"admin_state_up,omitempty" default:"true" doc:"A router that is down forwards nothing."`
+	PreRoutingID  string `json:"pre_routing_id,omitempty" format:"uuid" doc:"Chain that packets pass before the route lookup."`
+	PostRoutingID string `json:"post_routing_id,omitempty" format:"uuid" doc:"Chain that packets pass which are routed on, after the lookup."`
 }
 
 // Port is model.Port on the wire.
@@ -39,6 +43,10 @@ type Port struct {
 	MAC          string   `json:"mac,omitempty" example:"02:00:00:00:00:01" doc:"Router port: its own MAC address, derived from the id when absent. Bridge port: the VM's, optional; seeds the bridge's MAC table."`
 	Addresses    []string `json:"addresses,omitempty" example:"[\"10.0.1.1/24\"]" doc:"Router port: its own IPv4 and IPv6 addresses, each with the prefix length of the link. Bridge port: the VM's addresses, optional; with mac they seed the bridge's ARP table."`
 	Masquerade   *bool    `json:"masquerade,omitempty" default:"false" doc:"Router port: IPv4 packets that leave by it get its first IPv4 address, and a port of it, as their source."`
+
+	InboundFilterID  string   `json:"inbound_filter_id,omitempty" format:"uuid" doc:"Chain that packets pass which come in by the port."`
+	OutboundFilterID string   `json:"outbound_filter_id,omitempty" format:"uuid" doc:"Chain that packets pass which leave by the port; not those that its device makes itself."`
+	PortGroups       []string `json:"port_groups,omitempty" doc:"Port groups that the port is in (UUIDs)."`
 }
 
 // Route is model.Route on the wire.
@@ -124,6 +132,14 @@ func New(kind model.Kind) Object {
 		return new(Binding)
 	case model.KindFloatingIP:
 		return new(FloatingIP)
+	case model.KindChain:
+		return new(Chain)
+	case model.KindRule:
+		return new(Rule)
+	case model.KindPortGroup:
+		return new(PortGroup)
+	case model.KindAddressGroup:
+		return new(AddressGroup)
 	}
 	return nil
 }

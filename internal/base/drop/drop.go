@@ -48,6 +48,9 @@ const (
 	NatProtocol   // sim: NAT: a protocol without ports or identifier
 	TooManyConns  // sim: the port has as many connections as it may
 	Loop          // sim: too many devices traversed
+	FilterDrop    // sim: a rule of a filter chain drops
+	FilterReject  // sim: a rule of a filter chain rejects
+	FilterTooLong // sim: a filter's chains have too many rules
 	Unplugged     // sim: egress port is neither bound nor linked
 	TooManyOutput // xlate: more outputs than a flow can hold
 	Inactive      // xlate: the egress port's host or interface is down
@@ -110,6 +113,9 @@ var info = [NumReasons + 1]struct{ name, stage, meaning string }{
 	NatProtocol:   {"nat_protocol", "sim", "a protocol without ports or identifier cannot be translated"},
 	TooManyConns:  {"too_many_connections", "sim", "the port has as many connections as it may"},
 	Loop:          {"loop", "sim", "too many devices traversed: the topology has a loop"},
+	FilterDrop:    {"filter_drop", "sim", "a rule of a filter chain drops it"},
+	FilterReject:  {"filter_reject", "sim", "a rule of a filter chain rejects it"},
+	FilterTooLong: {"filter_too_long", "sim", "a filter's chains have more rules than one packet may be held against"},
 	Unplugged:     {"unplugged", "sim", "the egress port is neither bound nor linked"},
 	TooManyOutput: {"too_many_outputs", "xlate", "more outputs than a flow can hold"},
 	Inactive:      {"inactive", "xlate", "the egress port's host or interface is down"},

@@ -26,13 +26,15 @@ const (
 	Flood            // the set of ports a bridge floods to: ID bridge
 	DPPort           // a datapath port: N
 	Binding          // where a virtual port is bound, or that it is not: ID port
+	Chain            // a chain's rules: ID
+	Group            // an address group: ID; with Addr, whether that address is listed in it
 	Connection       // a tracked connection, absent or not: ID device, and a direction (see Of)
 	Translation      // a translated connection, absent or not: likewise
 	Floating         // an address looked up among a router port's floating IPs: ID port, Addr
 	Ports            // the ports leased for translation: ID device, Addr
 )
 
-var kindNames = [...]string{"", "device", "port", "route", "mac", "neighbour", "flood", "dp_port", "binding", "connection", "translation", "floating", "ports"}
+var kindNames = [...]string{"", "device", "port", "route", "mac", "neighbour", "flood", "dp_port", "binding", "chain", "group", "connection", "translation", "floating", "ports"}
 
 func (k Kind) String() string {
 	if int(k) < len(kindNames) {
@@ -88,6 +90,10 @@ func (t Tag) String() string {
 		return fmt.Sprintf("mac:%s/%d/%s", t.ID, t.VLAN, t.MAC)
 	case Connection, Translation:
 		return fmt.Sprintf("%s:%s/%d/%s:%d>%s:%d", t.Kind, t.ID, t.Proto, t.Addr, t.N>>16, t.Peer, t.N&0xffff)
+	case Group:
+		if t.Addr != (match.Addr{}) {
+			return fmt.Sprintf("group:%s/%s", t.ID, t.Addr)
+		}
 	case Route, Neighbour, Floating, Ports:
 		return fmt.Sprintf("%s:%s/%s", t.Kind, t.ID, t.Addr)
 	}

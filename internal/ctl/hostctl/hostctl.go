@@ -1,4 +1,4 @@
-// Package hostctl holds the commands that look at one host's agent, through its debug socket: trace, flows, ports.
+// Package hostctl holds the commands that look at one host's agent, through its debug socket: trace, flows, ports, rules.
 package hostctl
 
 import (
@@ -19,7 +19,7 @@ const DefaultSocket = "/run/viaduct/agent.sock"
 
 // Commands makes the commands.
 func Commands() []*cobra.Command {
-	cs := []*cobra.Command{traceCommand(), flowsCommand(), portsCommand()}
+	cs := []*cobra.Command{traceCommand(), flowsCommand(), portsCommand(), rulesCommand()}
 	for _, c := range cs {
 		run := c.RunE
 		c.RunE = func(c *cobra.Command, args []string) error { return coded(run(c, args)) }

@@ -41,6 +41,14 @@ type Topology struct {
 //	floating PORT ADDR FIXED-ADDR
 //	down PORT
 //
+// filters:
+//
+//	group NAME ADDR|PREFIX...            address group
+//	member NAME PORT...                  port group
+//	rule CHAIN ACTION[:CHAIN] [WORD...]  the next rule; for the words of its condition see Condition
+//	filter PORT in|out CHAIN
+//	filter DEVICE pre|post CHAIN
+//
 // and what has been learnt:
 //
 //	mac BRIDGE MAC PORT [VLAN]
@@ -53,6 +61,8 @@ func Parse(text string) (*Topology, error) {
 			Ports:    map[uuid.UUID]*view.Port{},
 			Bridges:  map[uuid.UUID]*view.Bridge{},
 			Routers:  map[uuid.UUID]*view.Router{},
+			Chains:   map[uuid.UUID]*view.Chain{},
+			Groups:   map[uuid.UUID]*view.AddressGroup{},
 		},
 		State: newState(),
 		names: map[uuid.UUID]string{},
@@ -142,7 +152,7 @@ func (t *Topology) statement(f []string) (err error) {
 	case "heard":
 		t.State.neighbours[addrKey{ID(f[1]), addr(f[2])}] = neighbour{mac: t.MAC(f[3])}
 	default:
-		return fmt.Errorf("unknown statement")
+		return t.policy(f)
 	}
 	return nil
 }

@@ -1,6 +1,7 @@
 package sim_test
 
 import (
+	"fmt"
 	"testing"
 
 	"github.com/viaduct-net/viaduct/internal/path/pathtest"
@@ -29,6 +30,31 @@ var cases = []struct{ name, packet string }{
 	{"Echo", "va echo eth=va>r:a ip=10.0.1.5>10.0.1.1 len=1000"},
 	{"TimeExceeded", "va udp eth=va>r:a ip=10.0.1.5>10.0.2.5 ports=1>2 ttl=1"},
 	{"NotYet", "va udp eth=va>r:a ip=10.0.1.5>10.0.2.9 ports=1>2"},
+}
+
+// hundred is a filter of a hundred rules of several kinds, of which none decides.
+func hundred() string {
+	text := "group some 192.0.2.1 192.0.2.2 198.51.100.0/24\nfilter va in long\nfilter vb out long\n"
+	for i := range 25 {
+		text += fmt.Sprintf("rule long drop proto=6 dst_ports=%d\nrule long drop src=192.0.2.%d\nrule long reject dst_group=some\nrule long drop proto=17 dst_ports=%d !src=10.0.0.0/8\n", i+1000, i, i)
+	}
+	return text
+}
+
+func TestFiltersDoNotAllocate(t *testing.T) {
+	topo := pathtest.MustParse(small + hundred())
+	for _, tc := range cases {
+		in := topo.MustInject(tc.packet)
+		var c sim.Context
+		topo.Simulate(&c, &in)
+		if n := testing.AllocsPerRun(100, func() { topo.Simulate(&c, &in) }); n != 0 {
+			t.Errorf("%s: %v allocations, want 0", tc.name, n)
+		}
+	}
+}
+
+func BenchmarkSimulateFilters(b *testing.B) {
+	bench(b, pathtest.MustParse(small+hundred()), cases[0].packet)
 }
 
 func TestNoAllocations(t *testing.T) {

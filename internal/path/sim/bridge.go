@@ -13,7 +13,7 @@ const vidMask = 0x0fff
 
 // bridge switches a frame by its destination MAC (IEEE 802.1Q, 8.8), after learning
 // its source and answering ARP and neighbour solicitations it knows the answer to.
-// Pre-forwarding filters belong after the learning, post-forwarding ones before egress.
+// A source is learnt whatever the bridge's filters do: where it is does not depend on what it may say.
 func (c *Context) bridge(br *view.Bridge, in *view.Port, b branch) {
 	if !c.enter(br.ID, &b) {
 		return
@@ -31,6 +31,9 @@ func (c *Context) bridge(br *view.Bridge, in *view.Port, b branch) {
 	vlan := tci & vidMask
 	if in.Exterior() {
 		c.learnMAC(br, in, src, vlan, &b)
+	}
+	if !c.filter(br.Pre, place{"pre-forwarding filter", "bridge", br.Name, nil}, &b) {
+		return
 	}
 	// ARP and ND belong to the link, which a tag makes a different one.
 	if tci == 0 && c.answer(br, in, &b) {
@@ -51,6 +54,13 @@ func (c *Context) bridge(br *view.Bridge, in *view.Port, b branch) {
 		if b.node != nil {
 			b.node.Add("sim", "bridge "+br.Name, "MAC table finds %s at port %s", dst, out.Name)
 		}
+		c.leave(br, out, b)
+	}
+}
+
+// leave takes a frame out of the bridge, through its filter.
+func (c *Context) leave(br *view.Bridge, out *view.Port, b branch) {
+	if c.filter(br.Post, place{"post-forwarding filter", "bridge", br.Name, out}, &b) {
 		c.egress(out, b)
 	}
 }
@@ -114,7 +124,7 @@ func (c *Context) flood(br *view.Bridge, in *view.Port, b branch) {
 			continue
 		}
 		sent = true
-		c.egress(p, b)
+		c.leave(br, p, b)
 		if c.scratch.stopped {
 			return
 		}

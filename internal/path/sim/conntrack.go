@@ -75,7 +75,7 @@ func (c *Context) tuple(b *branch) (t match.Tuple, quoted bool, why drop.Reason)
 	sport, dport := c.readPorts(b)
 	t = match.Tuple{Src: src, Dst: dst, SrcPort: sport, DstPort: dport, Proto: k.Proto}
 	if c.isICMPError() {
-		t, ok := c.quoted()
+		t, ok := c.quotedTuple()
 		if !ok {
 			return t, false, drop.NatProtocol
 		}
@@ -102,8 +102,8 @@ func (c *Context) isICMPError() bool {
 	return false
 }
 
-// quoted is the tuple of the packet that an ICMP error quotes, as devices on the way have translated it.
-func (c *Context) quoted() (t match.Tuple, ok bool) {
+// quotedTuple is the tuple of the packet that an ICMP error quotes, as devices on the way have translated it.
+func (c *Context) quotedTuple() (t match.Tuple, ok bool) {
 	c.UserSpace = true // the quote is not in the key
 	if c.Quoted != (match.Tuple{}) {
 		return c.Quoted, true

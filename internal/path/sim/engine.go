@@ -9,6 +9,7 @@ import (
 	"github.com/viaduct-net/viaduct/internal/base/packet"
 	"github.com/viaduct-net/viaduct/internal/base/tag"
 	"github.com/viaduct-net/viaduct/internal/base/trace"
+	"github.com/viaduct-net/viaduct/internal/topo/view"
 )
 
 // maxVisits bounds the devices that all branches of one packet visit together: a
@@ -31,6 +32,9 @@ type branch struct {
 	header
 	devices  uint8       // bridges and routers traversed
 	proposal int         // the last of scratch.proposals, plus 1
+	trail    int32       // the last of them: 1 + its index in scratch.trail; 0: none yet
+	at       header      // as it reached the device at hand: what complaints are about
+	in       *view.Port  // by which it did; nil: generated there
 	node     *trace.Node // where the branch's steps are added; nil: not traced
 }
 
@@ -54,6 +58,8 @@ type scratch struct {
 	consumed  bool // a branch was answered by a device
 	stopped   bool // the result is final, whatever other branches would do
 	visits    int
+	trail     []trailStep
+	origin    *view.Port // exterior port by which the packet entered the virtual network; nil: generated
 }
 
 // Reset clears input and outcome, and keeps memory for the next simulation.
@@ -64,8 +70,9 @@ func (c *Context) Reset() {
 		Tags:      c.Tags[:0],
 		Learn:     c.Learn[:0],
 		Generated: c.Generated[:0],
+		Rules:     c.Rules[:0],
 		scratch: scratch{
-			outs: s.outs[:0], proposals: s.proposals[:0], frames: s.frames, arrived: s.arrived, rewrites: s.rewrites, rewriter: s.rewriter,
+			outs: s.outs[:0], proposals: s.proposals[:0], trail: s.trail[:0], frames: s.frames, arrived: s.arrived, rewrites: s.rewrites, rewriter: s.rewriter,
 		},
 	}
 }
@@ -77,6 +84,7 @@ func Simulate(c *Context, ingress uuid.UUID) {
 	c.scratch.ingress = ingress
 	b := c.received()
 	if p := c.port(ingress, &b); p != nil {
+		c.scratch.origin = p
 		c.ingress(p, b)
 	}
 	c.finish()
@@ -107,6 +115,8 @@ func (c *Context) depend(t tag.Tag) { c.Tags = append(c.Tags, t) }
 func (c *Context) enter(device uuid.UUID, b *branch) bool {
 	c.depend(tag.Tag{Kind: tag.Device, ID: device})
 	b.devices++
+	c.scratch.trail = append(c.scratch.trail, trailStep{device, b.trail})
+	b.trail = int32(len(c.scratch.trail))
 	c.scratch.visits++
 	if b.devices <= MaxDevices && c.scratch.visits <= maxVisits {
 		return true

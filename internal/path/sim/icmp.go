@@ -29,8 +29,10 @@ var (
 // decide that is not in the mask: it does not change what becomes of the
 // packet, and while the drop flow lives there are no further errors anyway.
 func (c *Context) icmpError(in *view.Port, b *branch, kind icmpKind, mtu int) {
-	v := c.arrived(b)
-	if in == nil || b.ethDst != in.MAC || !v.MayCauseError() {
+	back := *b
+	back.header = b.at // as it was when it reached the router
+	v := c.arrived(&back)
+	if in == nil || back.ethDst != in.MAC || !v.MayCauseError() {
 		return
 	}
 	src, ok := ownAddr(in, v.Key.Src)

@@ -18,8 +18,7 @@ func (c *Context) port(id uuid.UUID, b *branch) *view.Port {
 	return p
 }
 
-// ingress takes the packet from the wire or the peer into the port's device. The
-// port's inbound filters belong between the administrative state and the device.
+// ingress takes the packet from the wire or the peer through the port's filter into its device.
 func (c *Context) ingress(p *view.Port, b branch) {
 	if b.node != nil {
 		b.node.Add("sim", "port "+p.Name, "ingress")
@@ -29,6 +28,10 @@ func (c *Context) ingress(p *view.Port, b branch) {
 			c.icmpError(p, &b, prohibited, 0)
 		}
 		c.drop(&b, ResultDrop, drop.AdminDown)
+		return
+	}
+	b.in, b.at = p, b.header
+	if !c.filter(p.Inbound, place{"inbound filter", "port", p.Name, nil}, &b) {
 		return
 	}
 	if p.Bridge != uuid.Nil {
@@ -45,14 +48,15 @@ func (c *Context) ingress(p *view.Port, b branch) {
 	c.drop(&b, ResultErrorDrop, drop.Unplugged)
 }
 
-// egress takes the packet out of a bridge or a router. The port's outbound filters
-// belong between the administrative state and emit.
+// egress takes the packet out of a bridge or a router, through the port's filter.
 func (c *Context) egress(p *view.Port, b branch) {
 	if !p.AdminUp {
 		c.drop(&b, ResultDrop, drop.AdminDown)
 		return
 	}
-	c.emit(p, b)
+	if c.filter(p.Outbound, place{"outbound filter", "port", p.Name, p}, &b) {
+		c.emit(p, b)
+	}
 }
 
 // emit puts the packet on the wire (exterior port) or hands it to the peer (interior).

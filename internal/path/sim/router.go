@@ -13,8 +13,7 @@ import (
 )
 
 // router takes a frame that reached one of a router's ports, as RFC 1812 section 5.2.1 orders
-// it: link layer, header, route, TTL, next hop. Chains belong before and after
-// the route lookup.
+// it: link layer, header, filter, route, TTL, filter, next hop.
 func (c *Context) router(r *view.Router, in *view.Port, b branch) {
 	if !c.enter(r.ID, &b) {
 		return
@@ -50,7 +49,9 @@ func (c *Context) route(r *view.Router, in *view.Port, b branch) {
 		c.drop(&b, ResultDrop, drop.BadHeader)
 		return
 	}
-	arrived := b // what complaints are about
+	if !c.filter(r.Pre, place{"pre-routing filter", "router", r.Name, nil}, &b) {
+		return
+	}
 	o := c.natIn(r, &b)
 	from, to = c.readIPs(&b)
 	src, dst := from.Netip(), to.Netip()
@@ -66,7 +67,7 @@ func (c *Context) route(r *view.Router, in *view.Port, b branch) {
 	c.depend(tag.Tag{Kind: tag.Route, ID: r.ID, Addr: to})
 	rt, ok := r.Table.Lookup(dst, src, pairHash(&from, &to))
 	if !ok {
-		c.icmpError(in, &arrived, netUnreachable, 0)
+		c.icmpError(in, &b, netUnreachable, 0)
 		c.drop(&b, ResultErrorDrop, drop.NoRoute)
 		return
 	}
@@ -79,20 +80,20 @@ func (c *Context) route(r *view.Router, in *view.Port, b branch) {
 	case view.Blackhole:
 		c.drop(&b, ResultDrop, drop.Blackhole)
 	case view.Reject:
-		c.icmpError(in, &arrived, prohibited, 0)
+		c.icmpError(in, &b, prohibited, 0)
 		c.drop(&b, ResultErrorDrop, drop.Prohibited)
 	default:
-		c.forward(r, rt, in, &arrived, o, b)
+		c.forward(r, rt, in, o, b)
 	}
 }
 
 // forward sends a packet on along a route. Out of the port it came in by is allowed.
-func (c *Context) forward(r *view.Router, rt *view.Route, in *view.Port, arrived *branch, o outside, b branch) {
+func (c *Context) forward(r *view.Router, rt *view.Route, in *view.Port, o outside, b branch) {
 	// The TTL is not in the key. One that suffices needs no check here: a flow's
 	// DecTTL makes the others miss. One that does not must not end later packets.
 	if int(c.Packet.TTL)-int(b.decs) <= 1 {
 		c.UserSpace = true
-		c.icmpError(in, arrived, timeExceeded, 0)
+		c.icmpError(in, &b, timeExceeded, 0)
 		c.drop(&b, ResultErrorDrop, drop.TTLExpired)
 		return
 	}
@@ -101,7 +102,7 @@ func (c *Context) forward(r *view.Router, rt *view.Route, in *view.Port, arrived
 		return
 	}
 	if !out.AdminUp {
-		c.icmpError(in, arrived, prohibited, 0)
+		c.icmpError(in, &b, prohibited, 0)
 		c.drop(&b, ResultDrop, drop.AdminDown)
 		return
 	}
@@ -114,15 +115,18 @@ func (c *Context) forward(r *view.Router, rt *view.Route, in *view.Port, arrived
 	// fragments here, so DF does not matter.
 	if out.MTU > 0 && c.length() > out.MTU {
 		c.UserSpace = true
-		c.icmpError(in, arrived, tooBig, out.MTU)
+		c.icmpError(in, &b, tooBig, out.MTU)
 		c.drop(&b, ResultErrorDrop, drop.ExceedsMTU)
+		return
+	}
+	if !c.filter(r.Post, place{"post-routing filter", "router", r.Name, out}, &b) {
 		return
 	}
 	hop := b.dst
 	if rt.Gateway.IsValid() {
 		hop = match.AddrFrom(rt.Gateway)
 	}
-	mac, ok := c.neighbour(out, in, hop, arrived, &b)
+	mac, ok := c.neighbour(out, in, hop, &b)
 	if !ok || !c.natOut(r, in, out, o, &b) {
 		return
 	}
@@ -138,7 +142,7 @@ func (c *Context) forward(r *view.Router, rt *view.Route, in *view.Port, arrived
 
 // neighbour finds the MAC of the next hop. False ends the branch, or the
 // simulation when the neighbour has yet to be asked.
-func (c *Context) neighbour(out, in *view.Port, hop match.Addr, arrived, b *branch) (match.MAC, bool) {
+func (c *Context) neighbour(out, in *view.Port, hop match.Addr, b *branch) (match.MAC, bool) {
 	if mac, ok := c.atPeer(out, hop); ok {
 		return mac, true
 	}
@@ -148,7 +152,7 @@ func (c *Context) neighbour(out, in *view.Port, hop match.Addr, arrived, b *bran
 	case ok:
 		return mac, true
 	case failed:
-		c.icmpError(in, arrived, hostUnreachable, 0)
+		c.icmpError(in, b, hostUnreachable, 0)
 		c.drop(b, ResultErrorDrop, drop.NoNeighbour)
 	default:
 		if b.node != nil {

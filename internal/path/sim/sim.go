@@ -20,6 +20,8 @@ type Topology interface {
 	Port(uuid.UUID) *view.Port
 	Bridge(uuid.UUID) *view.Bridge
 	Router(uuid.UUID) *view.Router
+	Chain(uuid.UUID) *view.Chain
+	AddressGroup(uuid.UUID) *view.AddressGroup
 }
 
 // State is what flows have learnt. Lookups do not allocate and have no effect.
@@ -119,10 +121,11 @@ type Context struct {
 	Tags      []tag.Tag      // what the outcome depends on; may repeat
 	Learn     []Learn
 	Generated []Generated
-	Wait      tag.Tag     // for ResultNotYet: a neighbour of a router port, or ports for translation
-	Lease     Lease       // for a Wait for ports
-	Stateful  bool        // depends on connections
-	Quoted    match.Tuple // what the packet that an ICMP error quotes becomes; zero: it stays
+	Rules     []*view.Rule // that the packet fitted, in order; one may repeat
+	Wait      tag.Tag      // for ResultNotYet: a neighbour of a router port, or ports for translation
+	Lease     Lease        // for a Wait for ports
+	Stateful  bool         // depends on connections
+	Quoted    match.Tuple  // what the packet that an ICMP error quotes becomes; zero: it stays
 
 	scratch scratch
 }

@@ -47,6 +47,7 @@ func (w *Worker) packet(m *datapath.Miss) (kept bool) {
 	case d.result == sim.ResultNotYet:
 		return w.park(m)
 	}
+	w.count()
 	w.commit(m, d)
 	w.finish(m, &v, d)
 	w.generate()
@@ -145,6 +146,15 @@ func (w *Worker) park(m *datapath.Miss) (kept bool) {
 	w.explainParked()
 	w.await(wait, lease)
 	return true
+}
+
+// count adds to the rules that the packet has fitted.
+func (w *Worker) count() {
+	for _, r := range w.sim.Rules {
+		if r.Hits != nil {
+			r.Hits.Add(1)
+		}
+	}
 }
 
 // commit is stage 7: state first, so that the flow's own tags are not invalidated by it.

@@ -37,7 +37,9 @@ func (b builder) port(id uuid.UUID) *view.Port {
 	v := &view.Port{
 		ID: p.ID, Name: p.Name, Bridge: p.BridgeID, Router: p.RouterID, AdminUp: p.AdminStateUp,
 		MAC: p.MAC, Addrs: slices.Clone(p.Addresses),
+		Inbound: p.InboundFilterID, Outbound: p.OutboundFilterID, Groups: slices.Clone(p.PortGroups),
 	}
+	sortIDs(v.Groups)
 	if _, ok := get[*model.Port](b.graph, p.PeerID); ok {
 		v.Peer = p.PeerID
 	} else if x, ok := get[*model.Binding](b.graph, p.ID); ok {
@@ -74,7 +76,7 @@ func (b builder) bridge(id uuid.UUID) *view.Bridge {
 	if !ok {
 		return nil
 	}
-	v := &view.Bridge{ID: id, Name: x.Name, AdminUp: x.AdminStateUp,
+	v := &view.Bridge{ID: id, Name: x.Name, AdminUp: x.AdminStateUp, Pre: x.PreForwardingID, Post: x.PostForwardingID,
 		MACs: make(map[match.MAC]uuid.UUID), Neighbours: make(map[match.Addr]match.MAC)}
 	for o := range b.graph.ReferrersOf(model.KeyOf(x), model.KindPort) {
 		p := o.(*model.Port)
@@ -108,7 +110,7 @@ func (b builder) router(id uuid.UUID) (*view.Router, []view.Route) {
 	if !ok {
 		return nil, nil
 	}
-	v := &view.Router{ID: id, Name: x.Name, AdminUp: x.AdminStateUp}
+	v := &view.Router{ID: id, Name: x.Name, AdminUp: x.AdminStateUp, Pre: x.PreRoutingID, Post: x.PostRoutingID}
 	var rs []view.Route
 	for o := range b.graph.ReferrersOf(model.KeyOf(x), model.KindPort) {
 		p := o.(*model.Port)

@@ -16,11 +16,12 @@ import (
 // dirty collects what may look different after the events since the last snapshot. It is filled
 // from the objects before and after each event.
 type dirty struct {
-	ports, bridges, routers map[uuid.UUID]struct{}
+	ports, bridges, routers, chains, groups map[uuid.UUID]struct{}
 }
 
 func newDirty() dirty {
-	return dirty{make(map[uuid.UUID]struct{}), make(map[uuid.UUID]struct{}), make(map[uuid.UUID]struct{})}
+	set := func() map[uuid.UUID]struct{} { return make(map[uuid.UUID]struct{}) }
+	return dirty{set(), set(), set(), set(), set()}
 }
 
 // add marks what is built from o: itself, and what its neighbours in g have of it.
@@ -35,6 +36,12 @@ func (d dirty) add(g *model.Graph, o model.Object) {
 		if peer, ok := get[*model.Port](g, o.PeerID); ok {
 			d.port(peer) // a bridge knows the MAC and the addresses of peer router ports
 		}
+	case *model.Chain:
+		d.chains[o.ID] = struct{}{}
+	case *model.Rule:
+		d.chains[o.ChainID] = struct{}{}
+	case *model.AddressGroup:
+		d.groups[o.ID] = struct{}{}
 	case *model.Route:
 		d.routers[o.RouterID] = struct{}{}
 	case *model.FloatingIP:
@@ -61,7 +68,7 @@ func (d dirty) port(p *model.Port) {
 // next builds the snapshot after old, and names what changed. Everything that is not dirty is
 // shared with old; the maps are copied when one of their entries changes.
 func (m *Mirror) next(old *view.Snapshot, d dirty, revision int64) (*view.Snapshot, []tag.Tag) {
-	s := &view.Snapshot{Revision: revision, Ports: old.Ports, Bridges: old.Bridges, Routers: old.Routers}
+	s := &view.Snapshot{Revision: revision, Ports: old.Ports, Bridges: old.Bridges, Routers: old.Routers, Chains: old.Chains, Groups: old.Groups}
 	b := builder{m.graph}
 	var tags []tag.Tag
 	for _, id := range sorted(d.ports) {
@@ -94,7 +101,7 @@ func (m *Mirror) next(old *view.Snapshot, d dirty, revision int64) (*view.Snapsh
 		s.Routers = with(s.Routers, old.Routers, id, is)
 		tags = append(tags, tag.Tag{Kind: tag.Device, ID: id})
 	}
-	return s, tags
+	return s, append(tags, m.policy(s, old, d)...)
 }
 
 // with sets an entry (nil: none), in a copy when now is still the old map.
@@ -128,7 +135,8 @@ func sameRouter(a, b *view.Router) bool {
 	if a == nil || b == nil {
 		return a == b
 	}
-	return a.Name == b.Name && a.AdminUp == b.AdminUp && slices.Equal(a.Ports, b.Ports) && slices.Equal(a.NAT, b.NAT)
+	return a.Name == b.Name && a.AdminUp == b.AdminUp && slices.Equal(a.Ports, b.Ports) && slices.Equal(a.NAT, b.NAT) &&
+		a.Pre == b.Pre && a.Post == b.Post
 }
 
 // portTags names what differs between two states of a port: of two that differ in floating IPs alone, those addresses.
@@ -161,7 +169,7 @@ func bridgeTags(id uuid.UUID, was, is *view.Bridge) []tag.Tag {
 		} else {
 			is = &view.Bridge{}
 		}
-	} else if was.Name != is.Name || was.AdminUp != is.AdminUp {
+	} else if was.Name != is.Name || was.AdminUp != is.AdminUp || was.Pre != is.Pre || was.Post != is.Post {
 		tags = append(tags, tag.Tag{Kind: tag.Device, ID: id})
 	}
 	if !slices.Equal(was.Ports, is.Ports) {

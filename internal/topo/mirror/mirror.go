@@ -7,6 +7,8 @@
 //	a bridge          Device when it came, went, or changed itself; Flood when its set of ports
 //	                  changed; MACEntry (VLAN 0) and Neighbour (ID: the bridge) for each seeded entry that changed
 //	a router          Device when it came, went or changed itself, or when any of its routes changed
+//	a chain           Chain when it came, went, or any of its rules changed
+//	an address group  Group with each single address that came or went; without one when a subnet did, or the group itself
 //
 // A router's flows are invalidated together: which destinations flows have asked for is known to the flow table only, and
 // a route that is new can be the better one for destinations that had another before.
@@ -67,6 +69,8 @@ func New(host uuid.UUID) *Mirror {
 		Ports:   make(map[uuid.UUID]*view.Port),
 		Bridges: make(map[uuid.UUID]*view.Bridge),
 		Routers: make(map[uuid.UUID]*view.Router),
+		Chains:  make(map[uuid.UUID]*view.Chain),
+		Groups:  make(map[uuid.UUID]*view.AddressGroup),
 	})
 	return m
 }

@@ -210,7 +210,7 @@ func (d *draft) op(op Op) error {
 			// A second op of this transaction still expects the stored revision.
 			o.GetMeta().Revision = have.GetMeta().Revision
 		}
-		normalize(o)
+		Normalize(o)
 		d.set(key, o)
 	case Delete:
 		d.set(key, nil)

@@ -17,10 +17,11 @@ import (
 type uniqueKey struct {
 	field string
 	kind  Kind
-	scope uuid.UUID // bridge or host
+	scope uuid.UUID // bridge, host or chain
 	text  string
 	mac   match.MAC
 	addr  netip.Addr
+	n     int
 }
 
 // uniqueKeys lists what o claims for itself.
@@ -47,6 +48,8 @@ func (g *Graph) uniqueKeys(o Object) []uniqueKey {
 			uniqueKey{field: "fixed_address", kind: KindFloatingIP, scope: o.PortID, addr: o.FixedAddress})
 	case *Binding:
 		keys = append(keys, uniqueKey{field: "interface", kind: KindBinding, scope: o.HostID, text: o.Interface})
+	case *Rule:
+		keys = append(keys, uniqueKey{field: "position", kind: KindRule, scope: o.ChainID, n: o.Position})
 	}
 	return keys
 }
@@ -116,7 +119,7 @@ func (s *Staged) unindex(o Object) {
 		}
 	}
 	from := KeyOf(o)
-	for _, to := range refs(o) {
+	for _, to := range Refs(o) {
 		g.unlink(from, to)
 		s.undo = append(s.undo, func() { g.link(from, to) })
 	}
@@ -136,7 +139,7 @@ func (s *Staged) index(o Object) error {
 		}
 	}
 	from := KeyOf(o)
-	for _, to := range refs(o) {
+	for _, to := range Refs(o) {
 		g.link(from, to)
 		s.undo = append(s.undo, func() { g.unlink(from, to) })
 	}
@@ -160,6 +163,9 @@ func (g *Graph) taken(o Object, u uniqueKey, owner uuid.UUID) error {
 	}
 	if u.kind == KindFloatingIP {
 		return fieldErr(o, u.field, fmt.Sprintf("%s is already that of %s at the same port", u.addr, by))
+	}
+	if u.field == "position" {
+		return fieldErr(o, u.field, fmt.Sprintf("%d is already that of %s in the same chain", u.n, by))
 	}
 	return fieldErr(o, u.field, fmt.Sprintf("%s is already taken on this host by the %s", u.text, by))
 }

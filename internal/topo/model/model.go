@@ -22,11 +22,17 @@ const (
 	KindHost    Kind = "host"
 	KindBinding Kind = "binding"
 
-	KindFloatingIP Kind = "floating_ip"
+	KindFloatingIP   Kind = "floating_ip"
+	KindChain        Kind = "chain"
+	KindRule         Kind = "rule"
+	KindPortGroup    Kind = "port_group"
+	KindAddressGroup Kind = "address_group"
 )
 
 // Kinds lists all kinds in the order in which they may be created: what is referred to first.
-var Kinds = []Kind{KindBridge, KindRouter, KindHost, KindPort, KindRoute, KindBinding, KindFloatingIP}
+var Kinds = []Kind{
+	KindChain, KindPortGroup, KindAddressGroup, KindBridge, KindRouter, KindHost, KindPort, KindRoute, KindBinding, KindFloatingIP, KindRule,
+}
 
 // Meta is common to all objects.
 type Meta struct {
@@ -49,12 +55,16 @@ func (m *Meta) GetMeta() *Meta { return m }
 type Bridge struct {
 	Meta
 	AdminStateUp bool
+	// Chains that frames pass before and after the bridge has decided where they go; Nil: none.
+	PreForwardingID, PostForwardingID uuid.UUID
 }
 
 // Router is a virtual router.
 type Router struct {
 	Meta
 	AdminStateUp bool
+	// Chains that packets pass before and after the route lookup; Nil: none.
+	PreRoutingID, PostRoutingID uuid.UUID
 }
 
 // Port belongs to a bridge or to a router: exactly one of BridgeID and RouterID is set.
@@ -75,6 +85,10 @@ type Port struct {
 	// Masquerade of a router port: IPv4 packets that leave by it get its first address, and a port of it, as their
 	// source; answers find their way back.
 	Masquerade bool
+	// Chains that packets pass which come in by the port, and which leave by it; Nil: none. Packets
+	// that the port's device makes itself pass no filter of the port.
+	InboundFilterID, OutboundFilterID uuid.UUID
+	PortGroups                        []uuid.UUID // that the port is in
 }
 
 // NextHop is what a Route does.

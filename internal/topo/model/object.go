@@ -32,6 +32,14 @@ func New(k Kind) Object {
 		return &Binding{}
 	case KindFloatingIP:
 		return &FloatingIP{}
+	case KindChain:
+		return &Chain{}
+	case KindRule:
+		return &Rule{}
+	case KindPortGroup:
+		return &PortGroup{}
+	case KindAddressGroup:
+		return &AddressGroup{}
 	}
 	return nil
 }
@@ -53,6 +61,7 @@ func Assign(dst, src Object) {
 	case *Port:
 		c := *s
 		c.Addresses = slices.Clone(s.Addresses)
+		c.PortGroups = slices.Clone(s.PortGroups)
 		*dst.(*Port) = c
 	case *Route:
 		*dst.(*Route) = *s
@@ -62,12 +71,22 @@ func Assign(dst, src Object) {
 		*dst.(*Binding) = *s
 	case *FloatingIP:
 		*dst.(*FloatingIP) = *s
+	case *Chain:
+		*dst.(*Chain) = *s
+	case *Rule:
+		*dst.(*Rule) = cloneRule(s)
+	case *PortGroup:
+		*dst.(*PortGroup) = *s
+	case *AddressGroup:
+		c := *s
+		c.Addresses = slices.Clone(s.Addresses)
+		*dst.(*AddressGroup) = c
 	}
 }
 
-// refs lists what o refers to and what therefore may not be deleted before it. A
+// Refs lists what o refers to and what therefore may not be deleted before it. A
 // port's peer is not among them: deleting one end unplugs the other.
-func refs(o Object) []Key {
+func Refs(o Object) []Key {
 	var r []Key
 	add := func(k Kind, id uuid.UUID) {
 		if id != uuid.Nil {
@@ -75,9 +94,24 @@ func refs(o Object) []Key {
 		}
 	}
 	switch o := o.(type) {
+	case *Bridge:
+		add(KindChain, o.PreForwardingID)
+		add(KindChain, o.PostForwardingID)
+	case *Router:
+		add(KindChain, o.PreRoutingID)
+		add(KindChain, o.PostRoutingID)
 	case *Port:
 		add(KindBridge, o.BridgeID)
 		add(KindRouter, o.RouterID)
+		add(KindChain, o.InboundFilterID)
+		add(KindChain, o.OutboundFilterID)
+		for _, id := range o.PortGroups {
+			add(KindPortGroup, id)
+		}
+	case *Rule:
+		add(KindChain, o.ChainID)
+		add(KindChain, o.JumpID)
+		matchRefs(&o.Match, add)
 	case *Route:
 		add(KindRouter, o.RouterID)
 		add(KindPort, o.PortID)

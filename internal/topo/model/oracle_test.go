@@ -52,7 +52,7 @@ func check(t rapid.TB, g *Graph) {
 			if n := o.GetMeta().Name; n != "" {
 				own(claim{what: string(k) + n}, o.GetMeta().ID)
 			}
-			for _, to := range refs(o) {
+			for _, to := range Refs(o) {
 				if g.Get(to.Kind, to.ID) == nil {
 					t.Fatalf("%v refers to %v, which does not exist", KeyOf(o), to)
 				}

@@ -41,6 +41,18 @@ func (g *Graph) validatePort(p *Port) error {
 	if p.Masquerade && !(onRouter && slices.ContainsFunc(p.Addresses, func(a netip.Prefix) bool { return a.Addr().Is4() })) {
 		return fieldErr(p, "masquerade", "needs a router port with an IPv4 address")
 	}
+	if err := g.validateFilters(p, filterRef{"inbound_filter", p.InboundFilterID}, filterRef{"outbound_filter", p.OutboundFilterID}); err != nil {
+		return err
+	}
+	for i, id := range p.PortGroups {
+		field := fmt.Sprintf("port_groups[%d]", i)
+		if slices.Index(p.PortGroups, id) < i {
+			return fieldErr(p, field, fmt.Sprintf("port group %s is there twice", id))
+		}
+		if err := g.exists(p, field, KindPortGroup, id); err != nil {
+			return err
+		}
+	}
 	if onRouter {
 		return g.validateSubnets(p)
 	}

@@ -33,8 +33,8 @@ func PortMAC(id uuid.UUID) match.MAC {
 	return match.MAC{0x02, id[11], id[12], id[13], id[14], id[15]}
 }
 
-// normalize fills in what has a default.
-func normalize(o Object) {
+// Normalize fills in what has a default, as every store does.
+func Normalize(o Object) {
 	switch o := o.(type) {
 	case *Port:
 		if o.RouterID != uuid.Nil && o.MAC == (match.MAC{}) {
@@ -44,6 +44,8 @@ func normalize(o Object) {
 		if o.Weight == 0 {
 			o.Weight = DefaultWeight
 		}
+	case *Rule:
+		normalizeRule(o)
 	}
 }
 
@@ -54,6 +56,17 @@ func (g *Graph) validate(c Change) error {
 		return err
 	}
 	switch o := o.(type) {
+	case *Bridge:
+		return g.validateFilters(o, filterRef{"pre_forwarding", o.PreForwardingID}, filterRef{"post_forwarding", o.PostForwardingID})
+	case *Router:
+		return g.validateFilters(o, filterRef{"pre_routing", o.PreRoutingID}, filterRef{"post_routing", o.PostRoutingID})
+	case *AddressGroup:
+		return g.validateAddressGroup(o)
+	case *Rule:
+		if old, ok := c.Old.(*Rule); ok && old.ChainID != o.ChainID {
+			return fieldErr(o, "chain", "cannot change: delete the rule and create another")
+		}
+		return g.validateRule(o)
 	case *Port:
 		if old, ok := c.Old.(*Port); ok {
 			if old.BridgeID != o.BridgeID {

@@ -33,7 +33,9 @@ type Port struct {
 	// Masquerade hides IPv4 sources behind the router port's address.
 	Masquerade bool
 	// Floating maps floating IPs on the router port's link to fixed addresses, Fixed is its inverse.
-	Floating, Fixed map[match.Addr]match.Addr
+	Floating, Fixed   map[match.Addr]match.Addr
+	Inbound, Outbound uuid.UUID   // filter chains; Nil: none
+	Groups            []uuid.UUID // port groups that it is in, in order
 }
 
 // Exterior reports whether the port is bound to a host interface.
@@ -65,6 +67,7 @@ type Bridge struct {
 	MACs map[match.MAC]uuid.UUID
 	// Neighbours are seeded: addresses of peer router ports (link-local too) and of VMs whose port names them.
 	Neighbours map[match.Addr]match.MAC
+	Pre, Post  uuid.UUID // filter chains before and after forwarding; Nil: none
 }
 
 // NextHop is what a route does with a packet.
@@ -101,6 +104,8 @@ type Router struct {
 	Ports   []uuid.UUID
 	NAT     []uuid.UUID // those that masquerade or have floating IPs, ordered by id
 	Table   RouteTable
+
+	Pre, Post uuid.UUID // filter chains before and after routing; Nil: none
 }
 
 // RouteTable finds routes. Implementations are immutable.
@@ -117,9 +122,11 @@ type Snapshot struct {
 	Ports    map[uuid.UUID]*Port
 	Bridges  map[uuid.UUID]*Bridge
 	Routers  map[uuid.UUID]*Router
+	Chains   map[uuid.UUID]*Chain
+	Groups   map[uuid.UUID]*AddressGroup
 }
 
-// Port, Bridge and Router return nil when there is none.
+// Port returns nil when there is none.
 func (s *Snapshot) Port(id uuid.UUID) *Port { return s.Ports[id] }
 
 // Bridge returns nil when there is none.
@@ -127,3 +134,9 @@ func (s *Snapshot) Bridge(id uuid.UUID) *Bridge { return s.Bridges[id] }
 
 // Router returns nil when there is none.
 func (s *Snapshot) Router(id uuid.UUID) *Router { return s.Routers[id] }
+
+// Chain returns nil when there is none.
+func (s *Snapshot) Chain(id uuid.UUID) *Chain { return s.Chains[id] }
+
+// AddressGroup returns nil when there is none.
+func (s *Snapshot) AddressGroup(id uuid.UUID) *AddressGroup { return s.Groups[id] }

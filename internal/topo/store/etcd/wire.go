@@ -21,6 +21,9 @@ type wireBridge struct {
 	ID           uuid.UUID `json:"id"`
 	Name         string    `json:"name,omitempty"`
 	AdminStateUp bool      `json:"admin_state_up"`
+
+	Pre  *uuid.UUID `json:"pre_filter,omitempty"`
+	Post *uuid.UUID `json:"post_filter,omitempty"`
 }
 
 type wireRouter wireBridge
@@ -35,6 +38,9 @@ type wirePort struct {
 	MAC          string         `json:"mac,omitempty"`
 	Addresses    []netip.Prefix `json:"addresses,omitempty"`
 	Masquerade   bool           `json:"masquerade,omitempty"`
+	Inbound      *uuid.UUID     `json:"inbound_filter,omitempty"`
+	Outbound     *uuid.UUID     `json:"outbound_filter,omitempty"`
+	PortGroups   []uuid.UUID    `json:"port_groups,omitempty"`
 }
 
 type wireRoute struct {
@@ -90,12 +96,13 @@ func value[T any](p *T) T {
 func encode(o model.Object) ([]byte, error) {
 	switch o := o.(type) {
 	case *model.Bridge:
-		return json.Marshal(wireBridge{o.ID, o.Name, o.AdminStateUp})
+		return json.Marshal(wireBridge{o.ID, o.Name, o.AdminStateUp, optional(o.PreForwardingID), optional(o.PostForwardingID)})
 	case *model.Router:
-		return json.Marshal(wireRouter{o.ID, o.Name, o.AdminStateUp})
+		return json.Marshal(wireRouter{o.ID, o.Name, o.AdminStateUp, optional(o.PreRoutingID), optional(o.PostRoutingID)})
 	case *model.Port:
 		w := wirePort{ID: o.ID, Name: o.Name, Bridge: optional(o.BridgeID), Router: optional(o.RouterID), Peer: optional(o.PeerID),
-			AdminStateUp: o.AdminStateUp, Addresses: o.Addresses, Masquerade: o.Masquerade}
+			AdminStateUp: o.AdminStateUp, Addresses: o.Addresses, Masquerade: o.Masquerade,
+			Inbound: optional(o.InboundFilterID), Outbound: optional(o.OutboundFilterID), PortGroups: o.PortGroups}
 		if o.MAC != (match.MAC{}) {
 			w.MAC = o.MAC.String()
 		}
@@ -110,7 +117,7 @@ func encode(o model.Object) ([]byte, error) {
 	case *model.FloatingIP:
 		return json.Marshal(wireFloatingIP{o.ID, o.Name, o.PortID, o.Address, o.FixedAddress})
 	}
-	return nil, fmt.Errorf("no wire form for a %T", o)
+	return encodePolicy(o)
 }
 
 // decode reads an object of the key's kind and id that was stored at rev.
@@ -132,14 +139,17 @@ func decodeKind(kind model.Kind, data []byte) (model.Object, error) {
 	switch kind {
 	case model.KindBridge:
 		w, err := read[wireBridge](data)
-		return &model.Bridge{Meta: meta(w.ID, w.Name), AdminStateUp: w.AdminStateUp}, err
+		return &model.Bridge{Meta: meta(w.ID, w.Name), AdminStateUp: w.AdminStateUp,
+			PreForwardingID: value(w.Pre), PostForwardingID: value(w.Post)}, err
 	case model.KindRouter:
 		w, err := read[wireRouter](data)
-		return &model.Router{Meta: meta(w.ID, w.Name), AdminStateUp: w.AdminStateUp}, err
+		return &model.Router{Meta: meta(w.ID, w.Name), AdminStateUp: w.AdminStateUp,
+			PreRoutingID: value(w.Pre), PostRoutingID: value(w.Post)}, err
 	case model.KindPort:
 		w, err := read[wirePort](data)
 		p := &model.Port{Meta: meta(w.ID, w.Name), BridgeID: value(w.Bridge), RouterID: value(w.Router), PeerID: value(w.Peer),
-			AdminStateUp: w.AdminStateUp, Addresses: w.Addresses, Masquerade: w.Masquerade}
+			AdminStateUp: w.AdminStateUp, Addresses: w.Addresses, Masquerade: w.Masquerade,
+			InboundFilterID: value(w.Inbound), OutboundFilterID: value(w.Outbound), PortGroups: w.PortGroups}
 		if err == nil && w.MAC != "" {
 			p.MAC, err = parseMAC(w.MAC)
 		}
@@ -158,7 +168,7 @@ func decodeKind(kind model.Kind, data []byte) (model.Object, error) {
 		w, err := read[wireFloatingIP](data)
 		return &model.FloatingIP{Meta: meta(w.ID, w.Name), PortID: w.Port, Address: w.Address, FixedAddress: w.FixedAddress}, err
 	}
-	return nil, fmt.Errorf("unknown kind %q", kind)
+	return decodePolicy(kind, data)
 }
 
 func read[T any](data []byte) (w T, err error) {

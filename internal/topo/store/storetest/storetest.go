@@ -96,7 +96,38 @@ func network() []model.Object {
 		&model.Binding{Meta: model.Meta{ID: id(4)}, PortID: id(4), HostID: id(3), Interface: "tap0"},
 		&model.FloatingIP{Meta: model.Meta{ID: id(9), Name: "public"}, PortID: id(6),
 			Address: netip.MustParseAddr("10.0.0.20"), FixedAddress: netip.MustParseAddr("10.9.0.20")},
+		&model.Chain{Meta: model.Meta{ID: id(10), Name: "in"}},
+		&model.Chain{Meta: model.Meta{ID: id(11)}},
+		&model.PortGroup{Meta: model.Meta{ID: id(12), Name: "vms"}},
+		&model.AddressGroup{Meta: model.Meta{ID: id(13)}, Addresses: []netip.Prefix{netip.MustParsePrefix("10.0.0.0/8"), netip.MustParsePrefix("fd00::/8")}},
+		&model.Bridge{Meta: model.Meta{ID: id(14)}, PreForwardingID: id(10), PostForwardingID: id(11)},
+		&model.Router{Meta: model.Meta{ID: id(15)}, PreRoutingID: id(10), PostRoutingID: id(11)},
+		&model.Port{Meta: model.Meta{ID: id(16)}, BridgeID: id(14), InboundFilterID: id(10), OutboundFilterID: id(11), PortGroups: []uuid.UUID{id(12)}},
+		&model.Rule{Meta: model.Meta{ID: id(17), Name: "jump"}, ChainID: id(10), Position: 5, Action: model.RuleJump, JumpID: id(11)},
+		&model.Rule{Meta: model.Meta{ID: id(18)}, ChainID: id(11), Position: 1, Action: model.RuleReject, Match: condition(6)},
+		&model.Rule{Meta: model.Meta{ID: id(19)}, ChainID: id(11), Position: 2, Action: model.RuleDrop, Match: condition(1)},
 	}
+}
+
+// condition has every field that can be given with a protocol.
+func condition(proto uint8) model.Condition {
+	tos := uint8(0)
+	m := model.Condition{
+		Invert: true, Not: model.MatchSrc | model.MatchEthSrc, InPorts: []uuid.UUID{id(4), id(5)}, OutPorts: []uuid.UUID{id(6)},
+		InPortGroup: id(12), OutPortGroup: id(12), PortGroup: id(12), Traversed: id(2),
+		EthType: 0x0800, EthSrc: model.MACMatch{Addr: match.MAC{2}, Mask: match.MAC{0xff}}, EthDst: model.MACMatch{Addr: match.MAC{2}, Mask: model.FullMAC},
+		TOS: &tos, Proto: proto, Src: netip.MustParsePrefix("10.0.0.0/8"), Dst: netip.MustParsePrefix("0.0.0.0/0"),
+		SrcGroup: id(13), DstGroup: id(13), Fragment: model.FragmentUnfragmented,
+	}
+	if proto == 1 {
+		m.NoVLAN = true
+		m.ICMPTypes, m.ICMPCodes = &model.Range{}, &model.Range{To: 255}
+		m.QuotedSrc, m.QuotedDst = netip.MustParsePrefix("10.1.0.0/16"), netip.MustParsePrefix("10.2.0.0/16")
+	} else {
+		m.VLAN = 7
+		m.SrcPorts, m.DstPorts = &model.Range{From: 1024, To: 65535}, &model.Range{}
+	}
+	return m
 }
 
 // diff compares objects, whichever way they hold the same address.

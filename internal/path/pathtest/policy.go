@@ -1,0 +1,213 @@
+package pathtest
+
+import (
+	"fmt"
+	"net/netip"
+	"strconv"
+	"strings"
+
+	"github.com/google/uuid"
+
+	"github.com/viaduct-net/viaduct/internal/base/match"
+	"github.com/viaduct-net/viaduct/internal/topo/model"
+	"github.com/viaduct-net/viaduct/internal/topo/view"
+)
+
+// policy reads the statements about filters. Named things must exist, chains excepted.
+func (t *Topology) policy(f []string) error {
+	switch f[0] {
+	case "chain":
+		t.chain(f[1])
+	case "group":
+		var list []netip.Prefix
+		for _, s := range f[2:] {
+			list = append(list, prefix(s))
+		}
+		t.Groups[t.name(f[1])] = view.NewAddressGroup(ID(f[1]), f[1], list)
+	case "member":
+		for _, name := range f[2:] {
+			p := t.port(name)
+			p.Groups = append(p.Groups, t.name(f[1]))
+		}
+	case "filter":
+		return t.filter(f[1], f[2], t.chain(f[3]).ID)
+	case "rule":
+		return t.rule(t.chain(f[1]), f[2], f[3:])
+	default:
+		return fmt.Errorf("unknown statement")
+	}
+	return nil
+}
+
+func (t *Topology) chain(name string) *view.Chain {
+	if c := t.Chains[ID(name)]; c != nil {
+		return c
+	}
+	c := &view.Chain{ID: t.name(name), Name: name}
+	t.Chains[c.ID] = c
+	return c
+}
+
+func (t *Topology) filter(name, where string, chain uuid.UUID) error {
+	id := ID(name)
+	switch where {
+	case "in":
+		t.port(name).Inbound = chain
+	case "out":
+		t.port(name).Outbound = chain
+	case "pre", "post":
+		pre, post := new(uuid.UUID), new(uuid.UUID)
+		if br := t.Bridges[id]; br != nil {
+			pre, post = &br.Pre, &br.Post
+		} else if r := t.Routers[id]; r != nil {
+			pre, post = &r.Pre, &r.Post
+		}
+		if where == "pre" {
+			*pre = chain
+		} else {
+			*post = chain
+		}
+	default:
+		return fmt.Errorf("a filter is in, out, pre or post")
+	}
+	return nil
+}
+
+var verdicts = map[string]view.Verdict{
+	"continue": view.VerdictContinue, "accept": view.VerdictAccept, "drop": view.VerdictDrop,
+	"reject": view.VerdictReject, "jump": view.VerdictJump, "return": view.VerdictReturn,
+}
+
+func (t *Topology) rule(c *view.Chain, action string, words []string) error {
+	action, jump, _ := strings.Cut(action, ":")
+	v, ok := verdicts[action]
+	if !ok {
+		return fmt.Errorf("no action %q", action)
+	}
+	m, err := t.Condition(words...)
+	if err != nil {
+		return err
+	}
+	n := len(c.Rules) + 1
+	r := view.Rule{ID: t.name(c.Name + "-" + strconv.Itoa(n)), Position: n, Match: view.NewCondition(&m), Verdict: v}
+	if jump != "" {
+		r.Jump = t.chain(jump).ID
+	}
+	c.Rules = append(c.Rules, r)
+	return nil
+}
+
+// Condition reads words such as proto=6, !src=10.0.0.0/8, no_vlan and invert. Ports, groups and devices go by name, numbers are
+// decimal or 0x.
+func (t *Topology) Condition(words ...string) (m model.Condition, err error) {
+	for _, w := range words {
+		key, value, _ := strings.Cut(w, "=")
+		name, not := strings.CutPrefix(key, "!")
+		if f, ok := model.ParseMatchField(name); ok && not {
+			m.Not |= f
+		}
+		if err := t.field(&m, name, value); err != nil {
+			return m, err
+		}
+	}
+	r := &model.Rule{Match: m}
+	model.Normalize(r)
+	return r.Match, nil
+}
+
+func (t *Topology) field(m *model.Condition, name, value string) error {
+	switch name {
+	case "invert":
+		m.Invert = true
+	case "no_vlan":
+		m.NoVLAN = true
+	case "fragment":
+		m.Fragment = model.Fragment(value)
+	case "in_ports":
+		m.InPorts = t.ports(value)
+	case "out_ports":
+		m.OutPorts = t.ports(value)
+	case "in_port_group":
+		m.InPortGroup = ID(value)
+	case "out_port_group":
+		m.OutPortGroup = ID(value)
+	case "port_group":
+		m.PortGroup = ID(value)
+	case "traversed":
+		m.Traversed = ID(value)
+	case "eth_type":
+		m.EthType = uint16(bits(value, 16))
+	case "eth_src":
+		m.EthSrc = t.macMatch(value)
+	case "eth_dst":
+		m.EthDst = t.macMatch(value)
+	case "vlan":
+		m.VLAN = uint16(bits(value, 12))
+	case "tos":
+		tos := uint8(bits(value, 8))
+		m.TOS = &tos
+	case "proto":
+		m.Proto = uint8(bits(value, 8))
+	case "src":
+		m.Src = prefix(value)
+	case "dst":
+		m.Dst = prefix(value)
+	case "src_group":
+		m.SrcGroup = ID(value)
+	case "dst_group":
+		m.DstGroup = ID(value)
+	case "src_ports":
+		m.SrcPorts = numbers(value)
+	case "dst_ports":
+		m.DstPorts = numbers(value)
+	case "icmp_types":
+		m.ICMPTypes = numbers(value)
+	case "icmp_codes":
+		m.ICMPCodes = numbers(value)
+	case "quoted_src":
+		m.QuotedSrc = prefix(value)
+	case "quoted_dst":
+		m.QuotedDst = prefix(value)
+	default:
+		return fmt.Errorf("no field %q", name)
+	}
+	return nil
+}
+
+func (t *Topology) ports(s string) (ids []uuid.UUID) {
+	for _, name := range strings.Split(s, ",") {
+		ids = append(ids, t.port(name).ID)
+	}
+	return ids
+}
+
+func (t *Topology) macMatch(s string) model.MACMatch {
+	addr, mask, ok := strings.Cut(s, "/")
+	if !ok {
+		return model.MACMatch{Addr: t.MAC(addr), Mask: match.Broadcast}
+	}
+	return model.MACMatch{Addr: t.MAC(addr), Mask: t.MAC(mask)}
+}
+
+func prefix(s string) netip.Prefix {
+	if a, err := netip.ParseAddr(s); err == nil {
+		return netip.PrefixFrom(a, a.BitLen())
+	}
+	return netip.MustParsePrefix(s)
+}
+
+func numbers(s string) *model.Range {
+	from, to, ok := strings.Cut(s, "-")
+	if !ok {
+		to = from
+	}
+	return &model.Range{From: uint16(bits(from, 16)), To: uint16(bits(to, 16))}
+}
+
+func bits(s string, size int) uint64 {
+	n, err := strconv.ParseUint(s, 0, size)
+	if err != nil {
+		panic(err)
+	}
+	return n
+}

@@ -1,0 +1,125 @@
+package sim
+
+import (
+	"github.com/google/uuid"
+
+	"github.com/viaduct-net/viaduct/internal/base/drop"
+	"github.com/viaduct-net/viaduct/internal/base/match"
+	"github.com/viaduct-net/viaduct/internal/base/tag"
+	"github.com/viaduct-net/viaduct/internal/topo/view"
+)
+
+// MaxRules bounds the rules that one pass through a filter tries, those of the chains
+// it jumps to included: chains that jump twice each double the work at every level.
+const MaxRules = 16384
+
+// place is where a filter stands: what of the packet's way its rules can ask for, and what traces say.
+type place struct {
+	what   string // such as "inbound filter"
+	device string // kind of the device or port
+	name   string
+	out    *view.Port // by which the packet leaves; nil: not known yet
+}
+
+// filter sends the branch through a chain (Nil: none), whose rules may rewrite it. False: it has ended, or
+// the whole simulation has.
+func (c *Context) filter(chain uuid.UUID, at place, b *branch) bool {
+	if chain == uuid.Nil {
+		return true
+	}
+	pass := pass{place: &at}
+	switch verdict := c.chain(chain, &pass, b); {
+	case c.scratch.stopped:
+		return false
+	case verdict == view.VerdictDrop:
+		c.drop(b, ResultDrop, drop.FilterDrop)
+		return false
+	case verdict == view.VerdictReject:
+		c.refuse(b)
+		c.drop(b, ResultErrorDrop, drop.FilterReject)
+		return false
+	case pass.rules > MaxRules:
+		c.drop(b, ResultErrorDrop, drop.FilterTooLong)
+		return false
+	}
+	if b.node != nil && pass.by == nil {
+		b.node.Add("sim", at.device+" "+at.name, "%s: no rule decides: accept", at.what)
+	}
+	return true
+}
+
+// refuse tells the sender, out of the router port where the packet came in. A bridge has no address to speak from.
+func (c *Context) refuse(b *branch) {
+	if b.in == nil || b.in.Router == uuid.Nil {
+		return
+	}
+	c.icmpError(b.in, b, prohibited, 0)
+}
+
+// pass is one way of a packet through the chains of a filter.
+type pass struct {
+	*place
+	rules int        // tried so far
+	by    *view.Rule // that decided; nil: none has
+}
+
+// chain tries rules until one decides. At the end of the chain the verdict is VerdictReturn.
+func (c *Context) chain(id uuid.UUID, p *pass, b *branch) view.Verdict {
+	c.depend(tag.Tag{Kind: tag.Chain, ID: id})
+	ch := c.Topo.Chain(id)
+	if ch == nil { // the store refuses that; a filter that is missing must not stand open
+		if b.node != nil {
+			b.node.Add("sim", p.device+" "+p.name, "%s: there is no chain %s", p.what, id)
+		}
+		return view.VerdictDrop
+	}
+	for i := range ch.Rules {
+		r := &ch.Rules[i]
+		if p.rules++; p.rules > MaxRules {
+			return view.VerdictReturn
+		}
+		if !c.fits(&r.Match, p.out, b) {
+			continue
+		}
+		c.Rules = append(c.Rules, r)
+		if b.node != nil {
+			b.node.Add("sim", p.device+" "+p.name, "%s: chain %s, rule %s (%s): %s", p.what, ch.Name, r.Label(), r.Match.String(), r.Verdict)
+		}
+		switch r.Verdict {
+		case view.VerdictContinue:
+		case view.VerdictJump:
+			if v := c.chain(r.Jump, p, b); v != view.VerdictReturn {
+				return v
+			}
+		case view.VerdictReturn:
+			return view.VerdictReturn
+		default:
+			p.by = r
+			return r.Verdict
+		}
+	}
+	return view.VerdictReturn
+}
+
+// trailStep is one device on the way of a branch, in scratch, where branches share their common past.
+type trailStep struct {
+	device uuid.UUID
+	before int32 // the step before, as branch.trail counts
+}
+
+// traversed reports whether the branch has entered the device.
+func (c *Context) traversed(device uuid.UUID, b *branch) bool {
+	for i := b.trail; i != 0; i = c.scratch.trail[i-1].before {
+		if c.scratch.trail[i-1].device == device {
+			return true
+		}
+	}
+	return false
+}
+
+// grouped reports whether the group lists addr.
+func (c *Context) grouped(group uuid.UUID, addr match.Addr) bool {
+	c.depend(tag.Tag{Kind: tag.Group, ID: group})
+	c.depend(tag.Tag{Kind: tag.Group, ID: group, Addr: addr})
+	return c.Topo.AddressGroup(group).Contains(addr.Netip())
+}

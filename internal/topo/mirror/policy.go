@@ -1,0 +1,128 @@
+package mirror
+
+import (
+	"cmp"
+	"net/netip"
+	"reflect"
+	"slices"
+	"sync/atomic"
+
+	"github.com/google/uuid"
+
+	"github.com/viaduct-net/viaduct/internal/base/match"
+	"github.com/viaduct-net/viaduct/internal/base/tag"
+	"github.com/viaduct-net/viaduct/internal/topo/model"
+	"github.com/viaduct-net/viaduct/internal/topo/view"
+)
+
+// policy continues next with chains and groups: their part of s and of the tags.
+func (m *Mirror) policy(s, old *view.Snapshot, d dirty) []tag.Tag {
+	b := builder{m.graph}
+	var tags []tag.Tag
+	for _, id := range sorted(d.chains) {
+		was, is := old.Chain(id), b.chain(id)
+		count(was, is)
+		if reflect.DeepEqual(was, is) {
+			continue
+		}
+		s.Chains = with(s.Chains, old.Chains, id, is)
+		tags = append(tags, tag.Tag{Kind: tag.Chain, ID: id})
+	}
+	for _, id := range sorted(d.groups) {
+		was, is := old.AddressGroup(id), b.group(id)
+		if ts := groupTags(id, was, is); len(ts) > 0 {
+			s.Groups = with(s.Groups, old.Groups, id, is)
+			tags = append(tags, ts...)
+		}
+	}
+	return tags
+}
+
+// count gives each rule its counter: the one that it had, or a new one.
+func count(was, is *view.Chain) {
+	had := make(map[uuid.UUID]*atomic.Uint64)
+	if was != nil {
+		for i := range was.Rules {
+			had[was.Rules[i].ID] = was.Rules[i].Hits
+		}
+	}
+	if is != nil {
+		for i := range is.Rules {
+			r := &is.Rules[i]
+			if r.Hits = had[r.ID]; r.Hits == nil {
+				r.Hits = new(atomic.Uint64)
+			}
+		}
+	}
+}
+
+func (b builder) chain(id uuid.UUID) *view.Chain {
+	x, ok := get[*model.Chain](b.graph, id)
+	if !ok {
+		return nil
+	}
+	v := &view.Chain{ID: id, Name: x.Name}
+	for o := range b.graph.ReferrersOf(model.KeyOf(x), model.KindRule) {
+		if r := o.(*model.Rule); r.ChainID == id {
+			v.Rules = append(v.Rules, rule(r))
+		}
+	}
+	slices.SortFunc(v.Rules, func(a, b view.Rule) int { return cmp.Compare(a.Position, b.Position) })
+	return v
+}
+
+var verdicts = map[model.RuleAction]view.Verdict{
+	model.RuleAccept: view.VerdictAccept, model.RuleDrop: view.VerdictDrop, model.RuleReject: view.VerdictReject,
+	model.RuleJump: view.VerdictJump, model.RuleReturn: view.VerdictReturn, model.RuleContinue: view.VerdictContinue,
+}
+
+func rule(r *model.Rule) view.Rule {
+	v := view.Rule{ID: r.ID, Name: r.Name, Position: r.Position, Match: view.NewCondition(&r.Match), Jump: r.JumpID}
+	var known bool
+	if v.Verdict, known = verdicts[r.Action]; !known {
+		// Of a later version, or written by hand: what nobody understands must not open a door.
+		v.Verdict = view.VerdictDrop
+	}
+	return v
+}
+
+func (b builder) group(id uuid.UUID) *view.AddressGroup {
+	x, ok := get[*model.AddressGroup](b.graph, id)
+	if !ok {
+		return nil
+	}
+	list := slices.SortedFunc(slices.Values(x.Addresses), func(a, b netip.Prefix) int {
+		return cmp.Or(a.Addr().Compare(b.Addr()), cmp.Compare(a.Bits(), b.Bits()))
+	})
+	return view.NewAddressGroup(id, x.Name, list)
+}
+
+// groupTags names what differs between two states of a group; nil: none. A single address that comes or
+// goes concerns the flows that asked for it; a subnet, all that asked.
+func groupTags(id uuid.UUID, was, is *view.AddressGroup) []tag.Tag {
+	if was == nil && is == nil {
+		return nil
+	}
+	set := func(g *view.AddressGroup) map[netip.Prefix]bool {
+		m := make(map[netip.Prefix]bool)
+		if g != nil {
+			for _, p := range g.Addresses {
+				m[p] = true
+			}
+		}
+		return m
+	}
+	var tags []tag.Tag
+	whole := was == nil || is == nil || was.Name != is.Name
+	for _, p := range changedKeys(set(was), set(is), func(a, b netip.Prefix) int { return a.Addr().Compare(b.Addr()) }) {
+		if p.IsSingleIP() {
+			tags = append(tags, tag.Tag{Kind: tag.Group, ID: id, Addr: match.AddrFrom(p.Addr())})
+		} else {
+			whole = true
+		}
+	}
+	if whole {
+		return []tag.Tag{{Kind: tag.Group, ID: id}}
+	}
+	return tags
+}

@@ -1,0 +1,160 @@
+package etcd
+
+import (
+	"encoding/json"
+	"fmt"
+	"net/netip"
+
+	"github.com/google/uuid"
+
+	"github.com/viaduct-net/viaduct/internal/base/match"
+	"github.com/viaduct-net/viaduct/internal/topo/model"
+)
+
+type wireAddressGroup struct {
+	ID        uuid.UUID      `json:"id"`
+	Name      string         `json:"name,omitempty"`
+	Addresses []netip.Prefix `json:"addresses,omitempty"`
+}
+
+type wireRule struct {
+	ID       uuid.UUID        `json:"id"`
+	Name     string           `json:"name,omitempty"`
+	Chain    uuid.UUID        `json:"chain"`
+	Position int              `json:"position"`
+	Match    wireMatch        `json:"match"`
+	Action   model.RuleAction `json:"action"`
+	Jump     *uuid.UUID       `json:"jump,omitempty"`
+}
+
+type wireMatch struct {
+	Invert       bool           `json:"invert,omitempty"`
+	Not          []string       `json:"not,omitempty"`
+	InPorts      []uuid.UUID    `json:"in_ports,omitempty"`
+	OutPorts     []uuid.UUID    `json:"out_ports,omitempty"`
+	InPortGroup  *uuid.UUID     `json:"in_port_group,omitempty"`
+	OutPortGroup *uuid.UUID     `json:"out_port_group,omitempty"`
+	PortGroup    *uuid.UUID     `json:"port_group,omitempty"`
+	Traversed    *uuid.UUID     `json:"traversed,omitempty"`
+	EthType      uint16         `json:"eth_type,omitempty"`
+	EthSrc       *wireMAC       `json:"eth_src,omitempty"`
+	EthDst       *wireMAC       `json:"eth_dst,omitempty"`
+	VLAN         uint16         `json:"vlan,omitempty"`
+	NoVLAN       bool           `json:"no_vlan,omitempty"`
+	TOS          *uint8         `json:"tos,omitempty"`
+	Proto        uint8          `json:"proto,omitempty"`
+	Src          *netip.Prefix  `json:"src,omitempty"`
+	Dst          *netip.Prefix  `json:"dst,omitempty"`
+	SrcGroup     *uuid.UUID     `json:"src_group,omitempty"`
+	DstGroup     *uuid.UUID     `json:"dst_group,omitempty"`
+	SrcPorts     *wireRange     `json:"src_ports,omitempty"`
+	DstPorts     *wireRange     `json:"dst_ports,omitempty"`
+	ICMPTypes    *wireRange     `json:"icmp_types,omitempty"`
+	ICMPCodes    *wireRange     `json:"icmp_codes,omitempty"`
+	QuotedSrc    *netip.Prefix  `json:"quoted_src,omitempty"`
+	QuotedDst    *netip.Prefix  `json:"quoted_dst,omitempty"`
+	Fragment     model.Fragment `json:"fragment,omitempty"`
+}
+
+type wireMAC struct {
+	Addr string `json:"addr"`
+	Mask string `json:"mask"`
+}
+
+type wireRange struct {
+	From uint16 `json:"from"`
+	To   uint16 `json:"to"`
+}
+
+func encodePolicy(o model.Object) ([]byte, error) {
+	switch o := o.(type) {
+	case *model.Chain:
+		return json.Marshal(wireHost{o.ID, o.Name})
+	case *model.PortGroup:
+		return json.Marshal(wireHost{o.ID, o.Name})
+	case *model.AddressGroup:
+		return json.Marshal(wireAddressGroup{o.ID, o.Name, o.Addresses})
+	case *model.Rule:
+		return json.Marshal(wireRule{o.ID, o.Name, o.ChainID, o.Position, encodeMatch(&o.Match), o.Action, optional(o.JumpID)})
+	}
+	return nil, fmt.Errorf("no wire form for a %T", o)
+}
+
+func decodePolicy(kind model.Kind, data []byte) (model.Object, error) {
+	meta := func(id uuid.UUID, name string) model.Meta { return model.Meta{ID: id, Name: name} }
+	switch kind {
+	case model.KindChain:
+		w, err := read[wireHost](data)
+		return &model.Chain{Meta: meta(w.ID, w.Name)}, err
+	case model.KindPortGroup:
+		w, err := read[wireHost](data)
+		return &model.PortGroup{Meta: meta(w.ID, w.Name)}, err
+	case model.KindAddressGroup:
+		w, err := read[wireAddressGroup](data)
+		return &model.AddressGroup{Meta: meta(w.ID, w.Name), Addresses: w.Addresses}, err
+	case model.KindRule:
+		w, err := read[wireRule](data)
+		if err != nil {
+			return nil, err
+		}
+		m, err := decodeMatch(&w.Match)
+		return &model.Rule{Meta: meta(w.ID, w.Name), ChainID: w.Chain, Position: w.Position, Match: m, Action: w.Action,
+			JumpID: value(w.Jump)}, err
+	}
+	return nil, fmt.Errorf("unknown kind %q", kind)
+}
+
+func encodeMatch(m *model.Condition) wireMatch {
+	return wireMatch{
+		Invert: m.Invert, Not: m.Not.Names(), InPorts: m.InPorts, OutPorts: m.OutPorts, InPortGroup: optional(m.InPortGroup),
+		OutPortGroup: optional(m.OutPortGroup), PortGroup: optional(m.PortGroup), Traversed: optional(m.Traversed),
+		EthType: m.EthType, EthSrc: encodeMAC(m.EthSrc), EthDst: encodeMAC(m.EthDst), VLAN: m.VLAN, NoVLAN: m.NoVLAN,
+		TOS: m.TOS, Proto: m.Proto, Src: optional(m.Src), Dst: optional(m.Dst), SrcGroup: optional(m.SrcGroup), DstGroup: optional(m.DstGroup),
+		SrcPorts: (*wireRange)(m.SrcPorts), DstPorts: (*wireRange)(m.DstPorts), ICMPTypes: (*wireRange)(m.ICMPTypes), ICMPCodes: (*wireRange)(m.ICMPCodes),
+		QuotedSrc: optional(m.QuotedSrc), QuotedDst: optional(m.QuotedDst), Fragment: m.Fragment,
+	}
+}
+
+func decodeMatch(w *wireMatch) (model.Condition, error) {
+	m := model.Condition{
+		Invert: w.Invert, InPorts: w.InPorts, OutPorts: w.OutPorts, InPortGroup: value(w.InPortGroup),
+		OutPortGroup: value(w.OutPortGroup), PortGroup: value(w.PortGroup), Traversed: value(w.Traversed),
+		EthType: w.EthType, VLAN: w.VLAN, NoVLAN: w.NoVLAN,
+		TOS: w.TOS, Proto: w.Proto, Src: value(w.Src), Dst: value(w.Dst), SrcGroup: value(w.SrcGroup), DstGroup: value(w.DstGroup),
+		SrcPorts: (*model.Range)(w.SrcPorts), DstPorts: (*model.Range)(w.DstPorts), ICMPTypes: (*model.Range)(w.ICMPTypes), ICMPCodes: (*model.Range)(w.ICMPCodes),
+		QuotedSrc: value(w.QuotedSrc), QuotedDst: value(w.QuotedDst), Fragment: w.Fragment,
+	}
+	for _, name := range w.Not {
+		f, ok := model.ParseMatchField(name)
+		if !ok {
+			// Of a later version. To ignore it would turn the rule into its opposite.
+			return m, fmt.Errorf("unknown field %q is inverted", name)
+		}
+		m.Not |= f
+	}
+	var err, err2 error
+	m.EthSrc, err = decodeMAC(w.EthSrc)
+	m.EthDst, err2 = decodeMAC(w.EthDst)
+	if err == nil {
+		err = err2
+	}
+	return m, err
+}
+
+func encodeMAC(m model.MACMatch) *wireMAC {
+	if m.Mask == (match.MAC{}) {
+		return nil
+	}
+	return &wireMAC{m.Addr.String(), m.Mask.String()}
+}
+
+func decodeMAC(w *wireMAC) (m model.MACMatch, err error) {
+	if w == nil {
+		return m, nil
+	}
+	if m.Addr, err = parseMAC(w.Addr); err != nil {
+		return m, err
+	}
+	m.Mask, err = parseMAC(w.Mask)
+	return m, err
+}

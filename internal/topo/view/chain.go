@@ -1,0 +1,77 @@
+package view
+
+import (
+	"net/netip"
+	"strconv"
+	"sync/atomic"
+
+	"github.com/gaissmai/bart"
+	"github.com/google/uuid"
+)
+
+// Chain is a list of rules in their order.
+type Chain struct {
+	ID    uuid.UUID
+	Name  string
+	Rules []Rule
+}
+
+// Verdict is what a rule does with a packet that fits it.
+type Verdict uint8
+
+// Verdicts.
+const (
+	VerdictContinue Verdict = iota // on to the next rule
+	VerdictAccept
+	VerdictDrop
+	VerdictReject
+	VerdictJump   // on in the chain Jump, then back
+	VerdictReturn // back to the calling chain; at the top level accept
+)
+
+func (v Verdict) String() string {
+	return [...]string{"continue", "accept", "drop", "reject", "jump", "return"}[v]
+}
+
+// Rule is one step of a chain.
+type Rule struct {
+	ID       uuid.UUID
+	Name     string
+	Position int
+	Match    Condition
+	Verdict  Verdict
+	Jump     uuid.UUID // with VerdictJump: the chain
+	// Hits counts the simulated packets that fitted: about one for each new flow, since the packets that follow
+	// never get here. It lives as long as the rule, through changes too; nil where nobody counts.
+	Hits *atomic.Uint64
+}
+
+// Label is how people call the rule: its name, or its position in the chain.
+func (r *Rule) Label() string {
+	if r.Name != "" {
+		return r.Name
+	}
+	return "at " + strconv.Itoa(r.Position)
+}
+
+// AddressGroup is a set of addresses.
+type AddressGroup struct {
+	ID        uuid.UUID
+	Name      string
+	Addresses []netip.Prefix // in order
+	table     bart.Lite
+}
+
+// NewAddressGroup makes a group, which takes the list over.
+func NewAddressGroup(id uuid.UUID, name string, addresses []netip.Prefix) *AddressGroup {
+	g := &AddressGroup{ID: id, Name: name, Addresses: addresses}
+	for _, a := range addresses {
+		g.table.Insert(a)
+	}
+	return g
+}
+
+// Contains reports whether a is in the group. It does not allocate. A nil group is empty.
+func (g *AddressGroup) Contains(a netip.Addr) bool {
+	return g != nil && a.IsValid() && g.table.Contains(a)
+}
