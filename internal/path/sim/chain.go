@@ -18,6 +18,7 @@ type place struct {
 	what   string // such as "inbound filter"
 	device string // kind of the device or port
 	name   string
+	id     uuid.UUID  // of that device or port
 	out    *view.Port // by which the packet leaves; nil: not known yet
 }
 
@@ -78,7 +79,7 @@ func (c *Context) chain(id uuid.UUID, p *pass, b *branch) view.Verdict {
 		if p.rules++; p.rules > MaxRules {
 			return view.VerdictReturn
 		}
-		if !c.fits(&r.Match, p.out, b) {
+		if !c.fits(&r.Match, p.place, b) {
 			continue
 		}
 		c.Rules = append(c.Rules, r)

@@ -14,9 +14,10 @@ import (
 
 // fits holds the packet, as rewritten so far, against a condition. It stops at the first field that does not fit, and
 // reads, and so puts into the mask, no field of the key that it did not come to.
-func (c *Context) fits(m *view.Condition, out *view.Port, b *branch) bool {
+func (c *Context) fits(m *view.Condition, at *place, b *branch) bool {
 	// The fragment policy is not inverted; it comes last so that a packet that does not fit anyway has not read it.
-	return c.fitsAll(m, out, b) != m.Invert && (m.Fragment == view.FragmentsAny || c.fitsFragment(m.Fragment))
+	return c.fitsAll(m, at.out, b) != m.Invert && (m.Fragment == view.FragmentsAny || c.fitsFragment(m.Fragment)) &&
+		(m.Connection == model.ConnectionAny || c.isReturn(b, at.id) == (m.Connection == model.ConnectionReturn))
 }
 
 func (c *Context) fitsAll(m *view.Condition, out *view.Port, b *branch) bool {

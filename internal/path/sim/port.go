@@ -20,6 +20,7 @@ func (c *Context) port(id uuid.UUID, b *branch) *view.Port {
 
 // ingress takes the packet from the wire or the peer through the port's filter into its device.
 func (c *Context) ingress(p *view.Port, b branch) {
+	b.in, b.at = p, b.header
 	if b.node != nil {
 		b.node.Add("sim", "port "+p.Name, "ingress")
 	}
@@ -30,8 +31,7 @@ func (c *Context) ingress(p *view.Port, b branch) {
 		c.drop(&b, ResultDrop, drop.AdminDown)
 		return
 	}
-	b.in, b.at = p, b.header
-	if !c.filter(p.Inbound, place{"inbound filter", "port", p.Name, nil}, &b) {
+	if !c.filter(p.Inbound, place{"inbound filter", "port", p.Name, p.ID, nil}, &b) {
 		return
 	}
 	if p.Bridge != uuid.Nil {
@@ -54,7 +54,7 @@ func (c *Context) egress(p *view.Port, b branch) {
 		c.drop(&b, ResultDrop, drop.AdminDown)
 		return
 	}
-	if c.filter(p.Outbound, place{"outbound filter", "port", p.Name, p}, &b) {
+	if c.filter(p.Outbound, place{"outbound filter", "port", p.Name, p.ID, p}, &b) {
 		c.emit(p, b)
 	}
 }

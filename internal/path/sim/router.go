@@ -49,7 +49,7 @@ func (c *Context) route(r *view.Router, in *view.Port, b branch) {
 		c.drop(&b, ResultDrop, drop.BadHeader)
 		return
 	}
-	if !c.filter(r.Pre, place{"pre-routing filter", "router", r.Name, nil}, &b) {
+	if !c.filter(r.Pre, place{"pre-routing filter", "router", r.Name, r.ID, nil}, &b) {
 		return
 	}
 	o := c.natIn(r, &b)
@@ -119,7 +119,7 @@ func (c *Context) forward(r *view.Router, rt *view.Route, in *view.Port, o outsi
 		c.drop(&b, ResultErrorDrop, drop.ExceedsMTU)
 		return
 	}
-	if !c.filter(r.Post, place{"post-routing filter", "router", r.Name, out}, &b) {
+	if !c.filter(r.Post, place{"post-routing filter", "router", r.Name, r.ID, out}, &b) {
 		return
 	}
 	hop := b.dst

@@ -117,7 +117,7 @@ func condition(proto uint8) model.Condition {
 		InPortGroup: id(12), OutPortGroup: id(12), PortGroup: id(12), Traversed: id(2),
 		EthType: 0x0800, EthSrc: model.MACMatch{Addr: match.MAC{2}, Mask: match.MAC{0xff}}, EthDst: model.MACMatch{Addr: match.MAC{2}, Mask: model.FullMAC},
 		TOS: &tos, Proto: proto, Src: netip.MustParsePrefix("10.0.0.0/8"), Dst: netip.MustParsePrefix("0.0.0.0/0"),
-		SrcGroup: id(13), DstGroup: id(13), Fragment: model.FragmentUnfragmented,
+		SrcGroup: id(13), DstGroup: id(13), Fragment: model.FragmentUnfragmented, Connection: model.ConnectionReturn,
 	}
 	if proto == 1 {
 		m.NoVLAN = true
