@@ -35,6 +35,15 @@ floating up 203.0.113.11 10.0.1.7
 floating up 2001:db8::10 fd01::5
 `
 
+// guarded is gateway with a VM that only what it began gets through to.
+const guarded = gateway + `
+rule from accept connection=new
+filter va in from
+rule to accept connection=return
+rule to drop
+filter va out to
+`
+
 // world simulates like a worker: proposals are committed, ports leased.
 type world struct {
 	t    testing.TB
@@ -118,7 +127,7 @@ func injection(port string, frame []byte) *pathtest.Injection {
 // that it was sent to; so does an error about it. And no two connections look the same outside.
 func TestNATIsItsOwnInverse(t *testing.T) {
 	rapid.Check(t, func(rt *rapid.T) {
-		w := &world{t: t, topo: pathtest.MustParse(gateway)}
+		w := &world{t: t, topo: pathtest.MustParse(pick(rt, "network", gateway, guarded))}
 		seen := map[string]string{}
 		for range rapid.IntRange(1, 30).Draw(rt, "packets") {
 			vm := pick(rt, "vm", "va", "vb", "vc")
@@ -161,7 +170,7 @@ func TestNATMaskIsSound(t *testing.T) {
 	addrs := []string{"10.0.1.5", "10.0.1.6", "10.0.1.7", "10.0.1.1", "203.0.113.2", "203.0.113.10", "203.0.113.11", "203.0.113.50", "8.8.8.8"}
 	forwarded, translated := 0, 0
 	rapid.Check(t, func(rt *rapid.T) {
-		w := &world{t: t, topo: pathtest.MustParse(gateway)}
+		w := &world{t: t, topo: pathtest.MustParse(pick(rt, "network", gateway, guarded))}
 		var b sim.Context
 		view := func() packet.View {
 			port := pick(rt, "port", "va", "vb", "up")
@@ -212,6 +221,23 @@ func TestNATRefuses(t *testing.T) {
 	}
 }
 
+// TestGuarded: what a VM did not begin does not reach it, through a floating IP or from its own bridge.
+func TestGuarded(t *testing.T) {
+	w := &world{t: t, topo: pathtest.MustParse(guarded)}
+	for _, line := range []string{
+		"up tcp eth=02:00:00:00:01:01>up ip=2001:db8::1>2001:db8::10 ports=9>80",
+		"vb udp eth=vb>va ip=10.0.1.6>10.0.1.5 ports=9>80",
+	} {
+		in := w.topo.MustInject(line)
+		if c := w.send(&in); c.Result != sim.ResultDrop || c.Reason != drop.FilterDrop {
+			t.Errorf("%s: %s %s", line, c.Result, c.Reason)
+		}
+	}
+	if n := w.topo.State.Tables.Stats().Connections; n != 0 {
+		t.Errorf("%d connections of packets that did not arrive", n)
+	}
+}
+
 // TestNATIsTraced: the tree says which translation was made, without any effect.
 func TestNATIsTraced(t *testing.T) {
 	w := &world{t: t, topo: pathtest.MustParse(gateway)}
@@ -237,7 +263,7 @@ var natCases = []struct{ name, packet string }{
 
 func TestNATDoesNotAllocate(t *testing.T) {
 	for _, tc := range natCases {
-		w := &world{t: t, topo: pathtest.MustParse(gateway)}
+		w := &world{t: t, topo: pathtest.MustParse(guarded)}
 		in := w.topo.MustInject(tc.packet)
 		w.send(&in)
 		if n := testing.AllocsPerRun(100, func() { w.topo.Simulate(&w.c, &in) }); n != 0 {
@@ -249,7 +275,7 @@ func TestNATDoesNotAllocate(t *testing.T) {
 func BenchmarkNAT(b *testing.B) {
 	for _, tc := range natCases {
 		b.Run(tc.name, func(b *testing.B) {
-			w := &world{t: b, topo: pathtest.MustParse(gateway)}
+			w := &world{t: b, topo: pathtest.MustParse(guarded)}
 			in := w.topo.MustInject(tc.packet)
 			w.send(&in)
 			b.ReportAllocs()
