@@ -224,6 +224,7 @@ func (p *planner) port(d *Doc, v *Port, id uuid.UUID) {
 		InboundFilterID:  p.find(d, "inbound_filter", model.KindChain, v.InboundFilter),
 		OutboundFilterID: p.find(d, "outbound_filter", model.KindChain, v.OutboundFilter),
 		PortGroups:       p.findAll(d, "port_groups", model.KindPortGroup, v.PortGroups),
+		PortSecurity:     v.PortSecurity, AllowedAddressPairs: v.AllowedAddressPairs,
 	}
 	stored, _ := p.stored.Get(model.KindPort, id).(*model.Port)
 	if !d.given("peer") && stored != nil && stored.PeerID != uuid.Nil {

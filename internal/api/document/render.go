@@ -66,6 +66,16 @@ func Render(o model.Object, x *ref.Index) ([]byte, error) {
 			}
 			add("port_groups", groups)
 		}
+		if o.PortSecurity {
+			add("port_security", true)
+		}
+		if len(w.AllowedAddressPairs) > 0 {
+			var pairs []yaml.MapSlice
+			for i := range w.AllowedAddressPairs {
+				pairs = append(pairs, given(&w.AllowedAddressPairs[i]))
+			}
+			add("allowed_address_pairs", pairs)
+		}
 	case *model.AddressGroup:
 		if w := wire.FromModel(o).(*wire.AddressGroup); len(w.Addresses) > 0 {
 			add("addresses", w.Addresses)

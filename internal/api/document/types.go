@@ -1,6 +1,9 @@
 package document
 
-import "github.com/viaduct-net/viaduct/internal/topo/model"
+import (
+	"github.com/viaduct-net/viaduct/internal/api/wire"
+	"github.com/viaduct-net/viaduct/internal/topo/model"
+)
 
 // Value is the content of a document about the virtual network: a pointer to one of the structs below. References
 // in it are names, ids, or unique beginnings of ids.
@@ -50,6 +53,9 @@ type Port struct {
 	InboundFilter  string   `yaml:"inbound_filter"`
 	OutboundFilter string   `yaml:"outbound_filter"`
 	PortGroups     []string `yaml:"port_groups"`
+
+	PortSecurity        bool               `yaml:"port_security"`
+	AllowedAddressPairs []wire.AddressPair `yaml:"allowed_address_pairs"`
 }
 
 // PortBinding is a Port's Binding.

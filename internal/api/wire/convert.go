@@ -30,6 +30,14 @@ func FromModel(o model.Object) Object {
 		if o.Masquerade {
 			p.Masquerade = &o.Masquerade
 		}
+		p.PortSecurity = o.PortSecurity
+		for _, a := range o.AllowedAddressPairs {
+			w := AddressPair{Address: subnetText(a.Address)}
+			if a.MAC != (match.MAC{}) {
+				w.MAC = a.MAC.String()
+			}
+			p.AllowedAddressPairs = append(p.AllowedAddressPairs, w)
+		}
 		for _, a := range o.Addresses {
 			p.Addresses = append(p.Addresses, a.String())
 		}
@@ -106,11 +114,19 @@ func (w *Port) Model() (model.Object, error) {
 		Meta: p.meta(w.Meta), AdminStateUp: orTrue(w.AdminStateUp),
 		BridgeID: p.id("bridge_id", w.BridgeID), RouterID: p.id("router_id", w.RouterID), PeerID: p.id("peer_id", w.PeerID),
 		InboundFilterID: p.id("inbound_filter_id", w.InboundFilterID), OutboundFilterID: p.id("outbound_filter_id", w.OutboundFilterID),
-		PortGroups: p.ids("port_groups", w.PortGroups),
+		PortGroups: p.ids("port_groups", w.PortGroups), PortSecurity: w.PortSecurity,
 	}
 	o.Masquerade = w.Masquerade != nil && *w.Masquerade
 	if w.MAC != "" {
 		o.MAC = p.mac("mac", w.MAC)
+	}
+	for i, a := range w.AllowedAddressPairs {
+		at := index("allowed_address_pairs", i)
+		pair := model.AddressPair{Address: p.subnet(at+".address", a.Address)}
+		if a.MAC != "" {
+			pair.MAC = p.mac(at+".mac", a.MAC)
+		}
+		o.AllowedAddressPairs = append(o.AllowedAddressPairs, pair)
 	}
 	for i, a := range w.Addresses {
 		o.Addresses = append(o.Addresses, p.address(index("addresses", i), a, w.BridgeID != ""))

@@ -47,6 +47,15 @@ type Port struct {
 	InboundFilterID  string   `json:"inbound_filter_id,omitempty" format:"uuid" doc:"Chain that packets pass which come in by the port."`
 	OutboundFilterID string   `json:"outbound_filter_id,omitempty" format:"uuid" doc:"Chain that packets pass which leave by the port; not those that its device makes itself."`
 	PortGroups       []string `json:"port_groups,omitempty" doc:"Port groups that the port is in (UUIDs)."`
+
+	PortSecurity        bool          `json:"port_security,omitempty" doc:"Of a bridge port: the VM may send only IP, ARP and neighbour discovery, from mac with one of addresses or its link-local address or from an allowed pair; no answers of DHCP servers, no router advertisements. Needs mac."`
+	AllowedAddressPairs []AddressPair `json:"allowed_address_pairs,omitempty" doc:"What else the VM may send from; only with port_security."`
+}
+
+// AddressPair is model.AddressPair on the wire and in documents.
+type AddressPair struct {
+	MAC     string `json:"mac,omitempty" yaml:"mac" example:"02:00:00:00:00:01" doc:"MAC address; the port's own when absent."`
+	Address string `json:"address" yaml:"address,required" example:"10.0.1.100" doc:"Address or subnet."`
 }
 
 // Route is model.Route on the wire.

@@ -51,6 +51,13 @@ const (
 	FilterDrop    // sim: a rule of a filter chain drops
 	FilterReject  // sim: a rule of a filter chain rejects
 	FilterTooLong // sim: a filter's chains have too many rules
+	SpoofedMAC    // sim: secured port: not from its MAC addresses
+	SpoofedIP     // sim: secured port: not from its IP addresses
+	SpoofedARP    // sim: secured port: ARP that claims another's address
+	SpoofedND     // sim: secured port: neighbour discovery that claims another's address
+	SpoofedDHCP   // sim: secured port: what only a DHCP server sends
+	SpoofedRA     // sim: secured port: what only a router sends
+	SpoofedType   // sim: secured port: neither IP nor ARP
 	Unplugged     // sim: egress port is neither bound nor linked
 	TooManyOutput // xlate: more outputs than a flow can hold
 	Inactive      // xlate: the egress port's host or interface is down
@@ -116,6 +123,13 @@ var info = [NumReasons + 1]struct{ name, stage, meaning string }{
 	FilterDrop:    {"filter_drop", "sim", "a rule of a filter chain drops it"},
 	FilterReject:  {"filter_reject", "sim", "a rule of a filter chain rejects it"},
 	FilterTooLong: {"filter_too_long", "sim", "a filter's chains have more rules than one packet may be held against"},
+	SpoofedMAC:    {"spoofed_mac", "sim", "a secured port sends from a MAC address that is not its own"},
+	SpoofedIP:     {"spoofed_ip", "sim", "a secured port sends from an IP address that is not its own"},
+	SpoofedARP:    {"spoofed_arp", "sim", "a secured port claims another's address by ARP"},
+	SpoofedND:     {"spoofed_nd", "sim", "a secured port claims another's address by neighbour discovery"},
+	SpoofedDHCP:   {"spoofed_dhcp", "sim", "a secured port answers as a DHCP server"},
+	SpoofedRA:     {"spoofed_ra", "sim", "a secured port speaks as a router: an advertisement or a redirect"},
+	SpoofedType:   {"spoofed_type", "sim", "a secured port sends neither IP nor ARP"},
 	Unplugged:     {"unplugged", "sim", "the egress port is neither bound nor linked"},
 	TooManyOutput: {"too_many_outputs", "xlate", "more outputs than a flow can hold"},
 	Inactive:      {"inactive", "xlate", "the egress port's host or interface is down"},

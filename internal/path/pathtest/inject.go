@@ -30,6 +30,7 @@ type Injection struct {
 //	tcp   the same, and [gso=SIZE]
 //	echo  ip=SRC>DST [id=N] [ttl=N] [len=N]
 //	error ip=SRC>DST                      an ICMP error that quotes a packet
+//	icmp  ip=SRC>DST type=N [code=N]      any other message of either family
 //	ns    ip=SRC>DST target=ADDR [lla=MAC]
 //	na    ip=SRC>DST target=ADDR [lla=MAC]
 //	other type=N                          any EtherType, 46 bytes of payload
@@ -133,6 +134,8 @@ func (w words) frame(kind string) []byte {
 		return packet.BuildTCP(nil, eth, w.ip(), packet.TCP{SrcPort: s, DstPort: d, Flags: packet.FlagSYN}, payload)
 	case "echo":
 		return packet.BuildEchoRequest(nil, eth, w.ip(), uint16(w.number("id", 1)), 1, payload)
+	case "icmp":
+		return packet.BuildICMP(nil, eth, w.ip(), packet.ICMP{Type: uint8(w.number("type", 0)), Code: uint8(w.number("code", 0))}, payload)
 	case "error":
 		ip := w.ip()
 		quoted, _ := packet.Parse(packet.BuildUDP(nil, eth.Reverse(), packet.IP{Src: ip.Dst, Dst: ip.Src}, 1, 2, nil), 1)

@@ -29,6 +29,17 @@ func (t *Topology) policy(f []string) error {
 			p := t.port(name)
 			p.Groups = append(p.Groups, t.name(f[1]))
 		}
+	case "secure":
+		p := t.port(f[1])
+		if p.Sources = append(p.Sources, view.NewSource(p.MAC, netip.PrefixFrom(linkLocal(p.MAC), 128))); len(f) == 2 {
+			for _, a := range p.Addrs {
+				p.Sources = append(p.Sources, view.NewSource(p.MAC, a))
+			}
+		}
+		for _, pair := range f[2:] {
+			mac, a, _ := strings.Cut(pair, "=")
+			p.Sources = append(p.Sources, view.NewSource(t.MAC(mac), prefix(a)))
+		}
 	case "filter":
 		return t.filter(f[1], f[2], t.chain(f[3]).ID)
 	case "rule":

@@ -48,6 +48,7 @@ type Topology struct {
 //	rule CHAIN ACTION[:CHAIN] [WORD...]  the next rule; for the words of its condition see Condition
 //	filter PORT in|out CHAIN
 //	filter DEVICE pre|post CHAIN
+//	secure PORT [MAC=PREFIX...]          it may send from its own addresses, or from these pairs alone
 //
 // and what has been learnt:
 //
@@ -193,10 +194,14 @@ func (t *Topology) link(a, b string) {
 	}
 }
 
+func linkLocal(mac match.MAC) netip.Addr {
+	return netip.AddrFrom16([16]byte{0: 0xfe, 1: 0x80, 8: mac[0] ^ 2, 9: mac[1], 10: mac[2], 11: 0xff, 12: 0xfe, 13: mac[3], 14: mac[4], 15: mac[5]})
+}
+
 // address gives a router port its addresses, with the routes that follow from them.
 func (t *Topology) address(p *view.Port, mac match.MAC, prefixes []string) {
 	p.MAC = mac
-	p.LinkLocal = netip.AddrFrom16([16]byte{0: 0xfe, 1: 0x80, 8: mac[0] ^ 2, 9: mac[1], 10: mac[2], 11: 0xff, 12: 0xfe, 13: mac[3], 14: mac[4], 15: mac[5]})
+	p.LinkLocal = linkLocal(mac)
 	table := t.Routers[p.Router].Table.(*Routes)
 	for _, s := range prefixes {
 		x := netip.MustParsePrefix(s)

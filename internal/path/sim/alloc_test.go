@@ -32,9 +32,9 @@ var cases = []struct{ name, packet string }{
 	{"NotYet", "va udp eth=va>r:a ip=10.0.1.5>10.0.2.9 ports=1>2"},
 }
 
-// hundred is a filter of a hundred rules of several kinds, of which none decides.
+// hundred is a filter of a hundred rules of several kinds, of which none decides, behind a secured port.
 func hundred() string {
-	text := "group some 192.0.2.1 192.0.2.2 198.51.100.0/24\nfilter va in long\nfilter vb out long\n"
+	text := "secure va\ngroup some 192.0.2.1 192.0.2.2 198.51.100.0/24\nfilter va in long\nfilter vb out long\n"
 	for i := range 25 {
 		text += fmt.Sprintf("rule long drop proto=6 dst_ports=%d\nrule long drop src=192.0.2.%d\nrule long reject dst_group=some\nrule long drop proto=17 dst_ports=%d !src=10.0.0.0/8\n", i+1000, i, i)
 	}

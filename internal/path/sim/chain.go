@@ -22,24 +22,22 @@ type place struct {
 	out    *view.Port // by which the packet leaves; nil: not known yet
 }
 
-// filter sends the branch through a chain (Nil: none), whose rules may rewrite it. False: it has ended, or
-// the whole simulation has.
+// filter sends the branch through a chain (Nil: none). False: it has ended.
 func (c *Context) filter(chain uuid.UUID, at place, b *branch) bool {
 	if chain == uuid.Nil {
 		return true
 	}
 	pass := pass{place: &at}
-	switch verdict := c.chain(chain, &pass, b); {
-	case c.scratch.stopped:
-		return false
-	case verdict == view.VerdictDrop:
+	switch c.chain(chain, &pass, b) {
+	case view.VerdictDrop:
 		c.drop(b, ResultDrop, drop.FilterDrop)
 		return false
-	case verdict == view.VerdictReject:
+	case view.VerdictReject:
 		c.refuse(b)
 		c.drop(b, ResultErrorDrop, drop.FilterReject)
 		return false
-	case pass.rules > MaxRules:
+	}
+	if pass.rules > MaxRules {
 		c.drop(b, ResultErrorDrop, drop.FilterTooLong)
 		return false
 	}

@@ -343,3 +343,29 @@ func TestChainsThatMultiply(t *testing.T) {
 		t.Errorf("%s, %s", c.Result, c.Reason)
 	}
 }
+
+// TestMaskIsSoundWithSecurity does the same for what secured ports look at.
+func TestMaskIsSoundWithSecurity(t *testing.T) {
+	topo := pathtest.MustParse(rich + "secure va\nsecure vb vb=10.0.0.0/8 va=fd02::5 vb=::/0\n")
+	var a, b sim.Context
+	seen := map[drop.Reason]int{}
+	rapid.Check(t, func(t *rapid.T) {
+		for range 100 {
+			g := gen{t, topo}
+			in := pathtest.Injection{Port: pathtest.ID(pick(t, "port", "va", "vb")), View: g.view()}
+			fragment(t, &in.View)
+			topo.Simulate(&a, &in)
+			seen[a.Reason]++
+			if a.Result != sim.ResultConsumed && a.Result != sim.ResultNotYet && !a.UserSpace {
+				other := g.view()
+				fragment(t, &other)
+				checkTwin(t, topo, &a, &b, in, mutate(in.View, other, a.Mask))
+			}
+		}
+	})
+	for _, want := range []drop.Reason{drop.None, drop.SpoofedMAC, drop.SpoofedIP, drop.SpoofedARP, drop.SpoofedND, drop.SpoofedType} {
+		if seen[want] == 0 {
+			t.Errorf("no packet ended as %q: the generator has become too narrow", want)
+		}
+	}
+}

@@ -31,6 +31,10 @@ func (c *Context) ingress(p *view.Port, b branch) {
 		c.drop(&b, ResultDrop, drop.AdminDown)
 		return
 	}
+	if why := c.spoofed(p, &b); why != drop.None {
+		c.drop(&b, ResultDrop, why)
+		return
+	}
 	if !c.filter(p.Inbound, place{"inbound filter", "port", p.Name, p.ID, nil}, &b) {
 		return
 	}

@@ -45,6 +45,9 @@ func (b builder) port(id uuid.UUID) *view.Port {
 	} else if x, ok := get[*model.Binding](b.graph, p.ID); ok {
 		v.Host, v.Interface = x.HostID, x.Interface
 	}
+	if p.PortSecurity {
+		v.Sources = sources(p)
+	}
 	if p.RouterID != uuid.Nil {
 		v.LinkLocal, v.Masquerade = linkLocal(p.MAC), p.Masquerade
 	}
@@ -64,6 +67,32 @@ func (b builder) hasFloating(p *model.Port) bool {
 		return true
 	}
 	return false
+}
+
+// sources lists what a secured port's VM may send from: each of its MAC addresses with that one's link-local address too.
+func sources(p *model.Port) []view.Source {
+	list := []view.Source{}
+	seen := make(map[match.MAC]bool)
+	add := func(mac match.MAC, a netip.Prefix) {
+		if mac == (match.MAC{}) {
+			mac = p.MAC
+		}
+		if !seen[mac] {
+			seen[mac] = true
+			list = append(list, view.NewSource(mac, netip.PrefixFrom(linkLocal(mac), 128)))
+		}
+		if a.IsValid() {
+			list = append(list, view.NewSource(mac, a))
+		}
+	}
+	add(p.MAC, netip.Prefix{})
+	for _, a := range p.Addresses {
+		add(p.MAC, a)
+	}
+	for _, a := range p.AllowedAddressPairs {
+		add(a.MAC, a.Address)
+	}
+	return list
 }
 
 // linkLocal is fe80::/64 with the modified EUI-64 of a MAC (RFC 4291 appendix A).

@@ -89,6 +89,16 @@ type Port struct {
 	// that the port's device makes itself pass no filter of the port.
 	InboundFilterID, OutboundFilterID uuid.UUID
 	PortGroups                        []uuid.UUID // that the port is in
+	// PortSecurity of a bridge port lets its VM send only IP, ARP and neighbour discovery from MAC with one of Addresses or the
+	// link-local address of MAC, or from an allowed pair; and no answers of DHCP servers, no router advertisements.
+	PortSecurity        bool
+	AllowedAddressPairs []AddressPair
+}
+
+// AddressPair is what a VM may send from beside its own addresses.
+type AddressPair struct {
+	MAC     match.MAC // zero: the port's own
+	Address netip.Prefix
 }
 
 // NextHop is what a Route does.

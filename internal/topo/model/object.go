@@ -62,6 +62,7 @@ func Assign(dst, src Object) {
 		c := *s
 		c.Addresses = slices.Clone(s.Addresses)
 		c.PortGroups = slices.Clone(s.PortGroups)
+		c.AllowedAddressPairs = slices.Clone(s.AllowedAddressPairs)
 		*dst.(*Port) = c
 	case *Route:
 		*dst.(*Route) = *s

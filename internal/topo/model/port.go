@@ -6,6 +6,8 @@ import (
 	"slices"
 
 	"github.com/google/uuid"
+
+	"github.com/viaduct-net/viaduct/internal/base/match"
 )
 
 func (g *Graph) validatePort(p *Port) error {
@@ -53,8 +55,37 @@ func (g *Graph) validatePort(p *Port) error {
 			return err
 		}
 	}
+	if err := validateSecurity(p); err != nil {
+		return err
+	}
 	if onRouter {
 		return g.validateSubnets(p)
+	}
+	return nil
+}
+
+func validateSecurity(p *Port) error {
+	switch {
+	case p.PortSecurity && p.BridgeID == uuid.Nil:
+		return fieldErr(p, "port_security", "is for ports of bridges")
+	case p.PortSecurity && p.MAC == match.MAC{}:
+		return fieldErr(p, "port_security", "needs mac: what else may the VM send from")
+	case !p.PortSecurity && len(p.AllowedAddressPairs) > 0:
+		return fieldErr(p, "allowed_address_pairs", "have no meaning without port_security")
+	case len(p.AllowedAddressPairs) > MaxAddresses:
+		return fieldErr(p, "allowed_address_pairs", fmt.Sprintf("%d are more than %d", len(p.AllowedAddressPairs), MaxAddresses))
+	}
+	for i, a := range p.AllowedAddressPairs {
+		field := fmt.Sprintf("allowed_address_pairs[%d]", i)
+		if a.MAC.IsMulticast() {
+			return fieldErr(p, field+".mac", fmt.Sprintf("%s is a multicast address", a.MAC))
+		}
+		if reason := badNetwork(a.Address); reason != "" {
+			return fieldErr(p, field+".address", reason)
+		}
+		if slices.Index(p.AllowedAddressPairs, a) < i {
+			return fieldErr(p, field, "is there twice")
+		}
 	}
 	return nil
 }

@@ -99,6 +99,20 @@ func TestRulesRefused(t *testing.T) {
 		{"dangling filter", replaced(func(p *Port) { p.InboundFilterID = id(99) }), ErrInvalid, "inbound_filter: no chain"},
 		{"dangling group of a port", replaced(func(p *Port) { p.PortGroups = []uuid.UUID{ag1} }), ErrInvalid, "port_groups[0]: no port_group"},
 		{"group of a port twice", replaced(func(p *Port) { p.PortGroups = []uuid.UUID{pg1, pg1} }), ErrInvalid, "port_groups[1]: port group"},
+		{"security of a router port", func(g *Graph) []Op {
+			p := Clone(g.Get(KindPort, wan)).(*Port)
+			p.PortSecurity = true
+			return replace(p)
+		}, ErrInvalid, "port_security: is for ports of bridges"},
+		{"security without a MAC", replaced(func(p *Port) { p.PortSecurity, p.MAC = true, match.MAC{} }), ErrInvalid, "port_security: needs mac"},
+		{"pairs without security", replaced(func(p *Port) { p.AllowedAddressPairs = []AddressPair{{Address: pfx("10.0.0.0/24")[0]}} }), ErrInvalid,
+			"allowed_address_pairs: have no meaning"},
+		{"pair of host bits", replaced(func(p *Port) {
+			p.PortSecurity, p.AllowedAddressPairs = true, []AddressPair{{Address: pfx("10.0.0.1/24")[0]}}
+		}), ErrInvalid, "allowed_address_pairs[0].address: 10.0.0.1/24 has bits"},
+		{"pair twice", replaced(func(p *Port) {
+			p.PortSecurity, p.AllowedAddressPairs = true, []AddressPair{{Address: pfx("10.0.0.0/24")[0]}, {Address: pfx("10.0.0.0/24")[0]}}
+		}), ErrInvalid, "allowed_address_pairs[1]: is there twice"},
 
 		{"chain with rules", []Op{{Verb: Delete, Object: &Chain{Meta: Meta{ID: ch1}}}}, ErrReferenced, "chain one: still referred to by rule first"},
 		{"chain jumped to", []Op{{Verb: Delete, Object: &Chain{Meta: Meta{ID: ch2}}}}, ErrReferenced, "chain two: still referred to by rule first"},

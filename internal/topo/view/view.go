@@ -36,7 +36,22 @@ type Port struct {
 	Floating, Fixed   map[match.Addr]match.Addr
 	Inbound, Outbound uuid.UUID   // filter chains; Nil: none
 	Groups            []uuid.UUID // port groups that it is in, in order
+	// Sources is what the VM may send from; nil: anything.
+	Sources []Source
 }
+
+// Source is a MAC address with a set of IP addresses.
+type Source struct {
+	MAC   match.MAC
+	Addrs netip.Prefix
+	bits  Prefix // Addrs
+}
+
+// NewSource makes a Source.
+func NewSource(mac match.MAC, addrs netip.Prefix) Source { return Source{mac, addrs, newPrefix(addrs)} }
+
+// Has reports whether the address is in the set.
+func (s *Source) Has(a *match.Addr) bool { return s.bits.Contains(a) }
 
 // Exterior reports whether the port is bound to a host interface.
 func (p *Port) Exterior() bool { return p.Host != uuid.Nil }

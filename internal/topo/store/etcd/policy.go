@@ -160,3 +160,32 @@ func decodeMAC(w *wireMAC) (m model.MACMatch, err error) {
 	m.Mask, err = parseMAC(w.Mask)
 	return m, err
 }
+
+type wirePair struct {
+	MAC     string       `json:"mac,omitempty"`
+	Address netip.Prefix `json:"address"`
+}
+
+func encodePairs(pairs []model.AddressPair) (w []wirePair) {
+	for _, p := range pairs {
+		x := wirePair{Address: p.Address}
+		if p.MAC != (match.MAC{}) {
+			x.MAC = p.MAC.String()
+		}
+		w = append(w, x)
+	}
+	return w
+}
+
+func decodePairs(w []wirePair) (pairs []model.AddressPair, err error) {
+	for _, x := range w {
+		p := model.AddressPair{Address: x.Address}
+		if x.MAC != "" {
+			if p.MAC, err = parseMAC(x.MAC); err != nil {
+				return nil, err
+			}
+		}
+		pairs = append(pairs, p)
+	}
+	return pairs, nil
+}

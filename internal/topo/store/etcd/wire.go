@@ -41,6 +41,8 @@ type wirePort struct {
 	Inbound      *uuid.UUID     `json:"inbound_filter,omitempty"`
 	Outbound     *uuid.UUID     `json:"outbound_filter,omitempty"`
 	PortGroups   []uuid.UUID    `json:"port_groups,omitempty"`
+	Security     bool           `json:"port_security,omitempty"`
+	Pairs        []wirePair     `json:"allowed_address_pairs,omitempty"`
 }
 
 type wireRoute struct {
@@ -106,6 +108,7 @@ func encode(o model.Object) ([]byte, error) {
 		if o.MAC != (match.MAC{}) {
 			w.MAC = o.MAC.String()
 		}
+		w.Security, w.Pairs = o.PortSecurity, encodePairs(o.AllowedAddressPairs)
 		return json.Marshal(w)
 	case *model.Route:
 		return json.Marshal(wireRoute{ID: o.ID, Name: o.Name, Router: o.RouterID, Destination: o.Destination, Source: optional(o.Source),
@@ -152,6 +155,9 @@ func decodeKind(kind model.Kind, data []byte) (model.Object, error) {
 			InboundFilterID: value(w.Inbound), OutboundFilterID: value(w.Outbound), PortGroups: w.PortGroups}
 		if err == nil && w.MAC != "" {
 			p.MAC, err = parseMAC(w.MAC)
+		}
+		if p.PortSecurity = w.Security; err == nil {
+			p.AllowedAddressPairs, err = decodePairs(w.Pairs)
 		}
 		return p, err
 	case model.KindRoute:

@@ -102,7 +102,9 @@ func network() []model.Object {
 		&model.AddressGroup{Meta: model.Meta{ID: id(13)}, Addresses: []netip.Prefix{netip.MustParsePrefix("10.0.0.0/8"), netip.MustParsePrefix("fd00::/8")}},
 		&model.Bridge{Meta: model.Meta{ID: id(14)}, PreForwardingID: id(10), PostForwardingID: id(11)},
 		&model.Router{Meta: model.Meta{ID: id(15)}, PreRoutingID: id(10), PostRoutingID: id(11)},
-		&model.Port{Meta: model.Meta{ID: id(16)}, BridgeID: id(14), InboundFilterID: id(10), OutboundFilterID: id(11), PortGroups: []uuid.UUID{id(12)}},
+		&model.Port{Meta: model.Meta{ID: id(16)}, BridgeID: id(14), InboundFilterID: id(10), OutboundFilterID: id(11), PortGroups: []uuid.UUID{id(12)},
+			MAC: match.MAC{2, 5: 9}, PortSecurity: true, AllowedAddressPairs: []model.AddressPair{
+				{Address: netip.MustParsePrefix("10.0.0.7/32")}, {MAC: match.MAC{2, 5: 8}, Address: netip.MustParsePrefix("fd00::/64")}}},
 		&model.Rule{Meta: model.Meta{ID: id(17), Name: "jump"}, ChainID: id(10), Position: 5, Action: model.RuleJump, JumpID: id(11)},
 		&model.Rule{Meta: model.Meta{ID: id(18)}, ChainID: id(11), Position: 1, Action: model.RuleReject, Match: condition(6)},
 		&model.Rule{Meta: model.Meta{ID: id(19)}, ChainID: id(11), Position: 2, Action: model.RuleDrop, Match: condition(1)},
