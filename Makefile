@@ -5,14 +5,16 @@ FUZZTIME ?= 10s
 VERSION  := $(shell git describe --tags --always --dirty 2>/dev/null || echo unknown)
 LDFLAGS  := -s -w -X github.com/viaduct-net/viaduct/internal/ctl.version=$(VERSION)
 PACKAGES := clang-14 llvm-14 libbpf-dev iproute2 iputils-ping iputils-arping iperf3 \
-            ethtool tcpdump ndisc6 netcat-openbsd jq
+            ethtool tcpdump ndisc6 netcat-openbsd jq isc-dhcp-client udhcpc
+VM_PACKAGES := qemu-system-x86 busybox-static cpio kmod xz-utils zstd lz4
+VM_KERNELS  := linux-image-cloud-amd64 linux-image-6.12-cloud-amd64
 SOURCES   = $(shell git ls-files '*.go')
 
 .DEFAULT_GOAL := build
-.PHONY: help setup root build test unit race check generate fresh bench demo fuzz clean
+.PHONY: help setup root build test test-vm unit race check generate fresh bench demo fuzz clean
 
 help: ## list the targets
-	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "  %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 setup: ## install what is missing (Debian 12; needs root only if something is)
 	@command -v $(GO) >/dev/null || { echo "make: Go is missing, see https://go.dev/dl" >&2; exit 1; }
@@ -45,6 +47,14 @@ unit:
 race:
 	$(GO) test -race -short -count=1 -timeout 10m -p 2 ./internal/...
 
+test-vm: ## the kernel datapath on Debian's kernels 6.1 and 6.12, each in a guest
+	@$(MAKE) --no-print-directory setup PACKAGES="$(VM_PACKAGES)"
+	@set -e; for kernel in $(VM_KERNELS); do \
+	  guest=$(CURDIR)/build/vm/$$kernel; test/vm/build.sh $$guest $$kernel; \
+	  echo "Linux $$(cat $$guest/release)"; \
+	  CGO_ENABLED=0 $(GO) test -short -count=1 -timeout 4m -exec "$(CURDIR)/test/vm/exec.sh $$guest" ./internal/path/datapath/ebpf; \
+	done
+
 check: ## format, vet, import law, generated code, linters where installed
 	@bad=$$(gofmt -l $(SOURCES)); [ -z "$$bad" ] || { echo "gofmt is needed for:" >&2; echo "$$bad" >&2; exit 1; }
 	$(GO) vet ./...
@@ -74,7 +84,7 @@ fuzz: ## every fuzzer, FUZZTIME each (10s)
 	@set -e; grep -rl --include='*_test.go' '^func Fuzz' . | xargs -rn1 dirname | sort -u | while read -r dir; do \
 	  grep -ho '^func Fuzz[A-Za-z0-9_]*' $$dir/*_test.go | cut -c6- | while read -r fuzzer; do \
 	    echo "$$dir $$fuzzer"; \
-	    $(GO) test -run '^$$' -fuzz "^$$fuzzer\$$" -fuzztime $(FUZZTIME) $$dir; \
+	    $(GO) test -run '^$$' -fuzz "^$$fuzzer\$$" -fuzztime $(FUZZTIME) -parallel 1 $$dir; \
 	  done; \
 	done
 

@@ -63,6 +63,11 @@ var law = []edge{
 		why: "one datapath of several: the rest must work with any"},
 	{from: []string{"internal", "cmd"}, to: []string{"go.etcd.io/etcd"}, except: []string{"internal/topo/store/etcd", "internal/server"},
 		why: "one store of several: the rest must work with any (the server embeds one)"},
+	{from: []string{"internal", "cmd"}, to: []string{"github.com/insomniacslk/dhcp"}, except: []string{"internal/base/dhcp/dhcp4", "internal/base/dhcp/dhcp6"},
+		why: "DHCP's wire format: its types are those of net and its replies allocate, so it is for DHCP messages alone"},
+	{from: []string{"internal/base/dhcp"}, to: []string{"github.com/insomniacslk/dhcp"},
+		allow: []string{"=github.com/insomniacslk/dhcp/dhcpv4", "=github.com/insomniacslk/dhcp/dhcpv6", "=github.com/insomniacslk/dhcp/iana"},
+		why:   "the codec, not the clients and servers, which open sockets"},
 	{from: []string{"internal", "cmd"}, to: wires, except: edges,
 		why: "native types in the core, wire formats at the edge"},
 	{from: []string{"internal/topo/model"}, to: []string{"=net", "os", "io", "encoding", "net/http", "internal/topo/store", "internal/topo/view"},
@@ -186,6 +191,10 @@ func TestLaw(t *testing.T) {
 		{"internal/lab", ours + "path/datapath/fake", true},
 		{"internal/agent", ours + "path/worker", true},
 		{"internal/agent", "github.com/spf13/cobra", false},
+		{"internal/path/sim", ours + "base/dhcp/dhcp4", true},
+		{"internal/path/sim", "github.com/insomniacslk/dhcp/dhcpv4", false},
+		{"internal/base/dhcp/dhcp4", "github.com/insomniacslk/dhcp/dhcpv4", true},
+		{"internal/base/dhcp/dhcp4", "github.com/insomniacslk/dhcp/dhcpv4/client4", false},
 		{"cmd/viaduct", "github.com/spf13/cobra", true},
 	} {
 		if why := broken(c.pkg, c.imp); (why == "") != c.ok {

@@ -9,6 +9,7 @@ import (
 	"log/slog"
 	"os"
 	"path/filepath"
+	"runtime"
 	"sync/atomic"
 	"time"
 
@@ -159,15 +160,23 @@ func (a *Agent) changed(by *worker.Worker, tags []tag.Tag) {
 
 func (a *Agent) run(ctx context.Context) error {
 	socket := filepath.Join(a.cfg.RunDir, "agent.sock")
+	listener, err := debug.Listen(socket)
+	if err != nil {
+		return fmt.Errorf("debug socket: %w", err)
+	}
 	defer os.Remove(socket)
 	g, ctx := errgroup.WithContext(ctx)
 	for _, w := range a.workers {
-		g.Go(func() error { return w.Run(ctx) })
+		g.Go(func() error {
+			runtime.LockOSThread()
+			return w.Run(ctx)
+		})
 	}
-	g.Go(func() error { return debug.Serve(ctx, socket, a) })
+	g.Go(func() error { return debug.Serve(ctx, listener, a) })
 	g.Go(func() error { return a.mirror.Run(ctx, a.cfg.Store) })
 	g.Go(func() error { return binding.WatchLinks(ctx, a.bindings, nil) })
 	g.Go(func() error { return a.tick(ctx) })
+	g.Go(func() error { return a.advertise(ctx) })
 	g.Go(func() error { return a.takeOver(ctx) })
 	return g.Wait()
 }

@@ -45,6 +45,9 @@ func Serve(ctx context.Context, o Options) error {
 	if err := os.MkdirAll(o.RunDir, 0o755); err != nil {
 		return fmt.Errorf("run directory: %w", err)
 	}
+	if err := hurry(o.Workers); err != nil {
+		o.Log.Warn("the agent runs at normal priority", "error", err)
+	}
 	dp, err := ebpf.Open(o.datapath())
 	if err != nil {
 		return err

@@ -3,9 +3,9 @@ package agent
 import (
 	"context"
 	"log/slog"
-	"slices"
 	"time"
 
+	"github.com/viaduct-net/viaduct/internal/base/action"
 	"github.com/viaduct-net/viaduct/internal/path/datapath"
 	"github.com/viaduct-net/viaduct/internal/path/worker"
 )
@@ -13,32 +13,47 @@ import (
 // sweepChunk is how many flows a worker looks at between two batches of packets.
 const sweepChunk = 256
 
+// chunk is what one worker gets at a time. Its memory is used again once the worker is done with it, so that
+// reading a full table back leaves no garbage.
+type chunk struct {
+	flows   []datapath.FlowInfo
+	actions action.Physical
+}
+
+func (c *chunk) add(f *datapath.FlowInfo) {
+	at := len(c.actions)
+	c.actions = append(c.actions, f.Actions...)
+	c.flows = append(c.flows, *f)
+	c.flows[len(c.flows)-1].Actions = c.actions[at:len(c.actions):len(c.actions)]
+}
+
 // sweep reads the datapath's flow table and hands each flow to the worker that owns its key, in
-// chunks, so that packets are served in between. It waits for the workers: at most one chunk of each is under way.
+// chunks, so that packets are served in between. It waits for the workers: one chunk at a time is under way. see must not
+// keep the flows.
 func sweep(ctx context.Context, dp datapath.Datapath, workers []*worker.Worker, see func(*worker.Worker, []datapath.FlowInfo)) error {
-	chunks := make([][]datapath.FlowInfo, len(workers))
-	flush := func(i int) error {
-		w, chunk := workers[i], chunks[i]
-		chunks[i] = nil
-		if len(chunk) == 0 {
+	chunks := make([]chunk, len(workers))
+	hand := func(i int) error {
+		w, c := workers[i], &chunks[i]
+		if len(c.flows) == 0 {
 			return nil
 		}
-		return w.Call(ctx, func() { see(w, chunk) })
+		if err := w.Call(ctx, func() { see(w, c.flows) }); err != nil {
+			return err // the worker may still read the chunk: it is not used again
+		}
+		c.flows, c.actions = c.flows[:0], c.actions[:0]
+		return nil
 	}
 	var failed error
 	err := dp.DumpFlows(func(f *datapath.FlowInfo) bool {
-		g := *f
-		g.Actions = slices.Clone(f.Actions)
 		i := int(f.Key.ConnectionHash()) % len(workers)
-		chunks[i] = append(chunks[i], g)
-		if len(chunks[i]) == sweepChunk {
-			failed = flush(i)
+		if chunks[i].add(f); len(chunks[i].flows) == sweepChunk {
+			failed = hand(i)
 		}
 		return failed == nil
 	})
 	for i := range chunks {
 		if failed == nil {
-			failed = flush(i)
+			failed = hand(i)
 		}
 	}
 	if err == nil {

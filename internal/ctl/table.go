@@ -1,6 +1,7 @@
 package ctl
 
 import (
+	"cmp"
 	"fmt"
 	"io"
 	"net/netip"
@@ -22,6 +23,7 @@ var columns = map[model.Kind][]string{
 	model.KindRouter:  {"NAME", "ADMIN"},
 	model.KindHost:    {"NAME"},
 	model.KindPort:    {"NAME", "DEVICE", "ADMIN", "ATTACHED", "MAC", "ADDRESSES"},
+	model.KindSubnet:  {"NAME", "BRIDGE", "CIDR", "GATEWAY", "DHCP", "MTU"},
 	model.KindRoute:   {"NAME", "ROUTER", "DESTINATION", "SOURCE", "NEXT HOP", "WEIGHT"},
 	model.KindBinding: {"PORT", "HOST", "INTERFACE"},
 
@@ -68,6 +70,8 @@ func row(x *ref.Index, o model.Object) []string {
 		return []string{name, upDown(o.AdminStateUp)}
 	case *model.Port:
 		return []string{name, device(x, o), upDown(o.AdminStateUp), attached(x, o), macText(o.MAC), orDash(joinPrefixes(o.Addresses))}
+	case *model.Subnet:
+		return []string{name, x.Label(model.KindBridge, o.BridgeID), o.CIDR.String(), orDash(addrText(o.Gateway)), enabled(o), strconv.Itoa(o.MTU)}
 	case *model.Route:
 		return []string{name, x.Label(model.KindRouter, o.RouterID), o.Destination.String(), source(o), nextHop(x, o), strconv.Itoa(o.Weight)}
 	case *model.Binding:
@@ -105,6 +109,24 @@ func attached(x *ref.Index, p *model.Port) string {
 		return "host/" + x.Label(model.KindHost, b.HostID) + ":" + b.Interface
 	}
 	return "-"
+}
+
+func addrText(a netip.Addr) string {
+	if !a.IsValid() {
+		return ""
+	}
+	return a.String()
+}
+
+// enabled is what hosts of a subnet are told: "on", an IPv6 subnet's mode, or "off".
+func enabled(s *model.Subnet) string {
+	switch {
+	case !s.EnableDHCP:
+		return "off"
+	case s.CIDR.Addr().Is4():
+		return "on"
+	}
+	return orDash(string(cmp.Or(s.IPv6AddressMode, s.IPv6RAMode)))
 }
 
 func source(r *model.Route) string {

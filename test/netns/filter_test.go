@@ -89,15 +89,6 @@ func exchange(c net.Conn, patience time.Duration) error {
 	return err
 }
 
-func dropped(t *testing.T, l *lab.Lab, reason string) uint64 {
-	t.Helper()
-	s, err := debug.NewClient(l.Hosts[0].Socket()).Stats(t.Context())
-	if err != nil {
-		t.Fatal(err)
-	}
-	return s.Dropped[reason]
-}
-
 // hits reads how often a rule was met.
 func hits(t *testing.T, l *lab.Lab, rule string) uint64 {
 	t.Helper()

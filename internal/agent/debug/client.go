@@ -70,31 +70,31 @@ func (c *Client) Trace(ctx context.Context, r TraceRequest) (a TraceAnswer, err 
 	return a, c.do(ctx, "POST", "/v1/trace", r, &a)
 }
 
-// Watch calls fn for each of the next n real packets that enter at port ("": anywhere), as they
-// finish, until fn returns false, n is reached or ctx ends.
-func (c *Client) Watch(ctx context.Context, port string, n int, fn func(*trace.Node) bool) error {
+// Watch has the agent trace the next n real packets (0: all) that enter at port ("": anywhere). When it returns the agent is
+// watching: what is sent from now on is seen. The stream ends after n packets or with ctx.
+func (c *Client) Watch(ctx context.Context, port string, n int) (*Trees, error) {
 	q := url.Values{"port": {port}, "count": {strconv.Itoa(n)}}
 	resp, err := c.send(ctx, "GET", "/v1/trace/live?"+q.Encode(), nil)
 	if err != nil {
-		return err
+		return nil, err
 	}
-	defer resp.Body.Close()
-	dec := json.NewDecoder(resp.Body)
-	for {
-		var t *trace.Node
-		switch err := dec.Decode(&t); {
-		case errors.Is(err, io.EOF):
-			return nil
-		case err != nil && ctx.Err() != nil:
-			return ctx.Err()
-		case err != nil:
-			return err
-		}
-		if t != nil && !fn(t) {
-			return nil
-		}
-	}
+	return &Trees{resp.Body, json.NewDecoder(resp.Body)}, nil
 }
+
+// Trees is what real packets leave behind, as it comes. Not safe for concurrent use.
+type Trees struct {
+	body io.ReadCloser
+	dec  *json.Decoder
+}
+
+// Next waits for the next packet's tree; io.EOF after the last.
+func (t *Trees) Next() (*trace.Node, error) {
+	n := new(trace.Node)
+	return n, t.dec.Decode(n)
+}
+
+// Close ends the watching.
+func (t *Trees) Close() error { return t.body.Close() }
 
 func (c *Client) do(ctx context.Context, method, path string, in, out any) error {
 	resp, err := c.send(ctx, method, path, in)

@@ -25,19 +25,24 @@ type Agent interface {
 	Watch(ctx context.Context, port string, fn func(*trace.Node) bool) (stop func(), err error)
 }
 
-// Serve listens on the socket until ctx ends. A socket that a dead agent has left behind is replaced.
-func Serve(ctx context.Context, socket string, a Agent) error {
+// Listen opens the socket for root alone. One that a dead agent has left behind is replaced.
+func Listen(socket string) (net.Listener, error) {
 	if err := os.Remove(socket); err != nil && !errors.Is(err, os.ErrNotExist) {
-		return err
+		return nil, err
 	}
 	l, err := net.Listen("unix", socket)
 	if err != nil {
-		return err
+		return nil, err
 	}
 	if err := os.Chmod(socket, 0o600); err != nil {
 		l.Close()
-		return err
+		return nil, err
 	}
+	return l, nil
+}
+
+// Serve answers on l, which it closes, until ctx ends.
+func Serve(ctx context.Context, l net.Listener, a Agent) error {
 	srv := &http.Server{Handler: handler(a), ReadHeaderTimeout: 5 * time.Second, BaseContext: func(net.Listener) context.Context { return ctx }}
 	stop := context.AfterFunc(ctx, func() { srv.Close() })
 	defer stop()

@@ -205,6 +205,8 @@ func (p *planner) object(d *Doc, id uuid.UUID) {
 			Meta: meta(id, v.Name), ChainID: p.find(d, "chain", model.KindChain, v.Chain), Position: v.Position, Action: v.Action,
 			JumpID: p.find(d, "jump", model.KindChain, v.Jump), Match: p.match(d, v.Match),
 		})
+	case *Subnet:
+		p.subnet(d, v, id)
 	case *Binding:
 		port := p.find(d, "port", model.KindPort, v.Port)
 		host := p.find(d, "host", model.KindHost, v.Host)

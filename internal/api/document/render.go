@@ -97,6 +97,8 @@ func Render(o model.Object, x *ref.Index) ([]byte, error) {
 		link("port", model.KindPort, o.PortID)
 		text("gateway", w.Gateway)
 		add("weight", o.Weight)
+	case *model.Subnet:
+		renderSubnet(o, x, add, text)
 	case *model.Binding:
 		link("port", model.KindPort, o.PortID)
 		link("host", model.KindHost, o.HostID)

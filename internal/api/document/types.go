@@ -148,6 +148,8 @@ func newValue(kind string) Value {
 		return new(PortGroup)
 	case model.KindAddressGroup:
 		return new(AddressGroup)
+	case model.KindSubnet:
+		return new(Subnet)
 	}
 	return nil
 }

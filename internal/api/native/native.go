@@ -38,6 +38,7 @@ func New(c Config) http.Handler {
 func newAPI(mux *http.ServeMux, c Config) huma.API {
 	api := humago.New(mux, config(c.Version))
 	registerKind[wire.Bridge](api, c.Store)
+	registerKind[wire.Subnet](api, c.Store)
 	registerKind[wire.Router](api, c.Store)
 	registerKind[wire.Host](api, c.Store)
 	registerKind[wire.Port](api, c.Store)
@@ -57,6 +58,7 @@ func newAPI(mux *http.ServeMux, c Config) huma.API {
 func config(version string) huma.Config {
 	c := huma.DefaultConfig("Viaduct", version)
 	c.Info.Description = "The virtual network: bridges, routers, ports, routes, floating IPs, hosts, bindings of ports to hosts' interfaces, chains of rules, and groups."
+	c.Info.Description = "The virtual network: bridges, subnets, routers, ports, routes, hosts, and bindings of ports to hosts' interfaces."
 	c.DocsPath = ""     // the viewer would be loaded from a public site
 	c.SchemasPath = ""  // the OpenAPI document has them
 	c.CreateHooks = nil // no "$schema" in answers
@@ -72,6 +74,7 @@ func config(version string) huma.Config {
 
 // kindText says in the OpenAPI document what each kind is.
 var kindText = map[model.Kind]string{
+	model.KindSubnet:  "Ranges of addresses on bridges, and what DHCP and router advertisements tell the hosts there.",
 	model.KindBridge:  "Virtual switches.",
 	model.KindRouter:  "Virtual routers.",
 	model.KindHost:    "Machines with an agent.",

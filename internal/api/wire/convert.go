@@ -78,6 +78,8 @@ func FromModel(o model.Object) Object {
 			Meta: meta, ChainID: idText(o.ChainID), Position: o.Position, Action: string(o.Action), JumpID: idText(o.JumpID),
 			Match: FromCondition(&o.Match, func(_ model.Kind, id uuid.UUID) string { return id.String() }),
 		}
+	case *model.Subnet:
+		return fromSubnet(o, meta)
 	}
 	panic("wire: unknown kind " + string(o.Kind()))
 }

@@ -20,6 +20,7 @@ type Any struct {
 	Rule         *Rule         `json:"rule,omitempty"`
 	PortGroup    *PortGroup    `json:"port_group,omitempty"`
 	AddressGroup *AddressGroup `json:"address_group,omitempty"`
+	Subnet       *Subnet       `json:"subnet,omitempty"`
 }
 
 // Wrap puts an object into the field of its kind.
@@ -48,6 +49,8 @@ func Wrap(o Object) *Any {
 		a.PortGroup = o
 	case *AddressGroup:
 		a.AddressGroup = o
+	case *Subnet:
+		a.Subnet = o
 	}
 	return a
 }
@@ -73,6 +76,7 @@ func (a *Any) Object() (Object, error) {
 	set(a.Rule, a.Rule != nil)
 	set(a.PortGroup, a.PortGroup != nil)
 	set(a.AddressGroup, a.AddressGroup != nil)
+	set(a.Subnet, a.Subnet != nil)
 	if n != 1 {
 		return nil, errors.New("exactly one of " + kindList() + " must be given")
 	}
@@ -81,7 +85,7 @@ func (a *Any) Object() (Object, error) {
 
 // Ref names an object.
 type Ref struct {
-	Kind model.Kind `json:"kind" enum:"bridge,router,port,route,host,binding,floating_ip,chain,rule,port_group,address_group" doc:"Kind of the object."`
+	Kind model.Kind `json:"kind" enum:"bridge,router,port,route,host,binding,floating_ip,chain,rule,port_group,address_group,subnet" doc:"Kind of the object."`
 	ID   string     `json:"id" format:"uuid" doc:"Identifier of the object."`
 }
 

@@ -149,6 +149,8 @@ func New(kind model.Kind) Object {
 		return new(PortGroup)
 	case model.KindAddressGroup:
 		return new(AddressGroup)
+	case model.KindSubnet:
+		return new(Subnet)
 	}
 	return nil
 }

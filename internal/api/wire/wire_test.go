@@ -28,13 +28,16 @@ func TestParseMAC(t *testing.T) {
 // TestRoundTrip: an object goes to the model and back unchanged but for defaults.
 func TestRoundTrip(t *testing.T) {
 	const a, b = "11111111-1111-4111-8111-111111111111", "22222222-2222-4222-8222-222222222222"
-	down, weight := false, 7
+	down, weight, mtu := false, 7, 1400
 	for _, w := range []wire.Object{
 		&wire.Bridge{Meta: wire.Meta{ID: a, Name: "n", Revision: 3}, AdminStateUp: &down},
 		&wire.Router{Meta: wire.Meta{ID: a}, AdminStateUp: &down},
 		&wire.Host{Meta: wire.Meta{ID: a}},
 		&wire.Port{Meta: wire.Meta{ID: a}, RouterID: b, PeerID: b, AdminStateUp: &down, MAC: "02:00:00:00:00:01", Addresses: []string{"10.0.1.1/24", "2001:db8::1/64"}},
 		&wire.Route{Meta: wire.Meta{ID: a}, RouterID: b, Destination: "10.0.0.0/8", Source: "::/0", NextHop: "reject", PortID: b, Gateway: "10.0.0.1", Weight: &weight},
+		&wire.Subnet{Meta: wire.Meta{ID: a, Name: "s"}, BridgeID: b, CIDR: "10.0.1.0/24", Gateway: "10.0.1.1", EnableDHCP: &down, DNSServers: []string{"9.9.9.9"},
+			Domain: "example.org", MTU: &mtu, LeaseTime: &mtu, HostRoutes: []wire.HostRoute{{Destination: "10.9.0.0/16", NextHop: "10.0.1.254"}},
+			ExtraOptions: map[string]string{"ntp-server": "10.0.1.3", "wpad": "http://x"}, IPv6RAMode: "slaac", IPv6AddressMode: "slaac"},
 		&wire.Binding{Meta: wire.Meta{ID: b}, PortID: b, HostID: a, Interface: "eth0"},
 	} {
 		o, err := w.Model()

@@ -59,6 +59,10 @@ const (
 	SpoofedRA     // sim: secured port: what only a router sends
 	SpoofedType   // sim: secured port: neither IP nor ARP
 	Unplugged     // sim: egress port is neither bound nor linked
+	DHCPSpoofed   // sim: bridge: a DHCP server's message from a VM
+	RASpoofed     // sim: bridge: a router advertisement from a VM
+	DHCPMalformed // sim: bridge: a DHCP message that cannot be read
+	DHCPIgnored   // sim: bridge: a DHCP message that is not ours to answer
 	TooManyOutput // xlate: more outputs than a flow can hold
 	Inactive      // xlate: the egress port's host or interface is down
 	ExecuteErr    // datapath: the packet could not be sent
@@ -131,6 +135,10 @@ var info = [NumReasons + 1]struct{ name, stage, meaning string }{
 	SpoofedRA:     {"spoofed_ra", "sim", "a secured port speaks as a router: an advertisement or a redirect"},
 	SpoofedType:   {"spoofed_type", "sim", "a secured port sends neither IP nor ARP"},
 	Unplugged:     {"unplugged", "sim", "the egress port is neither bound nor linked"},
+	DHCPSpoofed:   {"dhcp_spoofed", "sim", "a DHCP server's message from a VM: the subnets of the bridge are served by Viaduct"},
+	RASpoofed:     {"ra_spoofed", "sim", "a router advertisement from a VM: the subnets of the bridge have their own routers"},
+	DHCPMalformed: {"dhcp_malformed", "sim", "a DHCP message that breaks the protocol"},
+	DHCPIgnored:   {"dhcp_ignored", "sim", "a DHCP message of an unknown client, or for another server"},
 	TooManyOutput: {"too_many_outputs", "xlate", "more outputs than a flow can hold"},
 	Inactive:      {"inactive", "xlate", "the egress port's host or interface is down"},
 	ExecuteErr:    {"execute_error", "datapath", "the packet could not be sent"},

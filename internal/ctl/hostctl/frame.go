@@ -11,6 +11,8 @@ import (
 	"github.com/spf13/pflag"
 
 	"github.com/viaduct-net/viaduct/internal/agent/debug"
+	"github.com/viaduct-net/viaduct/internal/base/dhcp/dhcp4"
+	"github.com/viaduct-net/viaduct/internal/base/dhcp/dhcp6"
 	"github.com/viaduct-net/viaduct/internal/base/match"
 	"github.com/viaduct-net/viaduct/internal/base/packet"
 	"github.com/viaduct-net/viaduct/internal/ctl/exit"
@@ -22,6 +24,7 @@ type packetFlags struct {
 	srcMAC, dstMAC string
 	udp, tcp       string
 	icmp, arp      bool
+	dhcp, dhcp6    bool
 	ttl            uint8
 	vlan           uint16
 }
@@ -35,6 +38,8 @@ func (p *packetFlags) register(f *pflag.FlagSet) {
 	f.StringVar(&p.tcp, "tcp", "", "a TCP SYN, SOURCE:DESTINATION port")
 	f.BoolVar(&p.icmp, "icmp", false, "an echo request (the default)")
 	f.BoolVar(&p.arp, "arp", false, "ask for --dst by ARP, or by neighbour solicitation")
+	f.BoolVar(&p.dhcp, "dhcp", false, "ask for an address by DHCP")
+	f.BoolVar(&p.dhcp6, "dhcp6", false, "ask for an address by DHCPv6")
 	f.Uint8Var(&p.ttl, "ttl", 64, "TTL or hop limit")
 	f.Uint16Var(&p.vlan, "vlan", 0, "802.1Q VLAN id")
 }
@@ -44,14 +49,19 @@ func (p *packetFlags) frames(c *cobra.Command, client *debug.Client, port, pcap 
 	if pcap != "" {
 		return readPcap(pcap)
 	}
-	if p.dst == "" {
+	if p.dst == "" && !p.dhcp && !p.dhcp6 {
 		return nil, exit.Usagef("--dst: say where the packet goes, or give --pcap FILE")
 	}
 	ports, err := client.Ports(c.Context())
 	if err != nil {
 		return nil, err
 	}
-	frame, err := p.build(findPort(ports, port), ports)
+	at := findPort(ports, port)
+	build := func() ([]byte, error) { return p.build(at, ports) }
+	if p.dhcp || p.dhcp6 {
+		build = func() ([]byte, error) { return p.ask(at) }
+	}
+	frame, err := build()
 	return [][]byte{frame}, err
 }
 
@@ -102,6 +112,22 @@ func (p *packetFlags) build(at debug.Port, ports []debug.Port) ([]byte, error) {
 		return packet.BuildTCP(nil, eth, ip, packet.TCP{SrcPort: sp, DstPort: dp, Flags: 2}, nil), err
 	}
 	return packet.BuildEchoRequest(nil, eth, ip, 1, 1, nil), nil
+}
+
+// ask is the first message of a DHCP client.
+func (p *packetFlags) ask(at debug.Port) ([]byte, error) {
+	mac, err := orMAC("--src-mac", p.srcMAC, at.MAC)
+	if err != nil {
+		return nil, err
+	}
+	if p.dhcp {
+		eth := packet.Ether{Dst: match.Broadcast, Src: mac}
+		ip := packet.IP{Src: packet.Addr4([]byte{0, 0, 0, 0}), Dst: packet.Addr4([]byte{255, 255, 255, 255}), TTL: p.ttl}
+		return packet.BuildUDP(nil, eth, ip, dhcp4.ClientPort, dhcp4.ServerPort, dhcp4.Discover(mac)), nil
+	}
+	eth := packet.Ether{Dst: match.MAC{0x33, 0x33, 0, 1, 0, 2}, Src: mac}
+	ip := packet.IP{Src: match.Addr{0: 0xfe, 1: 0x80, 15: 1}, Dst: match.AddrFrom(dhcp6.Servers), TTL: p.ttl}
+	return packet.BuildUDP(nil, eth, ip, dhcp6.ClientPort, dhcp6.ServerPort, dhcp6.Solicit(mac)), nil
 }
 
 // source is --src, or the port's address of the destination's family.

@@ -48,9 +48,7 @@ port's VM; the destination's MAC is the neighbour's on the same bridge, else the
 			return exit.Usagef("--expect %q: want allow or drop", *expect)
 		}
 		if *live > 0 {
-			return client.Watch(c.Context(), *port, *live, func(t *trace.Node) bool {
-				return show(c.OutOrStdout(), t, *asJSON) == nil
-			})
+			return watch(c, client, *port, *live, *asJSON)
 		}
 		if *port == "" {
 			return exit.Usagef("--port: say at which virtual port the packet enters (viaduct ports lists them)")
@@ -74,6 +72,27 @@ port's VM; the destination's MAC is the neighbour's on the same bridge, else the
 		return nil
 	}
 	return c
+}
+
+// watch shows real packets until there were n of them.
+func watch(c *cobra.Command, client *debug.Client, port string, n int, asJSON bool) error {
+	trees, err := client.Watch(c.Context(), port, n)
+	if err != nil {
+		return err
+	}
+	defer trees.Close()
+	for {
+		t, err := trees.Next()
+		if errors.Is(err, io.EOF) {
+			return nil
+		}
+		if err != nil {
+			return err
+		}
+		if err := show(c.OutOrStdout(), t, asJSON); err != nil {
+			return err
+		}
+	}
 }
 
 func show(w io.Writer, t *trace.Node, asJSON bool) error {

@@ -9,8 +9,8 @@ import (
 	"strings"
 	"time"
 
+	"github.com/viaduct-net/viaduct/internal/agent/debug"
 	"github.com/viaduct-net/viaduct/internal/base/trace"
-	"github.com/viaduct-net/viaduct/internal/lab/live"
 	"github.com/viaduct-net/viaduct/internal/lab/traffic"
 )
 
@@ -46,7 +46,7 @@ var steps = []step{
 func (s *story) take(ctx context.Context, st step) error {
 	ctx, cancel := context.WithTimeout(ctx, stepTime)
 	defer cancel()
-	stream, err := live.Open(ctx, s.agent.Socket(), "alice")
+	stream, err := debug.NewClient(s.agent.Socket()).Watch(ctx, "alice", 0)
 	if err != nil {
 		return err
 	}
@@ -75,7 +75,7 @@ func (s *story) take(ctx context.Context, st step) error {
 }
 
 // search reads trees until one has all the marks. If none has, the error tells what the nearest one lacks.
-func search(stream *live.Stream, marks []mark) (*trace.Node, error) {
+func search(stream *debug.Trees, marks []mark) (*trace.Node, error) {
 	var nearest *trace.Node
 	missing := marks
 	for {

@@ -13,3 +13,8 @@ var TwoSubnets string
 //
 //go:embed gateway.yaml
 var Gateway string
+
+// DHCP is one network with an IPv4 and an IPv6 subnet. Of its VMs alice begins with no address, and mallory has hers.
+//
+//go:embed dhcp.yaml
+var DHCP string

@@ -7,7 +7,10 @@ import (
 	"io"
 	"net"
 	"net/netip"
+	"syscall"
 	"time"
+
+	"golang.org/x/sys/unix"
 )
 
 // TCPResult is one TCP transfer.
@@ -65,7 +68,7 @@ func Receive(ctx context.Context, addr netip.AddrPort, d time.Duration, ready fu
 
 // Send connects to addr and sends for d, then closes and waits until the receiver has taken all.
 func Send(ctx context.Context, addr netip.AddrPort, d time.Duration) (TCPResult, error) {
-	dialer := net.Dialer{Timeout: 10 * time.Second}
+	dialer := net.Dialer{Timeout: 10 * time.Second, Control: useCubic}
 	c, err := dialer.DialContext(ctx, "tcp", addr.String())
 	if err != nil {
 		return TCPResult{}, err
@@ -94,4 +97,19 @@ func Send(ctx context.Context, addr netip.AddrPort, d time.Duration) (TCPResult,
 		return tcpResult(total, time.Since(start)), fmt.Errorf("wait for the receiver: %w", err)
 	}
 	return tcpResult(total, time.Since(start)), nil
+}
+
+// useCubic takes the congestion control that VMs have by default (RFC 9438), whatever this machine has set: one that paces
+// by the round-trip time, as BBR does, would measure delays of microseconds in place of a network's capacity.
+func useCubic(_, _ string, c syscall.RawConn) error {
+	var err error
+	if cerr := c.Control(func(fd uintptr) {
+		err = unix.SetsockoptString(int(fd), unix.IPPROTO_TCP, unix.TCP_CONGESTION, "cubic")
+	}); cerr != nil {
+		return cerr
+	}
+	if err != nil {
+		return fmt.Errorf("congestion control cubic: %w", err)
+	}
+	return nil
 }

@@ -33,6 +33,7 @@ type Injection struct {
 //	icmp  ip=SRC>DST type=N [code=N]      any other message of either family
 //	ns    ip=SRC>DST target=ADDR [lla=MAC]
 //	na    ip=SRC>DST target=ADDR [lla=MAC]
+//	dhcp, dhcp6, rs, ra                   see dhcp.go
 //	other type=N                          any EtherType, 46 bytes of payload
 func (t *Topology) Inject(line string) (in Injection, err error) {
 	defer func() {
@@ -145,6 +146,12 @@ func (w words) frame(kind string) []byte {
 		n := packet.ND{Advert: kind == "na", Target: addr(w.get["target"]), LLA: w.mac("lla", match.MAC{})}
 		n.HasLLA = n.LLA != match.MAC{}
 		return packet.BuildND(nil, eth, ip.Src, ip.Dst, n)
+	case "dhcp":
+		return packet.BuildUDP(nil, eth, w.ip(), uint16(w.number("from", 68)), 67, w.dhcp())
+	case "dhcp6":
+		return packet.BuildUDP(nil, eth, w.ip(), 546, 547, w.dhcp6())
+	case "rs", "ra":
+		return w.routerDiscovery(kind, eth)
 	case "other":
 		typ := w.number("type", 0x88b5)
 		return append(append(append(append([]byte{}, eth.Dst[:]...), eth.Src[:]...), byte(typ>>8), byte(typ)), make([]byte, 46)...)

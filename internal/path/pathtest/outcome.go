@@ -142,10 +142,16 @@ func Describe(frame []byte) string {
 	}
 	if m, ok := v.ICMP(); ok {
 		s += fmt.Sprintf("icmp type %d code %d rest %#x", m.Type, m.Code, m.Rest)
+		if m.Type == packet.ICMPv6RouterAdv && v.Is6() {
+			s += describeAdvert(v.Transport())
+		}
 		if q, ok := v.Quoted(); ok {
 			s += fmt.Sprintf(", quotes %s > %s", q.Key.Src, q.Key.Dst)
 		}
 		return s + fmt.Sprintf(", checksum %s", packet.ChecksumState(&v))
+	}
+	if d := describeDHCP(&v); d != "" {
+		return s + d
 	}
 	return s + fmt.Sprintf("proto %d ports %d > %d", k.Proto, k.SrcPort, k.DstPort)
 }

@@ -39,6 +39,7 @@ type Topology struct {
 //	mtu PORT N
 //	masquerade PORT
 //	floating PORT ADDR FIXED-ADDR
+//	subnet NAME BRIDGE CIDR [KEY=VALUE ...]  see subnet.go
 //	down PORT
 //
 // filters:
@@ -126,6 +127,8 @@ func (t *Topology) statement(f []string) (err error) {
 		t.link(f[1], f[2])
 	case "route":
 		t.route(f[1], f[2:])
+	case "subnet":
+		t.subnet(f[1], f[2], f[3:])
 	case "mtu":
 		t.port(f[1]).MTU = number(f[2])
 	case "masquerade":

@@ -20,6 +20,12 @@ link a r=10.0.1.1/24,fd01::1/64
 link b r=10.0.2.1/24,fd02::1/64
 `
 
+// served is small with somebody to tell hosts what they are.
+const served = small + `
+subnet a4 a 10.0.1.0/24 gw=10.0.1.1
+subnet a6 a fd01::/64 gw=fd01::1 mode=stateful
+`
+
 var cases = []struct{ name, packet string }{
 	{"BridgeRouterBridge", "va udp eth=va>r:a ip=10.0.1.5>10.0.2.5 ports=1>2"},
 	{"BridgeRouterBridgeV6", "va udp eth=va>r:a ip=fd01::5>fd02::5 ports=1>2"},
@@ -58,13 +64,15 @@ func BenchmarkSimulateFilters(b *testing.B) {
 }
 
 func TestNoAllocations(t *testing.T) {
-	topo := pathtest.MustParse(small)
-	for _, tc := range cases {
-		in := topo.MustInject(tc.packet)
-		var c sim.Context
-		topo.Simulate(&c, &in)
-		if n := testing.AllocsPerRun(100, func() { topo.Simulate(&c, &in) }); n != 0 {
-			t.Errorf("%s: %v allocations, want 0", tc.name, n)
+	for _, text := range []string{small, served} {
+		topo := pathtest.MustParse(text)
+		for _, tc := range cases {
+			in := topo.MustInject(tc.packet)
+			var c sim.Context
+			topo.Simulate(&c, &in)
+			if n := testing.AllocsPerRun(100, func() { topo.Simulate(&c, &in) }); n != 0 {
+				t.Errorf("%s: %v allocations, want 0", tc.name, n)
+			}
 		}
 	}
 }
@@ -74,6 +82,14 @@ func BenchmarkSimulate(b *testing.B) {
 	for _, tc := range cases {
 		b.Run(tc.name, func(b *testing.B) { bench(b, topo, tc.packet) })
 	}
+}
+
+// BenchmarkSimulateServed is what subnets cost packets that are no DHCP.
+func BenchmarkSimulateServed(b *testing.B) { bench(b, pathtest.MustParse(served), cases[0].packet) }
+
+// BenchmarkSimulateDHCP is an answer to a client.
+func BenchmarkSimulateDHCP(b *testing.B) {
+	bench(b, pathtest.MustParse(served), "va dhcp eth=va>broadcast ip=0.0.0.0>255.255.255.255 type=1")
 }
 
 func BenchmarkSimulateBridgeRouterBridge(b *testing.B) {

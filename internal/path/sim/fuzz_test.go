@@ -22,6 +22,11 @@ func FuzzSimulate(f *testing.F) {
 		"va na eth=va>r:a ip=fd01::5>fd01::1 target=fd01::5 lla=va",
 		"va error eth=va>r:a ip=10.0.1.5>8.8.8.8",
 		"va udp eth=va>r:a ip=fd01::5>fd02::5 ports=1>2 ttl=1",
+		"va dhcp eth=va>broadcast ip=0.0.0.0>255.255.255.255 type=1",
+		"va dhcp eth=va>r:a ip=10.0.1.5>10.0.1.1 type=3 ciaddr=10.0.1.5",
+		"va dhcp6 eth=va>33:33:00:01:00:02 ip=fe80::5>ff02::1:2 type=1 ia=none",
+		"va rs eth=va>33:33:00:00:00:02 ip=fe80::5>ff02::2",
+		"va ra eth=va>33:33:00:00:00:01 ip=fe80::5>ff02::1",
 	} {
 		in := topo.MustInject(line)
 		f.Add(in.View.Frame, uint16(0))

@@ -51,7 +51,7 @@ func TestTagsAreComplete(t *testing.T) {
 			}
 		}
 	})
-	if differed < 10 {
+	if differed < 10 && !testing.Short() { // few packets, few differences
 		t.Errorf("only %d outcomes differed: the generator has become too narrow", differed)
 	}
 }

@@ -1,6 +1,8 @@
 package worker
 
 import (
+	"slices"
+
 	"github.com/google/uuid"
 
 	"github.com/viaduct-net/viaduct/internal/base/drop"
@@ -21,7 +23,9 @@ func (w *Worker) Adopt(fs []datapath.FlowInfo) (undecided []datapath.FlowInfo) {
 		switch w.adopt(f) {
 		case sim.ResultNotYet:
 			w.await(w.sim.Wait, w.sim.Lease)
-			undecided = append(undecided, *f)
+			again := *f
+			again.Actions = slices.Clone(f.Actions)
+			undecided = append(undecided, again)
 		case sim.ResultConsumed:
 			w.flows.Forget(&f.Key)
 		}

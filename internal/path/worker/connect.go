@@ -112,7 +112,9 @@ func (w *Worker) Relearn(fs []datapath.FlowInfo) (undecided []datapath.FlowInfo)
 		switch {
 		case d.result == sim.ResultNotYet:
 			w.await(w.sim.Wait, w.sim.Lease)
-			undecided = append(undecided, *f)
+			again := *f
+			again.Actions = slices.Clone(f.Actions)
+			undecided = append(undecided, again)
 		case d.result == sim.ResultForward && slices.Equal(d.actions, f.Actions):
 			// A conflict means that the connection is there, or is another's: Adopt will see.
 			_ = w.connect()

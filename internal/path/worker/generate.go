@@ -134,3 +134,15 @@ func (w *Worker) Ask(port uuid.UUID, addr match.Addr) {
 	w.made.add(port, w.frame, 0)
 	w.runMade()
 }
+
+// Advertise sends the router advertisements that are due at a VM's port. Call it through Do.
+func (w *Worker) Advertise(port uuid.UUID) {
+	p := w.snapshot.Port(port)
+	if p == nil {
+		return // it has gone meanwhile
+	}
+	for _, frame := range sim.Advertise(w.snapshot, p) {
+		w.made.add(port, frame, 0)
+	}
+	w.runMade()
+}

@@ -58,6 +58,8 @@ func (b builder) port(id uuid.UUID) *view.Port {
 		f := o.(*model.FloatingIP)
 		floating, fixed := match.AddrFrom(f.Address), match.AddrFrom(f.FixedAddress)
 		v.Floating[floating], v.Fixed[fixed] = fixed, floating
+		v.LinkLocal = linkLocal(p.MAC)
+		v.MTU = b.linkMTU(p)
 	}
 	return v
 }
@@ -119,6 +121,10 @@ func (b builder) bridge(id uuid.UUID) *view.Bridge {
 			v.Neighbours[match.AddrFrom(linkLocal(peer.MAC))] = peer.MAC
 		}
 	}
+	for o := range b.graph.ReferrersOf(model.KeyOf(x), model.KindSubnet) {
+		v.Subnets = append(v.Subnets, subnet(o.(*model.Subnet)))
+	}
+	slices.SortFunc(v.Subnets, func(a, b view.Subnet) int { return slices.Compare(a.ID[:], b.ID[:]) })
 	sortIDs(v.Ports)
 	return v
 }

@@ -42,6 +42,13 @@ func (d dirty) add(g *model.Graph, o model.Object) {
 		d.chains[o.ChainID] = struct{}{}
 	case *model.AddressGroup:
 		d.groups[o.ID] = struct{}{}
+	case *model.Subnet:
+		d.bridges[o.BridgeID] = struct{}{}
+		for p := range g.ReferrersOf(model.Key{Kind: model.KindBridge, ID: o.BridgeID}, model.KindPort) {
+			if peer, ok := get[*model.Port](g, p.(*model.Port).PeerID); ok {
+				d.port(peer) // a router on the link knows its MTU
+			}
+		}
 	case *model.Route:
 		d.routers[o.RouterID] = struct{}{}
 	case *model.FloatingIP:
@@ -170,6 +177,7 @@ func bridgeTags(id uuid.UUID, was, is *view.Bridge) []tag.Tag {
 			is = &view.Bridge{}
 		}
 	} else if was.Name != is.Name || was.AdminUp != is.AdminUp || was.Pre != is.Pre || was.Post != is.Post {
+	} else if was.Name != is.Name || was.AdminUp != is.AdminUp || !reflect.DeepEqual(was.Subnets, is.Subnets) {
 		tags = append(tags, tag.Tag{Kind: tag.Device, ID: id})
 	}
 	if !slices.Equal(was.Ports, is.Ports) {

@@ -72,6 +72,7 @@ func TestChangeByChangeEqualsFromScratch(t *testing.T) {
 					mustTag(t, tags, was != is, tag.Tag{Kind: tag.Device, ID: k})
 					continue
 				}
+				mustTag(t, tags, was.Name != is.Name || was.AdminUp != is.AdminUp || !reflect.DeepEqual(was.Subnets, is.Subnets), tag.Tag{Kind: tag.Device, ID: k})
 				mustTag(t, tags, !slices.Equal(was.Ports, is.Ports), tag.Tag{Kind: tag.Flood, ID: k})
 				for mac := range union(was.MACs, is.MACs) {
 					mustTag(t, tags, was.MACs[mac] != is.MACs[mac], tag.Tag{Kind: tag.MACEntry, ID: k, MAC: mac})
@@ -144,7 +145,13 @@ func randomOp(t *rapid.T, bridges, routers []uuid.UUID) store.Op {
 	pid := rapid.SampledFrom(ports).Draw(t, "port")
 	verb := rapid.SampledFrom([]store.Verb{store.Create, store.Replace, store.Replace, store.Delete}).Draw(t, "verb")
 	var o model.Object
-	switch rapid.IntRange(0, 6).Draw(t, "kind") {
+	switch rapid.IntRange(0, 7).Draw(t, "kind") {
+	case 7:
+		o = &model.Subnet{Meta: model.Meta{ID: rapid.SampledFrom([]uuid.UUID{id(30), id(31)}).Draw(t, "subnet")}, BridgeID: br, CIDR: pfx("fdff::/64")[0],
+			MTU: rapid.IntRange(1400, 1402).Draw(t, "mtu"), EnableDHCP: rapid.Bool().Draw(t, "dhcp")}
+		if o.GetMeta().ID == id(31) {
+			o.(*model.Subnet).CIDR = pfx("10.0.0.0/24")[0]
+		}
 	case 0:
 		o = &model.Bridge{Meta: model.Meta{ID: rapid.SampledFrom(bridges).Draw(t, "bridge")}, AdminStateUp: rapid.Bool().Draw(t, "up")}
 	case 1:

@@ -21,6 +21,7 @@ const (
 	KindRoute   Kind = "route"
 	KindHost    Kind = "host"
 	KindBinding Kind = "binding"
+	KindSubnet  Kind = "subnet"
 
 	KindFloatingIP   Kind = "floating_ip"
 	KindChain        Kind = "chain"
@@ -31,7 +32,7 @@ const (
 
 // Kinds lists all kinds in the order in which they may be created: what is referred to first.
 var Kinds = []Kind{
-	KindChain, KindPortGroup, KindAddressGroup, KindBridge, KindRouter, KindHost, KindPort, KindRoute, KindBinding, KindFloatingIP, KindRule,
+	KindChain, KindPortGroup, KindAddressGroup, KindBridge, KindSubnet, KindRouter, KindHost, KindPort, KindRoute, KindBinding, KindFloatingIP, KindRule,
 }
 
 // Meta is common to all objects.

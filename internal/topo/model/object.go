@@ -40,6 +40,8 @@ func New(k Kind) Object {
 		return &PortGroup{}
 	case KindAddressGroup:
 		return &AddressGroup{}
+	case KindSubnet:
+		return &Subnet{}
 	}
 	return nil
 }
@@ -82,6 +84,8 @@ func Assign(dst, src Object) {
 		c := *s
 		c.Addresses = slices.Clone(s.Addresses)
 		*dst.(*AddressGroup) = c
+	case *Subnet:
+		*dst.(*Subnet) = s.clone()
 	}
 }
 
@@ -113,6 +117,8 @@ func Refs(o Object) []Key {
 		add(KindChain, o.ChainID)
 		add(KindChain, o.JumpID)
 		matchRefs(&o.Match, add)
+	case *Subnet:
+		add(KindBridge, o.BridgeID)
 	case *Route:
 		add(KindRouter, o.RouterID)
 		add(KindPort, o.PortID)

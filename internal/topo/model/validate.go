@@ -40,6 +40,8 @@ func Normalize(o Object) {
 		if o.RouterID != uuid.Nil && o.MAC == (match.MAC{}) {
 			o.MAC = PortMAC(o.ID)
 		}
+	case *Subnet:
+		o.normalize()
 	case *Route:
 		if o.Weight == 0 {
 			o.Weight = DefaultWeight
@@ -77,6 +79,11 @@ func (g *Graph) validate(c Change) error {
 			}
 		}
 		return g.validatePort(o)
+	case *Subnet:
+		if old, ok := c.Old.(*Subnet); ok && old.BridgeID != o.BridgeID {
+			return fieldErr(o, "bridge", "cannot change: delete the subnet and create another")
+		}
+		return g.validateSubnet(o)
 	case *Route:
 		return g.validateRoute(o)
 	case *Binding:
@@ -212,6 +219,11 @@ func (g *Graph) checkAround(changes []Change) error {
 			if by := g.Referrers(KeyOf(c.Old)); len(by) > 0 {
 				return &ReferenceError{Ref: RefTo(c.Old), By: by}
 			}
+		}
+		if err := g.checkFixed(c); err != nil {
+			return err
+		}
+		if c.New == nil {
 			continue
 		}
 		if c.New.Kind() != KindPort || c.Old == nil {

@@ -7,6 +7,7 @@ import (
 
 	"github.com/google/uuid"
 
+	"github.com/viaduct-net/viaduct/internal/base/dhcp"
 	"github.com/viaduct-net/viaduct/internal/base/match"
 )
 
@@ -83,6 +84,21 @@ type Bridge struct {
 	// Neighbours are seeded: addresses of peer router ports (link-local too) and of VMs whose port names them.
 	Neighbours map[match.Addr]match.MAC
 	Pre, Post  uuid.UUID // filter chains before and after forwarding; Nil: none
+	// Subnets are what is told to hosts on the bridge, ordered by id.
+	Subnets []Subnet
+}
+
+// Subnet is a range of addresses on a bridge. Hosts are told about it as the flags say.
+type Subnet struct {
+	dhcp.Subnet
+	ID      uuid.UUID
+	Name    string
+	DHCP    bool // DHCP answers: IPv4 addresses, or IPv6 configuration
+	DHCPv6  bool // DHCPv6 also gives addresses
+	RA      bool // the gateway advertises itself and the prefix
+	Managed bool // RA: addresses are to be had by DHCPv6 (M)
+	Other   bool // RA: other configuration is to be had by DHCPv6 (O)
+	Auto    bool // RA: hosts form addresses from the prefix (A)
 }
 
 // NextHop is what a route does with a packet.

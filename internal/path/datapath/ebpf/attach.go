@@ -38,7 +38,8 @@ func checkFree(l netlink.Link, dir direction) error {
 	name, ifindex := l.Attrs().Name, l.Attrs().Index
 	q, err := link.QueryPrograms(link.QueryOptions{Target: ifindex, Attach: dir.tcx})
 	if err == nil && len(q.Programs) > 0 {
-		return fmt.Errorf("%w: %s %s has program %s", datapath.ErrBusy, name, dir.name, programName(q.Programs[0].ID))
+		return fmt.Errorf("%w: %s %s has program %s: detach it first (bpftool net show dev %s)",
+			datapath.ErrBusy, name, dir.name, programName(q.Programs[0].ID), name)
 	}
 	filters, err := netlink.FilterList(l, dir.parent)
 	if err == nil && len(filters) > 0 {
@@ -46,7 +47,8 @@ func checkFree(l netlink.Link, dir direction) error {
 		if b, ok := filters[0].(*netlink.BpfFilter); ok {
 			what += " " + b.Name
 		}
-		return fmt.Errorf("%w: %s %s has tc filter %s", datapath.ErrBusy, name, dir.name, what)
+		return fmt.Errorf("%w: %s %s has tc filter %s: delete it first (tc filter del dev %s %s)",
+			datapath.ErrBusy, name, dir.name, what, name, dir.name)
 	}
 	return nil
 }
@@ -64,10 +66,17 @@ func programName(id ebpf.ProgramID) string {
 	return s
 }
 
+// linkPrefix begins the name of every pinned link.
+const linkPrefix = "link_"
+
 // linkPin is where the link of a port is pinned.
 func (d *Datapath) linkPin(no uint32, dir direction) string {
-	return filepath.Join(d.opts.PinPath, fmt.Sprintf("link_%d_%s", no, dir.name))
+	return filepath.Join(d.opts.PinPath, fmt.Sprintf("%s%d_%s", linkPrefix, no, dir.name))
 }
+
+// detachLink detaches and closes. A link whose last pin and holder go is detached too, but since Linux 6.12
+// some time after: a port added in between would find its interface taken.
+func detachLink(l link.Link) error { return errors.Join(l.Detach(), l.Close()) }
 
 // attach puts prog on the interface. With tcx the link is returned, pinned; with clsact,
 // p.Flags say so. An attachment of ours that is there already is updated in place.

@@ -23,7 +23,7 @@ var serial atomic.Uint32
 
 // testOptions are those of a datapath that no other test has.
 func testOptions(t testing.TB) Options {
-	return Options{Name: fmt.Sprintf("t%d", serial.Add(1)), MaxFlows: 20000, MaxPorts: 63, Workers: 2, Tokens: 64}
+	return Options{Name: fmt.Sprintf("t%d_%d", os.Getpid(), serial.Add(1)), MaxFlows: 20000, MaxPorts: 63, Workers: 2, Tokens: 64}
 }
 
 // openTest opens a datapath that goes with the test.
@@ -68,6 +68,9 @@ func (r *rig) Recv(t testing.TB, iface string, timeout time.Duration) ([]byte, b
 
 // TestConformanceClsact is what kernels before 6.6 do.
 func TestConformanceClsact(t *testing.T) {
+	if testing.Short() {
+		t.Skip("short: how programs are attached makes no difference to most of it")
+	}
 	datapathtest.Run(t, func(t *testing.T) (datapath.Datapath, datapathtest.Rig) {
 		opts := testOptions(t)
 		opts.clsact = true

@@ -1,6 +1,6 @@
 // Package ebpf is the datapath in the Linux kernel's tc hook (bpf/viaduct.c): exact-match
 // flows, admission by tokens, misses over ring buffers, packets sent through packet
-// sockets. Needs Linux 6.1, CAP_BPF, CAP_NET_ADMIN and CAP_NET_RAW.
+// sockets. Needs Linux 6.1 and what require.go says.
 //
 //	open.go     load or adopt what is pinned; Close; Cleanup
 //	ports.go    interfaces become ports          attach.go  tcx, or clsact before Linux 6.6

@@ -85,7 +85,7 @@ func (s *sender) queue(port uint32, tunnel *action.Action, frame []byte) error {
 	if ifindex == 0 {
 		return datapath.ErrNoPort
 	}
-	vnet, err := offload(frame, s.exec.GSO)
+	vnet, err := s.sock.offload(frame, s.exec.GSO)
 	if err != nil {
 		return err
 	}

@@ -24,7 +24,7 @@ import (
 )
 
 // agentEnv makes the test binary an agent: "name iface iface". It opens the datapath, has a flow from the
-// first interface to the second, a flood to both, and waits to be killed.
+// first interface to the second, a flood to both, and waits to be killed. The interfaces may be missing.
 const agentEnv = "VIADUCT_TEST_AGENT"
 
 func agent(args string) {
@@ -33,6 +33,9 @@ func agent(args string) {
 		d, err := Open(agentOptions(f[0]))
 		if err != nil {
 			return err
+		}
+		if len(f) == 1 {
+			return nil
 		}
 		var ps [2]datapath.Port
 		for i := range ps {
@@ -176,6 +179,10 @@ func entries(t *testing.T, m *ebpf.Map) (n int) {
 
 // No packet of an established flow is lost while agents come and go.
 func TestReopenLosesNothing(t *testing.T) {
+	agents := 5
+	if testing.Short() {
+		agents = 2
+	}
 	for _, clsact := range []bool{false, true} {
 		t.Run(fmt.Sprintf("clsact=%v", clsact), func(t *testing.T) {
 			r, opts := newRig(t), testOptions(t)
@@ -207,7 +214,7 @@ func TestReopenLosesNothing(t *testing.T) {
 				}
 				sent <- n
 			}()
-			for range 5 {
+			for range agents {
 				if err := d.Close(); err != nil {
 					t.Fatal(err)
 				}
@@ -291,25 +298,6 @@ func attached(t *testing.T, iface string) int {
 	return n + len(fs)
 }
 
-func TestForeignProgram(t *testing.T) {
-	r := newRig(t)
-	iface := r.NewPort(t)
-	first, second := openTest(t, testOptions(t)), openTest(t, testOptions(t))
-	if _, err := first.AddPort(iface, datapath.VM); err != nil {
-		t.Fatal(err)
-	}
-	_, err := second.AddPort(iface, datapath.VM)
-	if !errors.Is(err, datapath.ErrBusy) || !strings.Contains(err.Error(), iface) || !strings.Contains(err.Error(), "viaduct_ingress") {
-		t.Errorf("%v", err)
-	}
-	if n := attached(t, iface); n != 1 {
-		t.Errorf("%d programs", n)
-	}
-	if ps, err := second.Ports(); err != nil || len(ps) != 0 {
-		t.Errorf("%v, %v", ps, err)
-	}
-}
-
 // An interface may vanish, and come back as another.
 func TestInterfaceGone(t *testing.T) {
 	r, opts := newRig(t), testOptions(t)
@@ -347,20 +335,5 @@ func TestInterfaceGone(t *testing.T) {
 	defer d.Close()
 	if ps, err := d.Ports(); err != nil || len(ps) != 0 {
 		t.Errorf("ports of interfaces that have gone: %+v, %v", ps, err)
-	}
-}
-
-func TestOtherLayout(t *testing.T) {
-	opts := testOptions(t)
-	d := openTest(t, opts)
-	d.settings.Version = 99
-	if err := d.writeSettings(); err != nil {
-		t.Fatal(err)
-	}
-	if err := d.Close(); err != nil {
-		t.Fatal(err)
-	}
-	if _, err := Open(opts); err == nil || !strings.Contains(err.Error(), "layout version 99") {
-		t.Errorf("%v", err)
 	}
 }

@@ -107,7 +107,7 @@ func Open(opts Options) (_ *Datapath, err error) {
 	if err != nil {
 		return nil, err
 	}
-	if err := checkKernel(); err != nil {
+	if err := checkHost(); err != nil {
 		return nil, err
 	}
 	if err := rlimit.RemoveMemlock(); err != nil {
@@ -170,7 +170,7 @@ func (d *Datapath) load() error {
 	for _, name := range []string{bpfMapInterfaces, bpfMapPorts, bpfMapCredits, bpfMapStats} {
 		spec.Maps[name].MaxEntries = slots
 	}
-	adopted, err := readSettings(d.opts.PinPath)
+	adopted, err := readSettings(d.opts)
 	if err != nil {
 		return err
 	}
@@ -203,8 +203,8 @@ func (d *Datapath) load() error {
 }
 
 // readSettings returns those of a complete datapath, nil when there is none.
-func readSettings(pinPath string) (*bpfSettings, error) {
-	m, err := ebpf.LoadPinnedMap(filepath.Join(pinPath, bpfMapConfig), nil)
+func readSettings(o Options) (*bpfSettings, error) {
+	m, err := ebpf.LoadPinnedMap(filepath.Join(o.PinPath, bpfMapConfig), nil)
 	if errors.Is(err, os.ErrNotExist) {
 		return nil, nil
 	}
@@ -222,8 +222,8 @@ func readSettings(pinPath string) (*bpfSettings, error) {
 	case layoutVersion:
 		return &s, nil
 	}
-	return nil, fmt.Errorf("pinned maps in %s have layout version %d, this agent knows %d: run its clean-up first",
-		pinPath, s.Version, layoutVersion)
+	return nil, fmt.Errorf("pinned maps in %s have layout version %d, this agent knows %d: run the agent that made them, or remove them, "+
+		"which interrupts traffic: viaduct agent --cleanup --name %s", o.PinPath, s.Version, layoutVersion, o.Name)
 }
 
 // keepSizes takes the sizes of pinned maps over into spec.

@@ -5,10 +5,10 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
-	"strconv"
 	"strings"
 
 	"github.com/cilium/ebpf"
+	"github.com/cilium/ebpf/link"
 	"golang.org/x/sys/unix"
 
 	"github.com/viaduct-net/viaduct/internal/path/datapath"
@@ -20,14 +20,14 @@ const bpffs = "/sys/fs/bpf"
 func makePinPath(path string) error {
 	if strings.HasPrefix(path, bpffs+"/") && !isBPFFS(bpffs) {
 		if err := unix.Mount("bpf", bpffs, "bpf", unix.MS_NOSUID|unix.MS_NODEV|unix.MS_NOEXEC, "mode=0700"); err != nil && !isBPFFS(bpffs) {
-			return fmt.Errorf("mount %s: %w", bpffs, err)
+			return fmt.Errorf("mount %s: %w; the datapath lives in a bpffs: mount -t bpf bpf %s", bpffs, err, bpffs)
 		}
 	}
 	if err := os.MkdirAll(path, 0o700); err != nil {
 		return err
 	}
 	if !isBPFFS(path) {
-		return fmt.Errorf("%s is not in a bpffs", path)
+		return fmt.Errorf("%s is not in a bpffs, where pins have to be: choose a path under %s, or mount -t bpf bpf %s", path, bpffs, filepath.Dir(path))
 	}
 	return nil
 }
@@ -60,14 +60,22 @@ func lockPinPath(o Options) (*os.File, error) {
 	return f, nil
 }
 
-// removePins removes every pin in the directory; links without other holders detach.
+// removePins removes every pin in the directory, and detaches the links.
 func removePins(path string) error {
 	entries, err := os.ReadDir(path)
 	if errors.Is(err, os.ErrNotExist) {
 		return nil
 	}
 	for _, e := range entries {
-		err = errors.Join(err, os.Remove(filepath.Join(path, e.Name())))
+		pin := filepath.Join(path, e.Name())
+		if strings.HasPrefix(e.Name(), linkPrefix) {
+			if l, linkErr := link.LoadPinnedLink(pin, nil); linkErr != nil {
+				err = errors.Join(err, fmt.Errorf("pinned link %s: %w", pin, linkErr))
+			} else {
+				err = errors.Join(err, detachLink(l))
+			}
+		}
+		err = errors.Join(err, os.Remove(pin))
 	}
 	return err
 }
@@ -116,21 +124,4 @@ func detachFilters(pinPath string) error {
 		}
 	}
 	return failed
-}
-
-// checkKernel fails before Linux 6.1.
-func checkKernel() error {
-	var u unix.Utsname
-	if err := unix.Uname(&u); err != nil {
-		return err
-	}
-	release := unix.ByteSliceToString(u.Release[:])
-	major, rest, _ := strings.Cut(release, ".")
-	minor, _, _ := strings.Cut(rest, ".")
-	a, err := strconv.Atoi(major)
-	b, _ := strconv.Atoi(strings.TrimRight(minor, "-+abcdefghijklmnopqrstuvwxyz"))
-	if err == nil && (a < 6 || a == 6 && b < 1) {
-		return fmt.Errorf("the kernel is Linux %s; the eBPF datapath needs 6.1 or later", release)
-	}
-	return nil
 }

@@ -184,7 +184,7 @@ func (d *Datapath) remove(p *port) error {
 	var err error
 	for i, dir := range []direction{ingress, egress} {
 		if p.links[i] != nil {
-			err = errors.Join(err, ignoreNotExist(os.Remove(d.linkPin(p.No, dir))), p.links[i].Close())
+			err = errors.Join(err, ignoreNotExist(os.Remove(d.linkPin(p.No, dir))), detachLink(p.links[i]))
 		}
 	}
 	if p.Flags&portTC != 0 {

@@ -1,6 +1,7 @@
 package ebpf
 
 import (
+	"cmp"
 	"encoding/binary"
 	"fmt"
 	"unsafe"
@@ -28,7 +29,7 @@ const (
 	vnetNeedsCsum = 1
 	gsoTCPv4      = 1
 	gsoTCPv6      = 4
-	gsoUDPL4      = 5 // since Linux 6.2; before, such a frame fails with EINVAL
+	gsoUDPL4      = 5 // since Linux 6.2; before, the kernel refuses such a frame with EINVAL
 	gsoECN        = 0x80
 	tcpCWR        = 0x80
 )
@@ -57,11 +58,13 @@ type message struct {
 // socket batches frames onto one packet socket, which is bound to no interface and
 // receives nothing (protocol 0).
 type socket struct {
-	fd    int
-	n     int
-	hdrs  [sendBatch]mmsghdr
-	msgs  [sendBatch]message
-	arena []byte
+	fd     int
+	n      int
+	hdrs   [sendBatch]mmsghdr
+	msgs   [sendBatch]message
+	arena  []byte
+	udpGSO uint8   // gsoUDPL4, or what a test has the kernel refuse
+	cut    *socket // of the same fd: the datagrams of a UDP GSO frame that the kernel refused; nil before the first
 }
 
 func newSocket() (*socket, error) {
@@ -69,7 +72,6 @@ func newSocket() (*socket, error) {
 	if err != nil {
 		return nil, fmt.Errorf("packet socket: %w", err)
 	}
-	s := &socket{fd: fd, arena: make([]byte, 0, arenaSize)}
 	err = unix.SetsockoptInt(fd, unix.SOL_PACKET, unix.PACKET_VNET_HDR, 1)
 	if err == nil {
 		err = unix.SetsockoptInt(fd, unix.SOL_SOCKET, unix.SO_SNDBUFFORCE, sendBuf)
@@ -78,6 +80,11 @@ func newSocket() (*socket, error) {
 		unix.Close(fd)
 		return nil, fmt.Errorf("packet socket: %w", err)
 	}
+	return newBatch(fd), nil
+}
+
+func newBatch(fd int) *socket {
+	s := &socket{fd: fd, arena: make([]byte, 0, arenaSize), udpGSO: gsoUDPL4}
 	for i := range s.msgs {
 		m, h := &s.msgs[i], &s.hdrs[i].hdr
 		m.iov[0].Base = (*byte)(unsafe.Pointer(&m.vnet))
@@ -89,7 +96,7 @@ func newSocket() (*socket, error) {
 		h.Iov = &m.iov[0]
 		h.SetIovlen(2)
 	}
-	return s, nil
+	return s
 }
 
 // room reports whether a frame of n bytes, to be copied, fits into the batch.
@@ -115,8 +122,8 @@ func (s *socket) add(ifindex int, frame []byte, vnet vnetHdr, mark uint32) {
 	copy(m.to.Addr[:], frame[:6])
 	h.Control = nil
 	h.SetControllen(0)
+	m.mark.mark = mark
 	if mark != 0 {
-		m.mark.mark = mark
 		h.Control = (*byte)(unsafe.Pointer(&m.mark))
 		h.SetControllen(int(unsafe.Sizeof(m.mark)))
 	}
@@ -131,6 +138,11 @@ func (s *socket) send(failed func(int, error)) {
 			uintptr(s.n-i), unix.MSG_DONTWAIT, 0, 0)
 		switch {
 		case errno == unix.EINTR:
+		case errno == unix.EINVAL && s.msgs[i].vnet.gsoType == s.udpGSO:
+			if err := s.sendCut(&s.msgs[i]); err != nil {
+				failed(i, err)
+			}
+			i++
 		case errno != 0:
 			failed(i, errno)
 			i++
@@ -144,9 +156,32 @@ func (s *socket) send(failed func(int, error)) {
 	s.n, s.arena = 0, s.arena[:0]
 }
 
+// sendCut sends the datagrams that a UDP GSO frame stands for one by one, and returns the first error.
+func (s *socket) sendCut(m *message) (err error) {
+	if s.cut == nil {
+		s.cut = newBatch(s.fd)
+	}
+	c, failed := s.cut, func(_ int, e error) { err = cmp.Or(err, e) }
+	v, _ := packet.Parse(unsafe.Slice(m.iov[1].Base, m.iov[1].Len), 0) // offload has parsed it
+	n := packet.UDPSegments(&v, m.vnet.gsoSize)
+	if n == 0 {
+		return unix.EINVAL
+	}
+	for i := range n {
+		if !c.room(int(m.vnet.hdrLen) + int(m.vnet.gsoSize)) {
+			c.send(failed)
+		}
+		at := len(c.arena)
+		c.arena = packet.AppendUDPSegment(c.arena, &v, m.vnet.gsoSize, i)
+		c.add(int(m.to.Ifindex), c.arena[at:], vnetHdr{}, m.mark.mark)
+	}
+	c.send(failed)
+	return err
+}
+
 // offload says what the device still has to do for the frame: complete its checksum, cut it into
 // segments. It may complete an SCTP checksum itself, which this header cannot describe.
-func offload(frame []byte, gso packet.GSO) (h vnetHdr, err error) {
+func (s *socket) offload(frame []byte, gso packet.GSO) (h vnetHdr, err error) {
 	v, reason := packet.Parse(frame, 0)
 	if reason != 0 {
 		return h, packet.ErrMalformed
@@ -177,7 +212,7 @@ func offload(frame []byte, gso packet.GSO) (h vnetHdr, err error) {
 		}
 		h.hdrLen = uint16(v.L4) + (binary.BigEndian.Uint16(l4[12:])>>12)*4
 	case v.Key.Proto == packet.ProtoUDP:
-		h.gsoType = gsoUDPL4
+		h.gsoType = s.udpGSO
 		h.hdrLen = uint16(v.L4 + packet.UDPLen)
 	default:
 		return h, unix.EPROTONOSUPPORT

@@ -4,19 +4,40 @@ import (
 	"bytes"
 	"fmt"
 	"net"
+	"net/netip"
 	"testing"
 	"time"
 
+	"github.com/vishvananda/netlink"
 	"golang.org/x/sys/unix"
+
+	"github.com/viaduct-net/viaduct/internal/base/match"
+	"github.com/viaduct-net/viaduct/internal/base/packet"
+	"github.com/viaduct-net/viaduct/internal/path/datapath/ebpf/netnstest"
 )
+
+// gsoUnknown is a GSO type that no kernel takes, so that the datapath does what it does on those before 6.2.
+const gsoUnknown = 2
+
+func refuseUDPGSO(d *Datapath) {
+	for range d.nsenders {
+		s := <-d.senders
+		s.sock.udpGSO = gsoUnknown
+		d.senders <- s
+	}
+}
 
 // A UDP socket may hand over many datagrams as one frame (UDP_SEGMENT); they arrive one by one.
 func TestUDPSegments(t *testing.T) {
 	const size, n = 1000, 20
-	for _, flows := range []bool{false, true} {
+	for _, c := range []struct{ flows, refused bool }{{}, {flows: true}, {refused: true}} {
+		flows := c.flows
 		for _, u := range [][3]string{{"IPv4", b4, alias4}, {"IPv6", b6, alias6}} {
-			t.Run(fmt.Sprintf("%s/flows=%v", u[0], flows), func(t *testing.T) {
+			t.Run(fmt.Sprintf("%s/flows=%v/refused=%v", u[0], flows, c.refused), func(t *testing.T) {
 				p := newPair(t, openTest(t, testOptions(t)))
+				if c.refused {
+					refuseUDPGSO(p.d)
+				}
 				p.nat = true
 				p.serve(t, flows)
 				var from, to *net.UDPConn
@@ -62,5 +83,67 @@ func TestUDPSegments(t *testing.T) {
 				}
 			})
 		}
+	}
+}
+
+// The datagrams that the datapath makes of a UDP GSO frame are, byte for byte, those that the kernel makes of it.
+func TestUDPSegmentsAsKernel(t *testing.T) {
+	ip := func(s string) match.Addr { return match.AddrFrom(netip.MustParseAddr(s)) }
+	eth := packet.Ether{Dst: match.MAC{2, 0, 0, 0, 0, 2}, Src: match.MAC{2, 0, 0, 0, 0, 1}}
+	payload := make([]byte, 5500)
+	for i := range payload {
+		payload[i] = byte(i * i >> 3)
+	}
+	for name, h := range map[string]packet.IP{
+		"IPv4": {Src: ip("10.1.0.1"), Dst: ip("10.1.0.2"), ID: 0xfffe, TOS: 3}, // the identification wraps
+		"IPv6": {Src: ip("fd01::1"), Dst: ip("fd01::2"), TTL: 5},
+	} {
+		t.Run(name, func(t *testing.T) {
+			r := newRig(t)
+			port := r.NewPort(t)
+			if err := netnstest.NoChecksumOffload(port); err != nil { // nor segmentation: the kernel itself does both
+				t.Fatal(err)
+			}
+			l, err := netlink.LinkByName(port)
+			if err != nil {
+				t.Fatal(err)
+			}
+			send := func(gsoType uint8) (frames [][]byte) {
+				t.Helper()
+				sock, err := newSocket()
+				if err != nil {
+					t.Fatal(err)
+				}
+				defer unix.Close(sock.fd)
+				sock.udpGSO = gsoType
+				frame := packet.BuildUDP(nil, eth, h, 7, 8, payload)
+				v, _ := packet.Parse(frame, 0)
+				packet.FillPartial(&v)
+				gso := packet.GSO{Size: 1000, Segs: 6}
+				vnet, err := sock.offload(frame, gso)
+				if err != nil {
+					t.Fatal(err)
+				}
+				sock.add(l.Attrs().Index, frame, vnet, 0)
+				sock.send(func(_ int, err error) { t.Error(err) })
+				if cut := sock.cut != nil; cut && gsoType == gsoUDPL4 {
+					t.Skip("packet sockets of this kernel take no UDP GSO frame")
+				}
+				for range gso.Segs {
+					f, ok := r.Recv(t, port, 5*time.Second)
+					if !ok {
+						t.Fatalf("%d datagrams arrived", len(frames))
+					}
+					frames = append(frames, f)
+				}
+				return frames
+			}
+			theirs, ours := send(gsoUDPL4), send(gsoUnknown)
+			for i := range theirs {
+				if !bytes.Equal(theirs[i], ours[i]) {
+					t.Errorf("datagram %d:\nkernel % x\nours   % x", i, theirs[i], ours[i])
+				}
+			}
+		})
 	}
 }

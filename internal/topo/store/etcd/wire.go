@@ -78,6 +78,33 @@ type wireFloatingIP struct {
 	FixedAddress netip.Addr `json:"fixed_address"`
 }
 
+type wireSubnet struct {
+	ID              uuid.UUID         `json:"id"`
+	Name            string            `json:"name,omitempty"`
+	Bridge          uuid.UUID         `json:"bridge"`
+	CIDR            netip.Prefix      `json:"cidr"`
+	Gateway         *netip.Addr       `json:"gateway,omitempty"`
+	EnableDHCP      bool              `json:"enable_dhcp"`
+	DNSServers      []netip.Addr      `json:"dns_servers,omitempty"`
+	Domain          string            `json:"domain,omitempty"`
+	MTU             int               `json:"mtu"`
+	LeaseTime       int               `json:"lease_time"`
+	HostRoutes      []wireHostRoute   `json:"host_routes,omitempty"`
+	ExtraOptions    []wireExtraOption `json:"extra_options,omitempty"`
+	IPv6RAMode      model.IPv6Mode    `json:"ipv6_ra_mode,omitempty"`
+	IPv6AddressMode model.IPv6Mode    `json:"ipv6_address_mode,omitempty"`
+}
+
+type wireHostRoute struct {
+	Destination netip.Prefix `json:"destination"`
+	NextHop     netip.Addr   `json:"next_hop"`
+}
+
+type wireExtraOption struct {
+	Name  string `json:"name"`
+	Value string `json:"value"`
+}
+
 // optional is nil for the zero value, so that JSON leaves it out.
 func optional[T comparable](v T) *T {
 	var zero T
@@ -119,6 +146,8 @@ func encode(o model.Object) ([]byte, error) {
 		return json.Marshal(wireBinding{o.ID, o.Name, o.PortID, o.HostID, o.Interface})
 	case *model.FloatingIP:
 		return json.Marshal(wireFloatingIP{o.ID, o.Name, o.PortID, o.Address, o.FixedAddress})
+	case *model.Subnet:
+		return json.Marshal(encodeSubnet(o))
 	}
 	return encodePolicy(o)
 }
@@ -173,6 +202,9 @@ func decodeKind(kind model.Kind, data []byte) (model.Object, error) {
 	case model.KindFloatingIP:
 		w, err := read[wireFloatingIP](data)
 		return &model.FloatingIP{Meta: meta(w.ID, w.Name), PortID: w.Port, Address: w.Address, FixedAddress: w.FixedAddress}, err
+	case model.KindSubnet:
+		w, err := read[wireSubnet](data)
+		return w.model(), err
 	}
 	return decodePolicy(kind, data)
 }

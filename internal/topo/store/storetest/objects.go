@@ -3,6 +3,7 @@ package storetest
 import (
 	"context"
 	"errors"
+	"net/netip"
 	"testing"
 
 	"github.com/google/uuid"
@@ -87,6 +88,9 @@ func testOwnership(t *testing.T, c Cluster) {
 
 func spoil(o model.Object) {
 	o.GetMeta().Name = "spoilt"
+	if s, ok := o.(*model.Subnet); ok && len(s.ExtraOptions) > 0 {
+		s.ExtraOptions[0].Value, s.DNSServers[0], s.HostRoutes[0] = "spoilt", netip.Addr{}, model.HostRoute{}
+	}
 	if p, ok := o.(*model.Port); ok && len(p.Addresses) > 0 {
 		p.Addresses[0] = p.Addresses[len(p.Addresses)-1]
 	}

@@ -1,0 +1,223 @@
+package agent
+
+import (
+	"context"
+	"io"
+	"log/slog"
+	"net/netip"
+	"path/filepath"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/google/uuid"
+	"go.uber.org/goleak"
+
+	"github.com/viaduct-net/viaduct/internal/agent/debug"
+	"github.com/viaduct-net/viaduct/internal/base/clock"
+	"github.com/viaduct-net/viaduct/internal/base/htb"
+	"github.com/viaduct-net/viaduct/internal/base/match"
+	"github.com/viaduct-net/viaduct/internal/base/packet"
+	"github.com/viaduct-net/viaduct/internal/path/datapath"
+	"github.com/viaduct-net/viaduct/internal/path/datapath/fake"
+	"github.com/viaduct-net/viaduct/internal/topo/model"
+	"github.com/viaduct-net/viaduct/internal/topo/store"
+	"github.com/viaduct-net/viaduct/internal/topo/store/mem"
+)
+
+func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
+
+// rig is a whole agent on a datapath in memory. The interfaces that it binds must really exist, as it
+// follows the kernel's links: the loopback device is one that always does.
+type rig struct {
+	*testing.T
+	dp     *fake.Datapath
+	store  store.Store
+	client *debug.Client
+	stop   func()
+}
+
+var (
+	vmMAC = match.MAC{2, 0, 0, 0, 0, 5}
+	gwMAC = match.MAC{2, 0, 0, 0, 0, 1}
+)
+
+func ids(n byte) uuid.UUID { return uuid.UUID{n, 15: n} }
+
+// network is a bridge with a VM and a router.
+func network() []store.Op {
+	meta := func(n byte, name string) model.Meta { return model.Meta{ID: ids(n), Name: name} }
+	var ops []store.Op
+	for _, o := range []model.Object{
+		&model.Bridge{Meta: meta(1, "net"), AdminStateUp: true},
+		&model.Router{Meta: meta(2, "gw"), AdminStateUp: true},
+		&model.Host{Meta: meta(3, "h1")},
+		&model.Port{Meta: meta(4, "up"), BridgeID: ids(1), AdminStateUp: true},
+		&model.Port{Meta: meta(5, "leg"), RouterID: ids(2), PeerID: ids(4), AdminStateUp: true, MAC: gwMAC,
+			Addresses: []netip.Prefix{netip.MustParsePrefix("10.0.0.1/24")}},
+		&model.Port{Meta: meta(6, "vm"), BridgeID: ids(1), AdminStateUp: true, MAC: vmMAC,
+			Addresses: []netip.Prefix{netip.MustParsePrefix("10.0.0.5/32")}},
+		&model.Binding{Meta: meta(6, ""), PortID: ids(6), HostID: ids(3), Interface: "lo"},
+	} {
+		ops = append(ops, store.Op{Verb: store.Create, Object: o})
+	}
+	return ops
+}
+
+func start(t *testing.T, ops ...store.Op) *rig {
+	h := &rig{T: t, dp: fake.New(clock.NewSystem(), 2), store: mem.New()}
+	h.dp.AddInterface("lo", 1500)
+	if _, err := h.store.Txn(t.Context(), ops...); err != nil {
+		t.Fatal(err)
+	}
+	dir := t.TempDir()
+	ready, ended := make(chan struct{}), make(chan error, 1)
+	ctx, cancel := context.WithCancel(context.Background())
+	cfg := Config{
+		Datapath: h.dp, Store: h.store, Host: "h1", RunDir: dir, Tokens: htb.DefaultConfig(), Audit: 10 * time.Millisecond,
+		Log: slog.New(slog.NewTextHandler(io.Discard, nil)), Ready: func() { close(ready) },
+	}
+	cfg.Worker.Flow.MaxFlows = 1000
+	go func() { ended <- Run(ctx, cfg) }()
+	h.client = debug.NewClient(filepath.Join(dir, "agent.sock"))
+	h.stop = func() {
+		cancel()
+		if err := <-ended; err != nil {
+			t.Error("agent:", err)
+		}
+		h.store.Close()
+	}
+	select {
+	case <-ready:
+	case err := <-ended:
+		t.Fatal("agent ended:", err)
+	}
+	t.Cleanup(h.stop)
+	return h
+}
+
+func (h *rig) stats() debug.Stats {
+	h.Helper()
+	s, err := h.client.Stats(h.Context())
+	if err != nil {
+		h.Fatal(err)
+	}
+	return s
+}
+
+// await gives the agent's goroutines time: a test that never sees ok fails by its own deadline.
+func (h *rig) await(what string, ok func() bool) {
+	h.Helper()
+	for end := time.Now().Add(10 * time.Second); !ok(); time.Sleep(time.Millisecond) {
+		if time.Now().After(end) {
+			h.Fatalf("%s: not after ten seconds: %+v", what, h.stats())
+		}
+	}
+}
+
+func addr(s string) match.Addr { return match.AddrFrom(netip.MustParseAddr(s)) }
+
+func TestHost(t *testing.T) {
+	h := start(t, network()...)
+	ports, err := h.client.Ports(t.Context())
+	if err != nil || len(ports) != 1 {
+		t.Fatalf("%+v, %v", ports, err)
+	}
+	p := ports[0]
+	if p.Name != "vm" || p.Device != "bridge net" || p.Interface != "lo" || p.Number == 0 || p.Credit != 32 || p.GatewayMAC != gwMAC.String() {
+		t.Errorf("%+v", p)
+	}
+
+	trees, err := h.client.Watch(t.Context(), "vm", 1)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer trees.Close()
+	arp := packet.BuildARPRequest(nil, vmMAC, addr("10.0.0.5"), addr("10.0.0.1"))
+	if err := h.dp.Inject("lo", fake.Packet{Frame: arp}); err != nil {
+		t.Fatal(err)
+	}
+	tree, err := trees.Next()
+	if err != nil {
+		t.Fatal(err)
+	}
+	var text strings.Builder
+	if tree.Render(&text); !strings.Contains(text.String(), "generate ARP reply") {
+		t.Errorf("live trace:\n%s", &text)
+	}
+	h.await("answered", func() bool { return h.stats().Executed == 1 })
+	if s := h.stats(); s.Consumed != 1 || s.Taken != 1 || s.Returned != 1 || s.InFlight != 0 || s.Host != "h1" {
+		t.Errorf("%+v", s)
+	}
+
+	// Somebody meddles with the datapath's table: the audit removes what nobody owns.
+	stray := match.Key{InPort: p.Number, EthType: 0x88b5}
+	if _, err := h.dp.PutFlows([]datapath.Flow{{Key: stray}}); err != nil {
+		t.Fatal(err)
+	}
+	h.await("the stray flow gone", func() bool { return h.dp.Counts().FlowsDeleted == 1 })
+}
+
+func TestTraceHasNoEffect(t *testing.T) {
+	h := start(t, network()...)
+	echo := packet.BuildEchoRequest(nil, packet.Ether{Dst: gwMAC, Src: vmMAC}, packet.IP{Src: addr("10.0.0.5"), Dst: addr("10.0.0.1")}, 1, 1, nil)
+	for _, name := range []string{"vm", ids(6).String(), "lo"} {
+		a, err := h.client.Trace(t.Context(), debug.TraceRequest{Port: name, Frame: echo})
+		if err != nil || a.Result != "consumed" || !a.Allowed || a.Flow != nil || a.Tree == nil {
+			t.Errorf("by %q: %+v, %v", name, a, err)
+		}
+	}
+	a, err := h.client.Trace(t.Context(), debug.TraceRequest{Port: "vm", Frame: []byte("short")})
+	if err != nil || a.Allowed || a.Reason != "malformed" {
+		t.Errorf("a malformed frame: %+v, %v", a, err)
+	}
+	if _, err := h.client.Trace(t.Context(), debug.TraceRequest{Port: "nowhere", Frame: echo}); err == nil || !strings.Contains(err.Error(), "nowhere") {
+		t.Errorf("an unknown port: %v", err)
+	}
+	if s := h.stats(); s.In != 0 || s.Flows != 0 {
+		t.Errorf("%+v", s)
+	}
+}
+
+func TestChangesReachTheHost(t *testing.T) {
+	h := start(t, network()...)
+	_, err := h.store.Txn(t.Context(), store.Op{Verb: store.Delete, Object: &model.Binding{Meta: model.Meta{ID: ids(6)}}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	gone := func() bool { ps, _ := h.dp.Ports(); return len(ps) == 0 }
+	h.await("port unbound", gone)
+	if s := h.stats(); s.Tokens != 256 {
+		t.Errorf("%d tokens", s.Tokens)
+	}
+	_, err = h.store.Txn(t.Context(), store.Op{Verb: store.Create, Object: &model.Binding{Meta: model.Meta{ID: ids(6)}, PortID: ids(6), HostID: ids(3), Interface: "lo"}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	h.await("port bound again", func() bool { return !gone() })
+}
+
+func TestInterfaceThatDoesNotExist(t *testing.T) {
+	ops := network()
+	ops[len(ops)-1].Object.(*model.Binding).Interface = "nosuchif0"
+	h := start(t, ops...)
+	ps, err := h.client.Ports(t.Context())
+	if err != nil || len(ps) != 1 || ps[0].Status != debug.StatusWaiting || !strings.Contains(ps[0].Reason, "nosuchif0") {
+		t.Errorf("%+v, %v", ps, err)
+	}
+}
+
+func TestHostRegistersItself(t *testing.T) {
+	h := start(t)
+	hosts, _, err := h.store.List(t.Context(), model.KindHost)
+	if err != nil || len(hosts) != 1 || hosts[0].GetMeta().Name != "h1" {
+		t.Errorf("%v, %v", hosts, err)
+	}
+}
+
+func TestNobodyListens(t *testing.T) {
+	_, err := debug.NewClient(filepath.Join(t.TempDir(), "agent.sock")).Stats(t.Context())
+	if err == nil || !strings.Contains(err.Error(), "is it running?") {
+		t.Error(err)
+	}
+}
