@@ -146,7 +146,7 @@ func (a *Agent) topologyChanged(c mirror.Change) {
 	}
 }
 
-// changed carries what one worker has learnt to the others, and wakes its own packets too.
+// changed carries what one worker has learnt to the others, and wakes its own packets too. It may be called on any goroutine.
 func (a *Agent) changed(by *worker.Worker, tags []tag.Tag) {
 	tags = append([]tag.Tag(nil), tags...)
 	for _, w := range a.workers {

@@ -186,6 +186,7 @@ func (a *Agent) Stats(ctx context.Context) (debug.Stats, error) {
 			s.LastError = err.Error()
 		}
 	}
+	s.Connections = a.tables.Stats().Connections
 	acc := a.policy.Account()
 	s.Tokens, s.InFlight, s.RootCredit = acc.Total, acc.InFlight, atomic.LoadInt64(a.dp.RootCredit())
 	return s, nil

@@ -87,31 +87,11 @@ const (
 // adopt takes over the flows in the datapath. They keep working meanwhile; those that cannot be decided at once because
 // a neighbour has to be asked are tried again.
 func (a *Agent) adopt(ctx context.Context) error {
-	var undecided []owned
-	total := 0
-	err := sweep(ctx, a.dp, a.workers, func(w *worker.Worker, fs []datapath.FlowInfo) {
-		total += len(fs)
-		if left := w.Adopt(fs); len(left) > 0 {
-			undecided = append(undecided, owned{w, left})
-		}
-	})
-	for try := 0; err == nil && len(undecided) > 0 && try < adoptTries; try++ {
-		select {
-		case <-ctx.Done():
-			return ctx.Err()
-		case <-time.After(adoptRetry):
-		}
-		next := undecided[:0]
-		for _, o := range undecided {
-			if err = o.w.Call(ctx, func() { o.flows = o.w.Adopt(o.flows) }); err != nil {
-				return err
-			}
-			if len(o.flows) > 0 {
-				next = append(next, o)
-			}
-		}
-		undecided = next
+	// Connections first, of all flows: an answer belongs to one that another worker learns.
+	if _, _, err := a.sweepUntil(ctx, (*worker.Worker).Relearn); err != nil {
+		return err
 	}
+	total, undecided, err := a.sweepUntil(ctx, (*worker.Worker).Adopt)
 	for _, o := range undecided {
 		o.w.Do(func() { o.w.Forget(o.flows) })
 	}
@@ -119,6 +99,34 @@ func (a *Agent) adopt(ctx context.Context) error {
 		a.log.Info("flows adopted", "found", total)
 	}
 	return err
+}
+
+// sweepUntil hands all flows to the workers, and again those that they cannot decide on, a few times.
+func (a *Agent) sweepUntil(ctx context.Context, see func(*worker.Worker, []datapath.FlowInfo) []datapath.FlowInfo) (total int, undecided []owned, err error) {
+	err = sweep(ctx, a.dp, a.workers, func(w *worker.Worker, fs []datapath.FlowInfo) {
+		total += len(fs)
+		if left := see(w, fs); len(left) > 0 {
+			undecided = append(undecided, owned{w, left})
+		}
+	})
+	for try := 0; err == nil && len(undecided) > 0 && try < adoptTries; try++ {
+		select {
+		case <-ctx.Done():
+			return total, nil, ctx.Err()
+		case <-time.After(adoptRetry):
+		}
+		next := undecided[:0]
+		for _, o := range undecided {
+			if err = o.w.Call(ctx, func() { o.flows = see(o.w, o.flows) }); err != nil {
+				return total, nil, err
+			}
+			if len(o.flows) > 0 {
+				next = append(next, o)
+			}
+		}
+		undecided = next
+	}
+	return total, undecided, err
 }
 
 // owned are flows that one worker has to decide on.

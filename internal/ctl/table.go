@@ -27,6 +27,7 @@ var columns = map[model.Kind][]string{
 	model.KindRoute:   {"NAME", "ROUTER", "DESTINATION", "SOURCE", "NEXT HOP", "WEIGHT"},
 	model.KindBinding: {"PORT", "HOST", "INTERFACE"},
 
+	model.KindFloatingIP:   {"NAME", "PORT", "ADDRESS", "FIXED ADDRESS"},
 	model.KindChain:        {"NAME"},
 	model.KindRule:         {"NAME", "CHAIN", "POSITION", "MATCH", "ACTION"},
 	model.KindPortGroup:    {"NAME"},
@@ -75,6 +76,8 @@ func row(x *ref.Index, o model.Object) []string {
 		return []string{name, x.Label(model.KindRouter, o.RouterID), o.Destination.String(), source(o), nextHop(x, o), strconv.Itoa(o.Weight)}
 	case *model.Binding:
 		return []string{x.Label(model.KindPort, o.PortID), x.Label(model.KindHost, o.HostID), o.Interface}
+	case *model.FloatingIP:
+		return []string{name, x.Label(model.KindPort, o.PortID), o.Address.String(), o.FixedAddress.String()}
 	case *model.AddressGroup:
 		return []string{name, orDash(joinPrefixes(o.Addresses))}
 	case *model.Rule:

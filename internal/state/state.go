@@ -8,31 +8,47 @@ import (
 	"github.com/viaduct-net/viaduct/internal/base/match"
 	"github.com/viaduct-net/viaduct/internal/base/tag"
 	"github.com/viaduct-net/viaduct/internal/state/arp"
+	"github.com/viaduct-net/viaduct/internal/state/conntrack"
 	"github.com/viaduct-net/viaduct/internal/state/mac"
+	"github.com/viaduct-net/viaduct/internal/state/nat"
 )
 
 // Config of Tables.
 type Config struct {
 	MAC mac.Config
 	ARP arp.Config
+
+	Conntrack conntrack.Config
+	NAT       nat.Config
+	Leaser    nat.Leaser // of the ports for translation; nil: all are this host's
 }
 
 // DefaultConfig has the defaults of each table.
-func DefaultConfig() Config { return Config{mac.DefaultConfig(), arp.DefaultConfig()} }
+func DefaultConfig() Config {
+	return Config{MAC: mac.DefaultConfig(), ARP: arp.DefaultConfig(), Conntrack: conntrack.DefaultConfig(), NAT: nat.DefaultConfig()}
+}
 
 // Tables is all learnt state. It implements what a simulation asks (sim.State): those
-// three methods take no lock and do not allocate. Safe for concurrent use. Every change
+// methods take no lock and do not allocate. Safe for concurrent use. Every change
 // comes with the tag whose flows it puts out of date.
 type Tables struct {
 	clock clock.Clock
 	macs  *mac.Table
 	ports *arp.Table // neighbours of router ports
 	heard *arp.Table // of bridges
+	conns *conntrack.Table
+	nat   *nat.Ports
 }
 
 // New makes empty tables.
 func New(cfg Config, c clock.Clock) *Tables {
-	return &Tables{c, mac.New(cfg.MAC), arp.New(cfg.ARP), arp.New(cfg.ARP)}
+	if cfg.Leaser == nil {
+		cfg.Leaser = nat.NewLocal()
+	}
+	t := &Tables{clock: c, macs: mac.New(cfg.MAC), ports: arp.New(cfg.ARP), heard: arp.New(cfg.ARP), nat: nat.New(cfg.NAT, cfg.Leaser)}
+	cfg.Conntrack.OnRemove = t.freePorts
+	t.conns = conntrack.New(cfg.Conntrack)
+	return t
 }
 
 // MAC finds the port behind which a bridge has seen m.
@@ -82,6 +98,8 @@ func (t *Tables) Hold(tags []tag.Tag) {
 			t.macs.Ref(tg)
 		case tag.Neighbour:
 			t.ports.Ref(tg)
+		case tag.Connection, tag.Translation:
+			t.conns.Ref(&tags[i])
 		}
 	}
 }
@@ -95,6 +113,8 @@ func (t *Tables) Release(tags []tag.Tag) {
 			t.macs.Unref(tg, now)
 		case tag.Neighbour:
 			t.ports.Unref(tg, now)
+		case tag.Connection, tag.Translation:
+			t.conns.Unref(&tags[i], now)
 		}
 	}
 }
@@ -103,6 +123,7 @@ func (t *Tables) Release(tags []tag.Tag) {
 func (t *Tables) Forget(id uuid.UUID) (changed []tag.Tag) {
 	changed = t.macs.Forget(id, changed)
 	changed = t.ports.Forget(id, changed)
+	changed = t.conns.Forget(id, changed)
 	return t.heard.Forget(id, changed)
 }
 
@@ -113,6 +134,8 @@ func (t *Tables) Tick() (ask []arp.Key, changed []tag.Tag) {
 	changed = t.macs.Tick(now, changed)
 	ask, changed = t.ports.Tick(now, ask, changed)
 	_, changed = t.heard.Tick(now, nil, changed) // nothing holds these: they are heard, not asked for
+	changed = t.conns.Tick(now, changed)
+	changed = t.nat.Tick(now, changed)
 	return ask, changed
 }
 
@@ -120,6 +143,9 @@ func (t *Tables) Tick() (ask []arp.Key, changed []tag.Tag) {
 type Stats struct {
 	MACs, Neighbours, BridgeNeighbours             int
 	RefusedMACs, RefusedNeighbours, RefusedBridges uint64
+
+	Connections        int
+	RefusedConnections uint64
 }
 
 // Stats reads them.
@@ -127,5 +153,6 @@ func (t *Tables) Stats() Stats {
 	return Stats{
 		MACs: t.macs.Len(), Neighbours: t.ports.Len(), BridgeNeighbours: t.heard.Len(),
 		RefusedMACs: t.macs.Refused(), RefusedNeighbours: t.ports.Refused(), RefusedBridges: t.heard.Refused(),
+		Connections: t.conns.Len(), RefusedConnections: t.conns.Refused(),
 	}
 }

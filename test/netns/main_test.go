@@ -66,6 +66,7 @@ func parse(t *testing.T, text string) *document.Set {
 // twoSubnets makes a laboratory of examples.TwoSubnets, with replacements in its text.
 func twoSubnets(t *testing.T, replace ...string) *lab.Lab {
 	t.Helper()
+	text := examples.TwoSubnets
 	return up(t, examples.TwoSubnets, replace...)
 }
 
@@ -79,6 +80,13 @@ func up(t *testing.T, text string, replace ...string) *lab.Lab {
 		}
 		text = strings.Replace(text, replace[i], replace[i+1], 1)
 	}
+	return laboratory(t, text)
+}
+
+// laboratory makes one of a text. Afterwards the machine must be as it was.
+func laboratory(t *testing.T, text string) *lab.Lab {
+	t.Helper()
+	labtest.Restored(t, labName())
 	l, err := lab.Up(t.Context(), lab.Options{Name: labName(), Binary: viaduct}, parse(t, text))
 	if err != nil {
 		t.Fatal(err)

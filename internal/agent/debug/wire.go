@@ -91,23 +91,25 @@ type TraceFlow struct {
 // Stats are counters of the whole agent. In = Executed + Consumed + Waiting + the sum of Dropped,
 // and Taken = Returned + in flight.
 type Stats struct {
-	Host       string            `json:"host"`
-	Workers    int               `json:"workers"`
-	In         uint64            `json:"in"`
-	Made       uint64            `json:"made"`
-	Executed   uint64            `json:"executed"`
-	Consumed   uint64            `json:"consumed"`
-	Waiting    int               `json:"waiting"`
-	Dropped    map[string]uint64 `json:"dropped"`
-	Taken      uint64            `json:"taken"`
-	Returned   uint64            `json:"returned"`
-	Flows      int               `json:"flows"`
-	Entries    int               `json:"entries"`
-	Adopted    uint64            `json:"adopted"`
-	RootCredit int64             `json:"root_credit"`
-	Tokens     int64             `json:"tokens"` // that there are in all
-	InFlight   int64             `json:"in_flight"`
-	LastError  string            `json:"last_error,omitempty"`
+	Host     string            `json:"host"`
+	Workers  int               `json:"workers"`
+	In       uint64            `json:"in"`
+	Made     uint64            `json:"made"`
+	Executed uint64            `json:"executed"`
+	Consumed uint64            `json:"consumed"`
+	Waiting  int               `json:"waiting"`
+	Dropped  map[string]uint64 `json:"dropped"`
+	Taken    uint64            `json:"taken"`
+	Returned uint64            `json:"returned"`
+	Flows    int               `json:"flows"`
+	Entries  int               `json:"entries"`
+	Adopted  uint64            `json:"adopted"`
+	// Connections that are tracked or translated.
+	Connections int    `json:"connections"`
+	RootCredit  int64  `json:"root_credit"`
+	Tokens      int64  `json:"tokens"` // that there are in all
+	InFlight    int64  `json:"in_flight"`
+	LastError   string `json:"last_error,omitempty"`
 }
 
 // Problem is the body of an error answer.

@@ -190,8 +190,10 @@ func (p *planner) object(d *Doc, id uuid.UUID) {
 			Meta: meta(id, v.Name), RouterID: p.find(d, "router", model.KindRouter, v.Router), Destination: v.Destination, Source: v.Source,
 			NextHop: v.NextHop, PortID: p.find(d, "port", model.KindPort, v.Port), Gateway: v.Gateway, Weight: v.Weight,
 		})
-	case *Subnet:
-		p.subnet(d, v, id)
+	case *FloatingIP:
+		p.put(d, "", &wire.FloatingIP{
+			Meta: meta(id, v.Name), PortID: p.find(d, "port", model.KindPort, v.Port), Address: v.Address, FixedAddress: v.FixedAddress,
+		})
 	case *Chain:
 		p.put(d, "", &wire.Chain{Meta: meta(id, v.Name)})
 	case *PortGroup:
@@ -203,6 +205,8 @@ func (p *planner) object(d *Doc, id uuid.UUID) {
 			Meta: meta(id, v.Name), ChainID: p.find(d, "chain", model.KindChain, v.Chain), Position: v.Position, Action: v.Action,
 			JumpID: p.find(d, "jump", model.KindChain, v.Jump), Match: p.match(d, v.Match),
 		})
+	case *Subnet:
+		p.subnet(d, v, id)
 	case *Binding:
 		port := p.find(d, "port", model.KindPort, v.Port)
 		host := p.find(d, "host", model.KindHost, v.Host)
@@ -214,7 +218,7 @@ func meta(id uuid.UUID, name string) wire.Meta { return wire.Meta{ID: id.String(
 
 func (p *planner) port(d *Doc, v *Port, id uuid.UUID) {
 	w := &wire.Port{
-		Meta: meta(id, v.Name), AdminStateUp: v.AdminStateUp, MAC: v.MAC, Addresses: v.Addresses,
+		Meta: meta(id, v.Name), AdminStateUp: v.AdminStateUp, MAC: v.MAC, Addresses: v.Addresses, Masquerade: v.Masquerade,
 		BridgeID: p.find(d, "bridge", model.KindBridge, v.Bridge),
 		RouterID: p.find(d, "router", model.KindRouter, v.Router),
 		PeerID:   p.find(d, "peer", model.KindPort, v.Peer),

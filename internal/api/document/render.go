@@ -54,6 +54,9 @@ func Render(o model.Object, x *ref.Index) ([]byte, error) {
 		if len(w.Addresses) > 0 {
 			add("addresses", w.Addresses)
 		}
+		if o.Masquerade {
+			add("masquerade", true)
+		}
 		link("inbound_filter", model.KindChain, o.InboundFilterID)
 		link("outbound_filter", model.KindChain, o.OutboundFilterID)
 		if len(o.PortGroups) > 0 {
@@ -100,6 +103,10 @@ func Render(o model.Object, x *ref.Index) ([]byte, error) {
 		link("port", model.KindPort, o.PortID)
 		link("host", model.KindHost, o.HostID)
 		text("interface", o.Interface)
+	case *model.FloatingIP:
+		link("port", model.KindPort, o.PortID)
+		text("address", o.Address.String())
+		text("fixed_address", o.FixedAddress.String())
 	}
 	return yaml.Marshal(doc)
 }

@@ -47,6 +47,7 @@ type Port struct {
 	MAC          string       `yaml:"mac"`
 	Addresses    []string     `yaml:"addresses"`
 	AdminStateUp *bool        `yaml:"admin_state_up"`
+	Masquerade   *bool        `yaml:"masquerade"`
 	Binding      *PortBinding `yaml:"binding"` // in place of a document of its own
 
 	InboundFilter  string   `yaml:"inbound_filter"`
@@ -83,6 +84,20 @@ type Binding struct {
 	Host      string `yaml:"host,required"`
 	Interface string `yaml:"interface,required"`
 }
+
+// FloatingIP is an address on the link of a router port that stands for a fixed one.
+type FloatingIP struct {
+	Name         string `yaml:"name"`
+	ID           string `yaml:"id"`
+	Port         string `yaml:"port,required"`
+	Address      string `yaml:"address,required"`
+	FixedAddress string `yaml:"fixed_address,required"`
+}
+
+// Kind implements Value.
+func (*FloatingIP) Kind() model.Kind { return model.KindFloatingIP }
+
+func (v *FloatingIP) identity() (name, id string) { return v.Name, v.ID }
 
 // Kind implements Value.
 func (*Bridge) Kind() model.Kind { return model.KindBridge }
@@ -123,8 +138,8 @@ func newValue(kind string) Value {
 		return new(Route)
 	case model.KindBinding:
 		return new(Binding)
-	case model.KindSubnet:
-		return new(Subnet)
+	case model.KindFloatingIP:
+		return new(FloatingIP)
 	case model.KindChain:
 		return new(Chain)
 	case model.KindRule:
@@ -133,6 +148,8 @@ func newValue(kind string) Value {
 		return new(PortGroup)
 	case model.KindAddressGroup:
 		return new(AddressGroup)
+	case model.KindSubnet:
+		return new(Subnet)
 	}
 	return nil
 }

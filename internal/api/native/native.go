@@ -44,6 +44,7 @@ func newAPI(mux *http.ServeMux, c Config) huma.API {
 	registerKind[wire.Port](api, c.Store)
 	registerKind[wire.Route](api, c.Store)
 	registerKind[wire.Binding](api, c.Store)
+	registerKind[wire.FloatingIP](api, c.Store)
 	registerKind[wire.Chain](api, c.Store)
 	registerKind[wire.Rule](api, c.Store)
 	registerKind[wire.PortGroup](api, c.Store)
@@ -56,8 +57,8 @@ func newAPI(mux *http.ServeMux, c Config) huma.API {
 
 func config(version string) huma.Config {
 	c := huma.DefaultConfig("Viaduct", version)
+	c.Info.Description = "The virtual network: bridges, routers, ports, routes, floating IPs, hosts, bindings of ports to hosts' interfaces, chains of rules, and groups."
 	c.Info.Description = "The virtual network: bridges, subnets, routers, ports, routes, hosts, and bindings of ports to hosts' interfaces."
-	c.Info.Description = "The virtual network: bridges, routers, ports, routes, hosts, bindings of ports to hosts' interfaces, chains of rules, and groups."
 	c.DocsPath = ""     // the viewer would be loaded from a public site
 	c.SchemasPath = ""  // the OpenAPI document has them
 	c.CreateHooks = nil // no "$schema" in answers
@@ -81,6 +82,7 @@ var kindText = map[model.Kind]string{
 	model.KindRoute:   "Explicit routes. Those to a port's own addresses and their subnets exist by themselves.",
 	model.KindBinding: "Attachments of ports to interfaces of hosts. A binding's id is its port's.",
 
+	model.KindFloatingIP:   "Addresses on a router port's link that stand for fixed ones behind the router.",
 	model.KindChain:        "Lists of rules that filter packets, where ports, bridges and routers name them.",
 	model.KindRule:         "Rules of chains.",
 	model.KindPortGroup:    "Sets of ports, which rules can ask for. A port says which it is in.",

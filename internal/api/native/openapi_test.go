@@ -58,7 +58,7 @@ func TestOpenAPI(t *testing.T) {
 	}
 	checkReferences(t, doc.body, doc.body)
 	schemas := doc.body["components"].(map[string]any)["schemas"].(map[string]any)
-	for _, name := range []string{"Bridge", "Router", "Port", "Route", "Host", "Binding"} {
+	for _, name := range []string{"Bridge", "Router", "Port", "Route", "Host", "Binding", "FloatingIP"} {
 		checkSchema(t, name, schemas[name].(map[string]any))
 	}
 }

@@ -23,7 +23,7 @@ func full() model.Condition {
 		EthDst: model.MACMatch{Addr: match.MAC{2, 5: 1}, Mask: model.FullMAC}, VLAN: 4094, NoVLAN: true, TOS: &tos, Proto: 132,
 		Src: netip.MustParsePrefix("10.0.0.0/8"), Dst: netip.MustParsePrefix("10.0.0.1/32"), SrcGroup: uuid.UUID{8}, DstGroup: uuid.UUID{9},
 		SrcPorts: &model.Range{From: 0, To: 0}, DstPorts: &model.Range{From: 80, To: 90}, ICMPTypes: &model.Range{From: 8, To: 8}, ICMPCodes: &model.Range{From: 0, To: 15},
-		QuotedSrc: netip.MustParsePrefix("fd00::/8"), QuotedDst: netip.MustParsePrefix("fd00::1/128"), Fragment: model.FragmentUnfragmented,
+		QuotedSrc: netip.MustParsePrefix("fd00::/8"), QuotedDst: netip.MustParsePrefix("fd00::1/128"), Fragment: model.FragmentUnfragmented, Connection: model.ConnectionNew,
 	}
 }
 

@@ -1,7 +1,6 @@
 package wire
 
 import (
-	"net/netip"
 	"strconv"
 
 	"github.com/google/uuid"
@@ -27,6 +26,9 @@ func FromModel(o model.Object) Object {
 		}
 		if o.MAC != (match.MAC{}) {
 			p.MAC = o.MAC.String()
+		}
+		if o.Masquerade {
+			p.Masquerade = &o.Masquerade
 		}
 		p.PortSecurity = o.PortSecurity
 		for _, a := range o.AllowedAddressPairs {
@@ -59,8 +61,8 @@ func FromModel(o model.Object) Object {
 		return &Host{Meta: meta}
 	case *model.Binding:
 		return &Binding{Meta: meta, PortID: idText(o.PortID), HostID: idText(o.HostID), Interface: o.Interface}
-	case *model.Subnet:
-		return fromSubnet(o, meta)
+	case *model.FloatingIP:
+		return &FloatingIP{Meta: meta, PortID: idText(o.PortID), Address: o.Address.String(), FixedAddress: o.FixedAddress.String()}
 	case *model.Chain:
 		return &Chain{Meta: meta}
 	case *model.PortGroup:
@@ -76,6 +78,8 @@ func FromModel(o model.Object) Object {
 			Meta: meta, ChainID: idText(o.ChainID), Position: o.Position, Action: string(o.Action), JumpID: idText(o.JumpID),
 			Match: FromCondition(&o.Match, func(_ model.Kind, id uuid.UUID) string { return id.String() }),
 		}
+	case *model.Subnet:
+		return fromSubnet(o, meta)
 	}
 	panic("wire: unknown kind " + string(o.Kind()))
 }
@@ -114,6 +118,7 @@ func (w *Port) Model() (model.Object, error) {
 		InboundFilterID: p.id("inbound_filter_id", w.InboundFilterID), OutboundFilterID: p.id("outbound_filter_id", w.OutboundFilterID),
 		PortGroups: p.ids("port_groups", w.PortGroups), PortSecurity: w.PortSecurity,
 	}
+	o.Masquerade = w.Masquerade != nil && *w.Masquerade
 	if w.MAC != "" {
 		o.MAC = p.mac("mac", w.MAC)
 	}
@@ -146,11 +151,7 @@ func (w *Route) Model() (model.Object, error) {
 		o.Source = p.prefix("source", w.Source)
 	}
 	if w.Gateway != "" {
-		gw, err := netip.ParseAddr(w.Gateway)
-		if err != nil {
-			p.fail("gateway", w.Gateway, "is not an IP address such as 10.0.1.254")
-		}
-		o.Gateway = gw
+		o.Gateway = p.ip("gateway", w.Gateway)
 	}
 	if w.Weight != nil {
 		o.Weight = *w.Weight
@@ -180,6 +181,15 @@ func (w *Binding) Model() (model.Object, error) {
 		p.fail("id", w.ID, "is not the port's id: leave it out")
 	}
 	return p.done(o)
+}
+
+// Model implements Object.
+func (w *FloatingIP) Model() (model.Object, error) {
+	var p parser
+	return p.done(&model.FloatingIP{
+		Meta: p.meta(w.Meta), PortID: p.id("port_id", w.PortID),
+		Address: p.ip("address", w.Address), FixedAddress: p.ip("fixed_address", w.FixedAddress),
+	})
 }
 
 func orTrue(b *bool) bool { return b == nil || *b }

@@ -82,6 +82,7 @@ func (p *parser) match(w *Match) model.Condition {
 		QuotedSrc:    p.subnet(at("quoted_src"), w.QuotedSrc),
 		QuotedDst:    p.subnet(at("quoted_dst"), w.QuotedDst),
 		Fragment:     model.Fragment(w.Fragment),
+		Connection:   model.Connection(w.Connection),
 	}
 	for i, name := range w.Not {
 		f, ok := model.ParseMatchField(name)
@@ -236,7 +237,8 @@ func FromCondition(m *model.Condition, ident func(model.Kind, uuid.UUID) string)
 	if m.Fragment != model.FragmentAny {
 		w.Fragment = string(m.Fragment)
 	}
-	if fitsAll && w.Fragment == "" {
+	w.Connection = string(m.Connection)
+	if fitsAll && w.Fragment == "" && w.Connection == "" {
 		return nil
 	}
 	return w

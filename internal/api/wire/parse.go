@@ -122,6 +122,14 @@ func (p *parser) address(path, s string, bare bool) netip.Prefix {
 	return a
 }
 
+func (p *parser) ip(path, s string) netip.Addr {
+	a, err := netip.ParseAddr(s)
+	if err != nil {
+		p.fail(path, s, "is not an IP address such as 10.0.1.254")
+	}
+	return a
+}
+
 func (p *parser) prefix(path, s string) netip.Prefix {
 	a, err := netip.ParsePrefix(s)
 	if err != nil {

@@ -14,12 +14,13 @@ type Any struct {
 	Route   *Route   `json:"route,omitempty"`
 	Host    *Host    `json:"host,omitempty"`
 	Binding *Binding `json:"binding,omitempty"`
-	Subnet  *Subnet  `json:"subnet,omitempty"`
 
+	FloatingIP   *FloatingIP   `json:"floating_ip,omitempty"`
 	Chain        *Chain        `json:"chain,omitempty"`
 	Rule         *Rule         `json:"rule,omitempty"`
 	PortGroup    *PortGroup    `json:"port_group,omitempty"`
 	AddressGroup *AddressGroup `json:"address_group,omitempty"`
+	Subnet       *Subnet       `json:"subnet,omitempty"`
 }
 
 // Wrap puts an object into the field of its kind.
@@ -38,8 +39,8 @@ func Wrap(o Object) *Any {
 		a.Host = o
 	case *Binding:
 		a.Binding = o
-	case *Subnet:
-		a.Subnet = o
+	case *FloatingIP:
+		a.FloatingIP = o
 	case *Chain:
 		a.Chain = o
 	case *Rule:
@@ -48,6 +49,8 @@ func Wrap(o Object) *Any {
 		a.PortGroup = o
 	case *AddressGroup:
 		a.AddressGroup = o
+	case *Subnet:
+		a.Subnet = o
 	}
 	return a
 }
@@ -69,10 +72,12 @@ func (a *Any) Object() (Object, error) {
 	set(a.Host, a.Host != nil)
 	set(a.Binding, a.Binding != nil)
 	set(a.Subnet, a.Subnet != nil)
+	set(a.FloatingIP, a.FloatingIP != nil)
 	set(a.Chain, a.Chain != nil)
 	set(a.Rule, a.Rule != nil)
 	set(a.PortGroup, a.PortGroup != nil)
 	set(a.AddressGroup, a.AddressGroup != nil)
+	set(a.Subnet, a.Subnet != nil)
 	if n != 1 {
 		return nil, errors.New("exactly one of " + kindList() + " must be given")
 	}
@@ -82,6 +87,7 @@ func (a *Any) Object() (Object, error) {
 // Ref names an object.
 type Ref struct {
 	Kind model.Kind `json:"kind" enum:"bridge,router,port,route,host,binding,subnet,chain,rule,port_group,address_group" doc:"Kind of the object."`
+	Kind model.Kind `json:"kind" enum:"bridge,router,port,route,host,binding,floating_ip,chain,rule,port_group,address_group,subnet" doc:"Kind of the object."`
 	ID   string     `json:"id" format:"uuid" doc:"Identifier of the object."`
 }
 

@@ -42,6 +42,7 @@ type Port struct {
 	AdminStateUp *bool    `json:"admin_state_up,omitempty" default:"true" doc:"A port that is down neither sends nor receives."`
 	MAC          string   `json:"mac,omitempty" example:"02:00:00:00:00:01" doc:"Router port: its own MAC address, derived from the id when absent. Bridge port: the VM's, optional; seeds the bridge's MAC table."`
 	Addresses    []string `json:"addresses,omitempty" example:"[\"10.0.1.1/24\"]" doc:"Router port: its own IPv4 and IPv6 addresses, each with the prefix length of the link. Bridge port: the VM's addresses, optional; with mac they seed the bridge's ARP table."`
+	Masquerade   *bool    `json:"masquerade,omitempty" default:"false" doc:"Router port: IPv4 packets that leave by it get its first IPv4 address, and a port of it, as their source."`
 
 	InboundFilterID  string   `json:"inbound_filter_id,omitempty" format:"uuid" doc:"Chain that packets pass which come in by the port."`
 	OutboundFilterID string   `json:"outbound_filter_id,omitempty" format:"uuid" doc:"Chain that packets pass which leave by the port; not those that its device makes itself."`
@@ -82,6 +83,14 @@ type Binding struct {
 	Interface string `json:"interface" minLength:"1" example:"veth-vm1" doc:"Name of the host's network interface."`
 }
 
+// FloatingIP is model.FloatingIP on the wire.
+type FloatingIP struct {
+	Meta
+	PortID       string `json:"port_id" format:"uuid" doc:"Router port on whose link the address is: the router answers for it there."`
+	Address      string `json:"address" example:"203.0.113.10" doc:"The floating address."`
+	FixedAddress string `json:"fixed_address" example:"10.0.1.10" doc:"The address behind the router that it stands for, both ways."`
+}
+
 // Object is a pointer to any of the structs above.
 type Object interface {
 	Kind() model.Kind
@@ -112,6 +121,9 @@ func (*Host) Kind() model.Kind { return model.KindHost }
 // Kind implements Object.
 func (*Binding) Kind() model.Kind { return model.KindBinding }
 
+// Kind implements Object.
+func (*FloatingIP) Kind() model.Kind { return model.KindFloatingIP }
+
 // New returns an empty object of the kind, or nil when there is no such kind.
 func New(kind model.Kind) Object {
 	switch kind {
@@ -127,8 +139,8 @@ func New(kind model.Kind) Object {
 		return new(Host)
 	case model.KindBinding:
 		return new(Binding)
-	case model.KindSubnet:
-		return new(Subnet)
+	case model.KindFloatingIP:
+		return new(FloatingIP)
 	case model.KindChain:
 		return new(Chain)
 	case model.KindRule:
@@ -137,6 +149,8 @@ func New(kind model.Kind) Object {
 		return new(PortGroup)
 	case model.KindAddressGroup:
 		return new(AddressGroup)
+	case model.KindSubnet:
+		return new(Subnet)
 	}
 	return nil
 }

@@ -42,6 +42,11 @@ const (
 	LocalNotTaken // sim: router: for the router itself, but no such service
 	ArpIgnored    // sim: router: ARP or ND not meant for this port
 	ExceedsMTU    // sim: router: longer than the egress port's MTU
+	NatExhausted  // sim: NAT: every port is taken for this destination
+	NatConflict   // sim: NAT: another connection has the translated addresses and ports
+	NatFragment   // sim: NAT: a fragment, whose ports are not known
+	NatProtocol   // sim: NAT: a protocol without ports or identifier
+	TooManyConns  // sim: the port has as many connections as it may
 	Loop          // sim: too many devices traversed
 	FilterDrop    // sim: a rule of a filter chain drops
 	FilterReject  // sim: a rule of a filter chain rejects
@@ -113,6 +118,11 @@ var info = [NumReasons + 1]struct{ name, stage, meaning string }{
 	LocalNotTaken: {"local_not_taken", "sim", "addressed to the router itself, which offers no such service"},
 	ArpIgnored:    {"arp_ignored", "sim", "ARP or ND that is not meant for this router port"},
 	ExceedsMTU:    {"exceeds_mtu", "sim", "longer than the MTU of the router's egress port"},
+	NatExhausted:  {"nat_exhausted", "sim", "every port of the translated address is taken for this destination"},
+	NatConflict:   {"nat_conflict", "sim", "another connection has the translated addresses and ports"},
+	NatFragment:   {"nat_fragment", "sim", "a fragment cannot be translated: its ports are not known"},
+	NatProtocol:   {"nat_protocol", "sim", "a protocol without ports or identifier cannot be translated"},
+	TooManyConns:  {"too_many_connections", "sim", "the port has as many connections as it may"},
 	Loop:          {"loop", "sim", "too many devices traversed: the topology has a loop"},
 	FilterDrop:    {"filter_drop", "sim", "a rule of a filter chain drops it"},
 	FilterReject:  {"filter_reject", "sim", "a rule of a filter chain rejects it"},

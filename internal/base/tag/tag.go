@@ -17,20 +17,24 @@ import (
 type Kind uint8
 
 const (
-	_         Kind = iota
-	Device         // a bridge or router: ID
-	Port           // a virtual port: ID
-	Route          // a destination looked up in a router: ID router, Addr destination
-	MACEntry       // a bridge's (MAC, VLAN) entry, absent or not: ID bridge, MAC, VLAN
-	Neighbour      // a router port's ARP or ND entry: ID port, Addr
-	Flood          // the set of ports a bridge floods to: ID bridge
-	DPPort         // a datapath port: N
-	Binding        // where a virtual port is bound, or that it is not: ID port
-	Chain          // a chain's rules: ID
-	Group          // an address group: ID; with Addr, whether that address is listed in it
+	_           Kind = iota
+	Device           // a bridge or router: ID
+	Port             // a virtual port: ID
+	Route            // a destination looked up in a router: ID router, Addr destination
+	MACEntry         // a bridge's (MAC, VLAN) entry, absent or not: ID bridge, MAC, VLAN
+	Neighbour        // a router port's ARP or ND entry: ID port, Addr
+	Flood            // the set of ports a bridge floods to: ID bridge
+	DPPort           // a datapath port: N
+	Binding          // where a virtual port is bound, or that it is not: ID port
+	Chain            // a chain's rules: ID
+	Group            // an address group: ID; with Addr, whether that address is listed in it
+	Connection       // a tracked connection, absent or not: ID device, and a direction (see Of)
+	Translation      // a translated connection, absent or not: likewise
+	Floating         // an address looked up among a router port's floating IPs: ID port, Addr
+	Ports            // the ports leased for translation: ID device, Addr
 )
 
-var kindNames = [...]string{"", "device", "port", "route", "mac", "neighbour", "flood", "dp_port", "binding", "chain", "group"}
+var kindNames = [...]string{"", "device", "port", "route", "mac", "neighbour", "flood", "dp_port", "binding", "chain", "group", "connection", "translation", "floating", "ports"}
 
 func (k Kind) String() string {
 	if int(k) < len(kindNames) {
@@ -41,12 +45,24 @@ func (k Kind) String() string {
 
 // Tag names one thing. Unused fields are zero. Comparable.
 type Tag struct {
-	Kind Kind
-	MAC  match.MAC
-	VLAN uint16
-	N    uint32
-	ID   uuid.UUID
-	Addr match.Addr
+	Kind  Kind
+	MAC   match.MAC
+	Proto uint8
+	VLAN  uint16
+	N     uint32
+	ID    uuid.UUID
+	Addr  match.Addr
+	Peer  match.Addr
+}
+
+// Of names a connection (kind Connection or Translation) of a device by one of its directions.
+func Of(k Kind, device uuid.UUID, t *match.Tuple) Tag {
+	return Tag{Kind: k, ID: device, Addr: t.Src, Peer: t.Dst, N: uint32(t.SrcPort)<<16 | uint32(t.DstPort), Proto: t.Proto}
+}
+
+// Tuple is the direction that Of was given.
+func (t *Tag) Tuple() match.Tuple {
+	return match.Tuple{Src: t.Addr, Dst: t.Peer, SrcPort: uint16(t.N >> 16), DstPort: uint16(t.N), Proto: t.Proto}
 }
 
 var seed = maphash.MakeSeed()
@@ -54,13 +70,14 @@ var seed = maphash.MakeSeed()
 // Hash is a 64-bit digest that indexes keep in place of the tag. A collision
 // invalidates a flow too many, never one too few. It differs between runs.
 func (t *Tag) Hash() uint64 {
-	var b [48]byte
-	b[0] = uint8(t.Kind)
+	var b [64]byte
+	b[0], b[7] = uint8(t.Kind), t.Proto
 	copy(b[1:7], t.MAC[:])
 	binary.LittleEndian.PutUint16(b[8:], t.VLAN)
 	binary.LittleEndian.PutUint32(b[10:], t.N)
 	copy(b[16:32], t.ID[:])
 	copy(b[32:48], t.Addr[:])
+	copy(b[48:64], t.Peer[:])
 	return maphash.Bytes(seed, b[:])
 }
 
@@ -71,11 +88,13 @@ func (t Tag) String() string {
 		return fmt.Sprintf("dp_port:%d", t.N)
 	case MACEntry:
 		return fmt.Sprintf("mac:%s/%d/%s", t.ID, t.VLAN, t.MAC)
+	case Connection, Translation:
+		return fmt.Sprintf("%s:%s/%d/%s:%d>%s:%d", t.Kind, t.ID, t.Proto, t.Addr, t.N>>16, t.Peer, t.N&0xffff)
 	case Group:
 		if t.Addr != (match.Addr{}) {
 			return fmt.Sprintf("group:%s/%s", t.ID, t.Addr)
 		}
-	case Route, Neighbour:
+	case Route, Neighbour, Floating, Ports:
 		return fmt.Sprintf("%s:%s/%s", t.Kind, t.ID, t.Addr)
 	}
 	return fmt.Sprintf("%s:%s", t.Kind, t.ID)

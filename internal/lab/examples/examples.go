@@ -9,6 +9,11 @@ import _ "embed" // for the files
 //go:embed two-subnets.yaml
 var TwoSubnets string
 
+// Gateway is a subnet behind a router with masquerading and floating IPs, and an outside.
+//
+//go:embed gateway.yaml
+var Gateway string
+
 // DHCP is one network with an IPv4 and an IPv6 subnet. Of its VMs alice begins with no address, and mallory has hers.
 //
 //go:embed dhcp.yaml

@@ -88,3 +88,12 @@ func (t *Table) Audit(info *datapath.FlowInfo) (ok bool) {
 	}
 	return true
 }
+
+// Kept is what the entry of an exact flow holds on to (Config.Keep); not to be modified or kept.
+func (t *Table) Kept(k *match.Key) []tag.Tag {
+	r := t.findExact(k, t.hash(k))
+	if r == 0 || t.exacts.at(r).state == dying {
+		return nil
+	}
+	return t.entries.at(t.exacts.at(r).entry).kept
+}

@@ -8,6 +8,7 @@ import (
 	"github.com/viaduct-net/viaduct/internal/base/action"
 	"github.com/viaduct-net/viaduct/internal/base/drop"
 	"github.com/viaduct-net/viaduct/internal/base/packet"
+	"github.com/viaduct-net/viaduct/internal/base/tag"
 	"github.com/viaduct-net/viaduct/internal/base/trace"
 	"github.com/viaduct-net/viaduct/internal/path/sim"
 )
@@ -60,7 +61,10 @@ func (t *Topology) outcome(b *strings.Builder, c *sim.Context) {
 	}
 	w.WriteString("\n")
 	if c.Result == sim.ResultNotYet {
-		fmt.Fprintf(&w, "wait: %s on port %s\n", c.Wait.Addr, c.Wait.Port)
+		fmt.Fprintf(&w, "wait: %s\n", c.Wait)
+	}
+	if c.Quoted.Proto != 0 {
+		fmt.Fprintf(&w, "quotes: %s:%d > %s:%d\n", c.Quoted.Src, c.Quoted.SrcPort, c.Quoted.Dst, c.Quoted.DstPort)
 	}
 	for _, a := range c.Actions {
 		fmt.Fprintf(&w, "action: %s\n", describe(a))
@@ -80,6 +84,10 @@ func (t *Topology) outcome(b *strings.Builder, c *sim.Context) {
 			fmt.Fprintf(&w, "learn: %s vlan %d at port %s on bridge %s\n", l.MAC, l.VLAN, l.Port, l.Device)
 		case sim.LearnNeighbour:
 			fmt.Fprintf(&w, "learn: %s at %s on port %s\n", l.Addr, l.MAC, l.Port)
+		case sim.LearnConnection:
+			fmt.Fprintf(&w, "learn: %s, answered by %s, on behalf of %s\n", tag.Of(l.Conn, l.Device, &l.Orig), tag.Of(l.Conn, l.Device, &l.Reply), l.Port)
+		case sim.LearnReplied:
+			fmt.Fprintf(&w, "learn: %s is an answer\n", tag.Of(l.Conn, l.Device, &l.Orig))
 		case sim.LearnBridgeNeighbour:
 			fmt.Fprintf(&w, "learn: %s at %s on bridge %s\n", l.Addr, l.MAC, l.Device)
 		}
@@ -108,7 +116,7 @@ func describe(a action.Action) string {
 	case action.Forward:
 		return "forward " + a.VPort.String()
 	}
-	return fmt.Sprintf("%+v", a)
+	return strings.ReplaceAll(a.String(), "_", " ")
 }
 
 // Describe is one line about a frame.

@@ -132,6 +132,8 @@ func (t *Topology) field(m *model.Condition, name, value string) error {
 		m.Invert = true
 	case "no_vlan":
 		m.NoVLAN = true
+	case "connection":
+		m.Connection = model.Connection(value)
 	case "fragment":
 		m.Fragment = model.Fragment(value)
 	case "in_ports":

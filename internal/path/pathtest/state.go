@@ -3,7 +3,13 @@ package pathtest
 import (
 	"github.com/google/uuid"
 
+	"github.com/viaduct-net/viaduct/internal/base/clock"
 	"github.com/viaduct-net/viaduct/internal/base/match"
+	"github.com/viaduct-net/viaduct/internal/base/tag"
+	"github.com/viaduct-net/viaduct/internal/path/sim"
+	"github.com/viaduct-net/viaduct/internal/state"
+	"github.com/viaduct-net/viaduct/internal/state/conntrack"
+	"github.com/viaduct-net/viaduct/internal/state/nat"
 )
 
 type macKey struct {
@@ -22,14 +28,57 @@ type neighbour struct {
 	failed bool
 }
 
-// State implements sim.State with what a test says has been learnt: it stands still.
+// State implements sim.State with what a test says has been learnt: it stands still. Connections and leased
+// ports are in Tables, the real ones.
 type State struct {
+	Tables     *state.Tables
 	macs       map[macKey]uuid.UUID
 	neighbours map[addrKey]neighbour
 }
 
 func newState() State {
-	return State{map[macKey]uuid.UUID{}, map[addrKey]neighbour{}}
+	cfg := state.DefaultConfig()
+	cfg.Leaser = inOrder{}
+	return State{state.New(cfg, &clock.Manual{}), map[macKey]uuid.UUID{}, map[addrKey]neighbour{}}
+}
+
+// inOrder leases the block of the port wanted, or else the first, so that outcomes are the same at every run.
+type inOrder struct{}
+
+func (inOrder) Lease(_ nat.Pool, lo, _, want uint16, done func(uint16, bool)) {
+	done(max(lo, want)&^(nat.BlockSize-1), true)
+}
+
+func (inOrder) Release(nat.Pool, uint16) {}
+
+// Connection implements sim.State.
+func (s *State) Connection(k tag.Kind, device uuid.UUID, t *match.Tuple) (other match.Tuple, reply, replied, ok bool) {
+	return s.Tables.Connection(k, device, t)
+}
+
+// FreePort implements sim.State.
+func (s *State) FreePort(device uuid.UUID, t *match.Tuple, addr match.Addr, lo, hi, want uint16) (port uint16, exhausted bool) {
+	return s.Tables.FreePort(device, t, addr, lo, hi, want)
+}
+
+// Lease has the ports leased that a simulation waits for.
+func (s *State) Lease(c *sim.Context) {
+	s.Tables.LeasePorts(c.Wait.ID, c.Wait.Addr, c.Lease.Lo, c.Lease.Hi, c.Lease.Want, func(tag.Tag) {})
+}
+
+// Commit adds the connections that a simulation has proposed; false when one of them could not be.
+func (s *State) Commit(c *sim.Context) bool {
+	ok := true
+	for i := range c.Learn {
+		switch l := &c.Learn[i]; l.Kind {
+		case sim.LearnConnection:
+			x := conntrack.Conn{Kind: l.Conn, Device: l.Device, Orig: l.Orig, Reply: l.Reply, Owner: l.Port}
+			ok = s.Tables.AddConnection(x) <= conntrack.Known && ok
+		case sim.LearnReplied:
+			s.Tables.ConnectionReplied(tag.Of(l.Conn, l.Device, &l.Orig))
+		}
+	}
+	return ok
 }
 
 // MAC implements sim.State.

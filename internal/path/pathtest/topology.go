@@ -37,6 +37,8 @@ type Topology struct {
 //	plug NAME DEVICE [MAC PREFIX...]     unplugged port
 //	route ROUTER DST [src PREFIX] [via ADDR] [out PORT] [blackhole] [reject] [weight N]
 //	mtu PORT N
+//	masquerade PORT
+//	floating PORT ADDR FIXED-ADDR
 //	subnet NAME BRIDGE CIDR [KEY=VALUE ...]  see subnet.go
 //	down PORT
 //
@@ -129,6 +131,14 @@ func (t *Topology) statement(f []string) (err error) {
 		t.subnet(f[1], f[2], f[3:])
 	case "mtu":
 		t.port(f[1]).MTU = number(f[2])
+	case "masquerade":
+		t.nat(f[1]).Masquerade = true
+	case "floating":
+		p, from, to := t.nat(f[1]), addr(f[2]), addr(f[3])
+		if p.Floating == nil {
+			p.Floating, p.Fixed = map[match.Addr]match.Addr{}, map[match.Addr]match.Addr{}
+		}
+		p.Floating[from], p.Fixed[to] = to, from
 	case "down":
 		t.port(f[1]).AdminUp = false
 	case "mac":
@@ -256,6 +266,15 @@ func (t *Topology) seed() {
 	for _, br := range t.Bridges {
 		slices.SortFunc(br.Ports, func(a, b uuid.UUID) int { return bytes.Compare(a[:], b[:]) })
 	}
+}
+
+// nat is a port of a router, which translates at it.
+func (t *Topology) nat(name string) *view.Port {
+	p := t.port(name)
+	if r := t.Routers[p.Router]; !slices.Contains(r.NAT, p.ID) {
+		r.NAT = append(r.NAT, p.ID)
+	}
+	return p
 }
 
 func (t *Topology) port(name string) *view.Port {

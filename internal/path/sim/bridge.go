@@ -36,6 +36,7 @@ func (c *Context) bridge(br *view.Bridge, in *view.Port, b branch) {
 		return
 	}
 	if !c.filter(br.Pre, place{"pre-forwarding filter", "bridge", br.Name, nil}, &b) {
+	if !c.filter(br.Pre, place{"pre-forwarding filter", "bridge", br.Name, br.ID, nil}, &b) {
 		return
 	}
 	// ARP and ND belong to the link, which a tag makes a different one.
@@ -63,7 +64,7 @@ func (c *Context) bridge(br *view.Bridge, in *view.Port, b branch) {
 
 // leave takes a frame out of the bridge, through its filter.
 func (c *Context) leave(br *view.Bridge, out *view.Port, b branch) {
-	if c.filter(br.Post, place{"post-forwarding filter", "bridge", br.Name, out}, &b) {
+	if c.filter(br.Post, place{"post-forwarding filter", "bridge", br.Name, br.ID, out}, &b) {
 		c.egress(out, b)
 	}
 }

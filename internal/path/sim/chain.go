@@ -18,6 +18,7 @@ type place struct {
 	what   string // such as "inbound filter"
 	device string // kind of the device or port
 	name   string
+	id     uuid.UUID  // of that device or port
 	out    *view.Port // by which the packet leaves; nil: not known yet
 }
 
@@ -51,9 +52,7 @@ func (c *Context) refuse(b *branch) {
 	if b.in == nil || b.in.Router == uuid.Nil {
 		return
 	}
-	back := *b // as it was when it reached the router
-	back.ethSrc, back.ethDst = b.from, b.to
-	c.icmpError(b.in, &back, prohibited, 0)
+	c.icmpError(b.in, b, prohibited, 0)
 }
 
 // pass is one way of a packet through the chains of a filter.
@@ -78,7 +77,7 @@ func (c *Context) chain(id uuid.UUID, p *pass, b *branch) view.Verdict {
 		if p.rules++; p.rules > MaxRules {
 			return view.VerdictReturn
 		}
-		if !c.fits(&r.Match, p.out, b) {
+		if !c.fits(&r.Match, p.place, b) {
 			continue
 		}
 		c.Rules = append(c.Rules, r)

@@ -14,9 +14,10 @@ import (
 
 // fits holds the packet, as rewritten so far, against a condition. It stops at the first field that does not fit, and
 // reads, and so puts into the mask, no field of the key that it did not come to.
-func (c *Context) fits(m *view.Condition, out *view.Port, b *branch) bool {
+func (c *Context) fits(m *view.Condition, at *place, b *branch) bool {
 	// The fragment policy is not inverted; it comes last so that a packet that does not fit anyway has not read it.
-	return c.fitsAll(m, out, b) != m.Invert && (m.Fragment == view.FragmentsAny || c.fitsFragment(m.Fragment))
+	return c.fitsAll(m, at.out, b) != m.Invert && (m.Fragment == view.FragmentsAny || c.fitsFragment(m.Fragment)) &&
+		(m.Connection == model.ConnectionAny || c.isReturn(b, at.id) == (m.Connection == model.ConnectionReturn))
 }
 
 func (c *Context) fitsAll(m *view.Condition, out *view.Port, b *branch) bool {
@@ -124,10 +125,25 @@ func (c *Context) fitsField(m *view.Condition, field model.MatchField, out *view
 }
 
 // The packet as the branch has it: what a device has rewritten depends on no field.
-func (c *Context) readSrcAddr(*branch) *match.Addr { return &c.read(match.Src).Src }
-func (c *Context) readDstAddr(*branch) *match.Addr { return &c.read(match.Dst).Dst }
-func (c *Context) readSrcPort(*branch) uint16      { return c.read(match.SrcPort).SrcPort }
-func (c *Context) readDstPort(*branch) uint16      { return c.read(match.DstPort).DstPort }
+func (c *Context) readSrcAddr(b *branch) *match.Addr {
+	c.Mask |= match.Src &^ b.written
+	return &b.src
+}
+
+func (c *Context) readDstAddr(b *branch) *match.Addr {
+	c.Mask |= match.Dst &^ b.written
+	return &b.dst
+}
+
+func (c *Context) readSrcPort(b *branch) uint16 {
+	c.Mask |= match.SrcPort &^ b.written
+	return b.srcPort
+}
+
+func (c *Context) readDstPort(b *branch) uint16 {
+	c.Mask |= match.DstPort &^ b.written
+	return b.dstPort
+}
 
 func inGroup(p *view.Port, group uuid.UUID) bool { return p != nil && slices.Contains(p.Groups, group) }
 
@@ -160,5 +176,9 @@ func (c *Context) quoted() (q packet.View, ok bool) {
 		return q, false
 	}
 	c.UserSpace = true
-	return c.Packet.Quoted()
+	q, ok = c.Packet.Quoted()
+	if ok && c.Quoted.Proto != 0 { // translated on the way
+		q.Key.Src, q.Key.Dst = c.Quoted.Src, c.Quoted.Dst
+	}
+	return q, ok
 }

@@ -1,13 +1,12 @@
 package sim
 
 import (
-	"slices"
-
 	"github.com/google/uuid"
 
 	"github.com/viaduct-net/viaduct/internal/base/action"
 	"github.com/viaduct-net/viaduct/internal/base/drop"
 	"github.com/viaduct-net/viaduct/internal/base/match"
+	"github.com/viaduct-net/viaduct/internal/base/packet"
 	"github.com/viaduct-net/viaduct/internal/base/tag"
 	"github.com/viaduct-net/viaduct/internal/base/trace"
 	"github.com/viaduct-net/viaduct/internal/topo/view"
@@ -19,9 +18,11 @@ const maxVisits = 4096
 
 // header is the part of the packet that devices rewrite.
 type header struct {
-	ethSrc, ethDst match.MAC
-	written        match.Mask // of EthSrc and EthDst: no longer as received
-	decs           uint8      // TTL decrements
+	ethSrc, ethDst   match.MAC
+	src, dst         match.Addr
+	srcPort, dstPort uint16     // as in match.Key: an echo's identifier is dstPort
+	written          match.Mask // fields of the above that are no longer as received
+	decs             uint8      // TTL decrements
 }
 
 // branch is one copy of the packet on its way through the devices. It is passed by
@@ -30,8 +31,9 @@ type header struct {
 type branch struct {
 	header
 	devices  uint8       // bridges and routers traversed
+	proposal int         // the last of scratch.proposals, plus 1
 	trail    int32       // the last of them: 1 + its index in scratch.trail; 0: none yet
-	from, to match.MAC   // Ethernet addresses with which it reached the device at hand
+	at       header      // as it reached the device at hand: what complaints are about
 	in       *view.Port  // by which it did; nil: generated there
 	node     *trace.Node // where the branch's steps are added; nil: not traced
 }
@@ -39,18 +41,25 @@ type branch struct {
 // output is a branch that reached an exterior port.
 type output struct {
 	header
-	port uuid.UUID
+	port     uuid.UUID
+	proposal int
 }
 
 // scratch is the engine's own memory.
 type scratch struct {
-	outs     []output
-	trail    []trailStep
-	origin   *view.Port           // exterior port by which the packet entered the virtual network; nil: generated
-	frames   [MaxGenerated][]byte // memory of Generated
-	consumed bool                 // a branch was answered by a device
-	stopped  bool                 // the result is final, whatever other branches would do
-	visits   int
+	outs      []output
+	proposals []proposal
+	ingress   uuid.UUID
+	asked     match.Tuple          // what State is asked about: here, so that asking does not allocate
+	frames    [MaxGenerated][]byte // memory of Generated
+	arrived   []byte               // memory of rewritten
+	rewrites  action.Physical
+	rewriter  packet.Rewriter
+	consumed  bool // a branch was answered by a device
+	stopped   bool // the result is final, whatever other branches would do
+	visits    int
+	trail     []trailStep
+	origin    *view.Port // exterior port by which the packet entered the virtual network; nil: generated
 }
 
 // Reset clears input and outcome, and keeps memory for the next simulation.
@@ -62,7 +71,9 @@ func (c *Context) Reset() {
 		Learn:     c.Learn[:0],
 		Generated: c.Generated[:0],
 		Rules:     c.Rules[:0],
-		scratch:   scratch{outs: s.outs[:0], trail: s.trail[:0], frames: s.frames},
+		scratch: scratch{
+			outs: s.outs[:0], proposals: s.proposals[:0], trail: s.trail[:0], frames: s.frames, arrived: s.arrived, rewrites: s.rewrites, rewriter: s.rewriter,
+		},
 	}
 }
 
@@ -70,6 +81,7 @@ func (c *Context) Reset() {
 // caller has Reset c and set its input.
 func Simulate(c *Context, ingress uuid.UUID) {
 	c.Mask |= match.InPort
+	c.scratch.ingress = ingress
 	b := c.received()
 	if p := c.port(ingress, &b); p != nil {
 		c.scratch.origin = p
@@ -82,6 +94,7 @@ func Simulate(c *Context, ingress uuid.UUID) {
 // at the egress of a virtual port.
 func SimulateEgress(c *Context, port uuid.UUID) {
 	c.Mask |= match.InPort
+	c.scratch.ingress = port
 	b := c.received()
 	if p := c.port(port, &b); p != nil {
 		// A port that is down still says so: the administrative state is not looked at.
@@ -92,25 +105,8 @@ func SimulateEgress(c *Context, port uuid.UUID) {
 
 func (c *Context) received() branch {
 	k := &c.Packet.Key
-	return branch{header: header{ethSrc: k.EthSrc, ethDst: k.EthDst}, node: c.Trace}
-}
-
-// read is the key as received; fields go into the mask. The fields that header
-// holds are read through it.
-func (c *Context) read(fields match.Mask) *match.Key {
-	c.Mask |= fields
-	return &c.Packet.Key
-}
-
-// readSrc is the source MAC; one that a device wrote depends on no field.
-func (c *Context) readSrc(b *branch) match.MAC {
-	c.Mask |= match.EthSrc &^ b.written
-	return b.ethSrc
-}
-
-func (c *Context) readDst(b *branch) match.MAC {
-	c.Mask |= match.EthDst &^ b.written
-	return b.ethDst
+	h := header{ethSrc: k.EthSrc, ethDst: k.EthDst, src: k.Src, dst: k.Dst, srcPort: k.SrcPort, dstPort: k.DstPort}
+	return branch{header: h, node: c.Trace}
 }
 
 func (c *Context) depend(t tag.Tag) { c.Tags = append(c.Tags, t) }
@@ -149,9 +145,9 @@ func (c *Context) consume(b *branch, device string, name string) {
 	}
 }
 
-// wait ends the simulation: it starts again when the neighbour is known.
-func (c *Context) wait(n Neighbour) {
-	c.Result, c.Reason, c.Wait = ResultNotYet, drop.None, n
+// wait ends the simulation: it starts again when what t names has changed.
+func (c *Context) wait(t tag.Tag) {
+	c.Result, c.Reason, c.Wait = ResultNotYet, drop.None, t
 	c.stop()
 }
 
@@ -170,40 +166,11 @@ func (c *Context) finish() {
 	case len(s.outs) > 0:
 		c.Result, c.Reason = ResultForward, drop.None
 		c.UserSpace = c.UserSpace || s.consumed || len(c.Generated) > 0
+		for i := range s.outs {
+			c.agree(s.outs[i].proposal)
+		}
 		c.assemble()
 	case s.consumed:
 		c.Result, c.Reason = ResultConsumed, drop.None
-	}
-}
-
-// assemble turns outputs into actions. A rewrite is seen by all later outputs, so
-// each output is preceded by what makes the header its own, which may be the
-// original value again. A TTL cannot be raised: outputs go by decrements.
-func (c *Context) assemble() {
-	s := &c.scratch
-	slices.SortStableFunc(s.outs, func(a, b output) int { return int(a.decs) - int(b.decs) })
-	var now header // written and decs: what the actions have done so far
-	for i := range s.outs {
-		o := &s.outs[i]
-		c.setMAC(action.SetEthSrc, match.EthSrc, &now, &now.ethSrc, o.ethSrc, o.written)
-		c.setMAC(action.SetEthDst, match.EthDst, &now, &now.ethDst, o.ethDst, o.written)
-		for ; now.decs < o.decs; now.decs++ {
-			c.Actions = append(c.Actions, action.Action{Op: action.DecTTL})
-		}
-		c.Actions = append(c.Actions, action.Action{Op: action.Forward, VPort: o.port})
-	}
-}
-
-func (c *Context) setMAC(op action.Op, f match.Mask, now *header, has *match.MAC, want match.MAC, written match.Mask) {
-	if now.written&f == 0 && written&f == 0 {
-		return // as received, and wanted so
-	}
-	if written&f == 0 {
-		c.Mask |= f // the original value becomes part of the actions
-	}
-	if now.written&f == 0 || *has != want {
-		now.written |= f
-		*has = want
-		c.Actions = append(c.Actions, action.Action{Op: op, MAC: want})
 	}
 }

@@ -3,6 +3,7 @@ package sim
 import (
 	"encoding/binary"
 
+	"github.com/viaduct-net/viaduct/internal/base/action"
 	"github.com/viaduct-net/viaduct/internal/base/match"
 	"github.com/viaduct-net/viaduct/internal/base/packet"
 	"github.com/viaduct-net/viaduct/internal/topo/view"
@@ -32,11 +33,40 @@ func (c *Context) generate(p *view.Port, frame []byte, b *branch, device, name, 
 	}
 }
 
-// arrived is the packet as it came to the device at hand: its Ethernet addresses
-// are those that devices on the way have written.
+// arrived is the packet as it came to the device at hand, with what devices on the way have written. Its
+// frame has that only when addresses or ports were written: of Ethernet the key is enough.
 func (c *Context) arrived(b *branch) packet.View {
 	v := c.Packet
+	const translated = match.Src | match.Dst | match.SrcPort | match.DstPort
+	if b.written&translated != 0 {
+		v = c.rewritten(b)
+	}
 	v.Key.EthSrc, v.Key.EthDst = b.ethSrc, b.ethDst
+	return v
+}
+
+// rewritten is the packet with the branch's addresses and ports, in memory of its own.
+func (c *Context) rewritten(b *branch) packet.View {
+	s, v := &c.scratch, c.Packet
+	as := s.rewrites[:0]
+	if b.written&match.Src != 0 {
+		as = append(as, action.Action{Op: action.SetSrc, Addr: b.src})
+	}
+	if b.written&match.Dst != 0 {
+		as = append(as, action.Action{Op: action.SetDst, Addr: b.dst})
+	}
+	if b.written&match.SrcPort != 0 {
+		as = append(as, action.Action{Op: action.SetSrcPort, Value: b.srcPort})
+	}
+	if b.written&match.DstPort != 0 {
+		as = append(as, action.Action{Op: action.SetDstPort, Value: b.dstPort})
+	}
+	s.rewrites = as
+	s.arrived = append(s.arrived[:0], v.Frame...)
+	// A frame that cannot be rewritten is quoted as far as that went.
+	_ = s.rewriter.Apply(s.arrived, c.GSO, as)
+	v.Frame = s.arrived
+	v.Key.Src, v.Key.Dst, v.Key.SrcPort, v.Key.DstPort = b.src, b.dst, b.srcPort, b.dstPort
 	return v
 }
 

@@ -29,8 +29,10 @@ var (
 // decide that is not in the mask: it does not change what becomes of the
 // packet, and while the drop flow lives there are no further errors anyway.
 func (c *Context) icmpError(in *view.Port, b *branch, kind icmpKind, mtu int) {
-	v := c.arrived(b)
-	if in == nil || b.ethDst != in.MAC || !v.MayCauseError() {
+	back := *b
+	back.header = b.at // as it was when it reached the router
+	v := c.arrived(&back)
+	if in == nil || back.ethDst != in.MAC || !v.MayCauseError() {
 		return
 	}
 	src, ok := ownAddr(in, v.Key.Src)
@@ -88,9 +90,9 @@ func (c *Context) length() int {
 
 // isIP reports whether the packet's addresses are of its own family. IPv4-mapped
 // addresses must not appear on the wire (RFC 4942 section 2.2).
-func isIP(k *match.Key) bool {
-	is4 := k.EthType == packet.EthTypeIPv4
-	return k.Src.Is4() == is4 && k.Dst.Is4() == is4
+func (c *Context) isIP(b *branch) bool {
+	is4 := c.read(match.EthType).EthType == packet.EthTypeIPv4
+	return b.src.Is4() == is4 && b.dst.Is4() == is4
 }
 
 // isHost reports whether a names a single host, as a source must (RFC 1812 section 5.3.7, RFC

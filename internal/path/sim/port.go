@@ -20,6 +20,7 @@ func (c *Context) port(id uuid.UUID, b *branch) *view.Port {
 
 // ingress takes the packet from the wire or the peer through the port's filter into its device.
 func (c *Context) ingress(p *view.Port, b branch) {
+	b.in, b.at = p, b.header
 	if b.node != nil {
 		b.node.Add("sim", "port "+p.Name, "ingress")
 	}
@@ -30,12 +31,11 @@ func (c *Context) ingress(p *view.Port, b branch) {
 		c.drop(&b, ResultDrop, drop.AdminDown)
 		return
 	}
-	b.in, b.from, b.to = p, b.ethSrc, b.ethDst
 	if why := c.spoofed(p, &b); why != drop.None {
 		c.drop(&b, ResultDrop, why)
 		return
 	}
-	if !c.filter(p.Inbound, place{"inbound filter", "port", p.Name, nil}, &b) {
+	if !c.filter(p.Inbound, place{"inbound filter", "port", p.Name, p.ID, nil}, &b) {
 		return
 	}
 	if p.Bridge != uuid.Nil {
@@ -58,7 +58,7 @@ func (c *Context) egress(p *view.Port, b branch) {
 		c.drop(&b, ResultDrop, drop.AdminDown)
 		return
 	}
-	if c.filter(p.Outbound, place{"outbound filter", "port", p.Name, p}, &b) {
+	if c.filter(p.Outbound, place{"outbound filter", "port", p.Name, p.ID, p}, &b) {
 		c.emit(p, b)
 	}
 }
@@ -70,7 +70,7 @@ func (c *Context) emit(p *view.Port, b branch) {
 		if b.node != nil {
 			b.node.Add("sim", "port "+p.Name, "egress, exterior: Forward(%s)", p.Name)
 		}
-		c.scratch.outs = append(c.scratch.outs, output{b.header, p.ID})
+		c.scratch.outs = append(c.scratch.outs, output{b.header, p.ID, b.proposal})
 	case p.Peer != uuid.Nil:
 		if b.node != nil {
 			b.node.Add("sim", "port "+p.Name, "egress, interior: to its peer")

@@ -10,6 +10,7 @@ import (
 	"github.com/viaduct-net/viaduct/internal/base/clock"
 	"github.com/viaduct-net/viaduct/internal/base/drop"
 	"github.com/viaduct-net/viaduct/internal/base/packet"
+	"github.com/viaduct-net/viaduct/internal/base/tag"
 	"github.com/viaduct-net/viaduct/internal/path/pathtest"
 	"github.com/viaduct-net/viaduct/internal/path/sim"
 	"github.com/viaduct-net/viaduct/internal/state"
@@ -79,15 +80,15 @@ func TestResolveAcrossBridge(t *testing.T) {
 			n := node{t, topo, state.New(state.DefaultConfig(), clk)}
 			in := topo.MustInject(tc.packet)
 			first := n.run(sim.Simulate, in.Port, in.View)
-			want := sim.Neighbour{Port: pathtest.ID("r:b"), Addr: addr(tc.target)}
+			want := tag.Tag{Kind: tag.Neighbour, ID: pathtest.ID("r:b"), Addr: addr(tc.target)}
 			if first.Result != sim.ResultNotYet || first.Wait != want {
 				t.Fatalf("%s, wait %v", first.Result, first.Wait)
 			}
-			if !n.s.Resolve(want.Port, want.Addr) {
+			if !n.s.Resolve(want.ID, want.Addr) {
 				t.Fatal("no request to send")
 			}
-			ask := n.parse(sim.Solicit(nil, topo.Port(want.Port), want.Addr))
-			n.forwards(n.run(sim.SimulateEgress, want.Port, ask), "vb", "quiet")
+			ask := n.parse(sim.Solicit(nil, topo.Port(want.ID), want.Addr))
+			n.forwards(n.run(sim.SimulateEgress, want.ID, ask), "vb", "quiet")
 
 			vm := topo.MAC("02:00:00:00:00:99")
 			var reply []byte
@@ -111,7 +112,7 @@ func TestUnresolvedIsAnswered(t *testing.T) {
 	n := node{t, topo, state.New(state.DefaultConfig(), clk)}
 	in := topo.MustInject("va udp eth=va>r:a ip=10.0.1.5>10.0.2.9 ports=1>2")
 	w := n.run(sim.Simulate, in.Port, in.View).Wait
-	n.s.Resolve(w.Port, w.Addr)
+	n.s.Resolve(w.ID, w.Addr)
 	clk.Advance(60 * time.Second)
 	n.s.Tick()
 	c := n.run(sim.Simulate, in.Port, in.View)

@@ -44,26 +44,28 @@ func (c *Context) router(r *view.Router, in *view.Port, b branch) {
 
 // route decides what a router does with an IP packet that was sent to it.
 func (c *Context) route(r *view.Router, in *view.Port, b branch) {
-	k := c.read(match.Src | match.Dst)
-	src, dst := k.Src.Netip(), k.Dst.Netip()
-	if !isIP(k) || !isHost(k.Src) {
+	from, to := c.readIPs(&b)
+	if !c.isIP(&b) || !isHost(from) {
 		c.drop(&b, ResultDrop, drop.BadHeader)
 		return
 	}
-	if !c.filter(r.Pre, place{"pre-routing filter", "router", r.Name, nil}, &b) {
+	if !c.filter(r.Pre, place{"pre-routing filter", "router", r.Name, r.ID, nil}, &b) {
 		return
 	}
+	o := c.natIn(r, &b)
+	from, to = c.readIPs(&b)
+	src, dst := from.Netip(), to.Netip()
 	if in.Owns(dst) { // link-local addresses are in no table
 		c.local(r, in, b)
 		return
 	}
 	// Neither groups nor link-local IPv6 addresses are routed (RFC 4291 section 2.5.6).
-	if !isHost(k.Dst) || dst.Is6() && (dst.IsLinkLocalUnicast() || src.IsLinkLocalUnicast()) {
+	if !isHost(to) || dst.Is6() && (dst.IsLinkLocalUnicast() || src.IsLinkLocalUnicast()) {
 		c.drop(&b, ResultDrop, drop.NoRoute)
 		return
 	}
-	c.depend(tag.Tag{Kind: tag.Route, ID: r.ID, Addr: k.Dst})
-	rt, ok := r.Table.Lookup(dst, src, pairHash(k))
+	c.depend(tag.Tag{Kind: tag.Route, ID: r.ID, Addr: to})
+	rt, ok := r.Table.Lookup(dst, src, pairHash(&from, &to))
 	if !ok {
 		c.icmpError(in, &b, netUnreachable, 0)
 		c.drop(&b, ResultErrorDrop, drop.NoRoute)
@@ -81,12 +83,12 @@ func (c *Context) route(r *view.Router, in *view.Port, b branch) {
 		c.icmpError(in, &b, prohibited, 0)
 		c.drop(&b, ResultErrorDrop, drop.Prohibited)
 	default:
-		c.forward(r, rt, in, b)
+		c.forward(r, rt, in, o, b)
 	}
 }
 
 // forward sends a packet on along a route. Out of the port it came in by is allowed.
-func (c *Context) forward(r *view.Router, rt *view.Route, in *view.Port, b branch) {
+func (c *Context) forward(r *view.Router, rt *view.Route, in *view.Port, o outside, b branch) {
 	// The TTL is not in the key. One that suffices needs no check here: a flow's
 	// DecTTL makes the others miss. One that does not must not end later packets.
 	if int(c.Packet.TTL)-int(b.decs) <= 1 {
@@ -104,7 +106,7 @@ func (c *Context) forward(r *view.Router, rt *view.Route, in *view.Port, b branc
 		c.drop(&b, ResultDrop, drop.AdminDown)
 		return
 	}
-	if isBroadcast(out, c.Packet.Key.Dst) { // RFC 2644: not by default
+	if isBroadcast(out, b.dst) { // RFC 2644: not by default
 		c.drop(&b, ResultDrop, drop.NoRoute)
 		return
 	}
@@ -117,15 +119,15 @@ func (c *Context) forward(r *view.Router, rt *view.Route, in *view.Port, b branc
 		c.drop(&b, ResultErrorDrop, drop.ExceedsMTU)
 		return
 	}
-	if !c.filter(r.Post, place{"post-routing filter", "router", r.Name, out}, &b) {
+	if !c.filter(r.Post, place{"post-routing filter", "router", r.Name, r.ID, out}, &b) {
 		return
 	}
-	hop := c.Packet.Key.Dst
+	hop := b.dst
 	if rt.Gateway.IsValid() {
 		hop = match.AddrFrom(rt.Gateway)
 	}
 	mac, ok := c.neighbour(out, in, hop, &b)
-	if !ok {
+	if !ok || !c.natOut(r, in, out, o, &b) {
 		return
 	}
 	if b.node != nil {
@@ -156,7 +158,7 @@ func (c *Context) neighbour(out, in *view.Port, hop match.Addr, b *branch) (matc
 		if b.node != nil {
 			b.node.Add("sim", "port "+out.Name, "not yet: the MAC of %s is not known", hop)
 		}
-		c.wait(Neighbour{Port: out.ID, Addr: hop})
+		c.wait(tag.Tag{Kind: tag.Neighbour, ID: out.ID, Addr: hop})
 	}
 	return mac, false
 }
@@ -172,6 +174,7 @@ func (c *Context) atPeer(out *view.Port, hop match.Addr) (mac match.MAC, ok bool
 	switch {
 	case peer == nil:
 	case peer.Router != uuid.Nil:
+		c.depend(tag.Tag{Kind: tag.Floating, ID: peer.ID, Addr: hop})
 		if peer.Owns(hop.Netip()) {
 			return peer.MAC, true
 		}
@@ -187,8 +190,8 @@ func (c *Context) atPeer(out *view.Port, hop match.Addr) (mac match.MAC, ok bool
 // pairHash spreads over equal routes. It is symmetric, and of the addresses alone:
 // fragments, which have no ports, keep to the path of their packet, and flows need not tell
 // ports apart.
-func pairHash(k *match.Key) uint32 {
-	h := addrHash(&k.Src) + addrHash(&k.Dst)
+func pairHash(src, dst *match.Addr) uint32 {
+	h := addrHash(src) + addrHash(dst)
 	h ^= h >> 29
 	h *= 0xbf58476d1ce4e5b9
 	return uint32(h >> 32)

@@ -34,6 +34,14 @@ type State interface {
 	// BridgeNeighbour finds an address that a bridge has learnt from a gratuitous ARP or
 	// an unsolicited advertisement.
 	BridgeNeighbour(bridge uuid.UUID, addr match.Addr) (mac match.MAC, ok bool)
+	// Connection finds the connection of a device, tracked (kind tag.Connection) or translated
+	// (tag.Translation), that has t as one of its directions; other is the opposite one. reply: t is
+	// how answers come; replied: one has been seen.
+	Connection(k tag.Kind, device uuid.UUID, t *match.Tuple) (other match.Tuple, reply, replied, ok bool)
+	// FreePort proposes a port of addr, from lo to hi, for translating the source of t: no other connection of the device to
+	// the same destination has it. want is preferred. 0: there is none among those leased; exhausted: nor are there
+	// more to be leased.
+	FreePort(device uuid.UUID, t *match.Tuple, addr match.Addr, lo, hi, want uint16) (port uint16, exhausted bool)
 }
 
 // Result is how a simulation ended.
@@ -60,6 +68,8 @@ const (
 	LearnMAC             LearnKind = iota // Device bridge: (VLAN, MAC) is behind Port
 	LearnNeighbour                        // Port router port: Addr has MAC
 	LearnBridgeNeighbour                  // Device bridge: Addr has MAC
+	LearnConnection                       // Device: Orig and Reply are a connection of kind Conn that counts against Port
+	LearnReplied                          // Device: the connection of kind Conn with direction Orig was answered
 )
 
 // Learn is a change of state that the worker commits after the simulation.
@@ -70,6 +80,9 @@ type Learn struct {
 	Device uuid.UUID
 	Port   uuid.UUID
 	Addr   match.Addr
+
+	Conn        tag.Kind // tag.Connection or tag.Translation
+	Orig, Reply match.Tuple
 }
 
 // Generated is a packet that a device made. It starts at the egress of Port,
@@ -79,11 +92,8 @@ type Generated struct {
 	Frame []byte // memory of the Context: valid until its next Reset
 }
 
-// Neighbour names an address on the link of a router port, to be resolved.
-type Neighbour struct {
-	Port uuid.UUID // the router port
-	Addr match.Addr
-}
+// Lease says which ports are wanted when Wait is for some.
+type Lease struct{ Lo, Hi, Want uint16 }
 
 // Limits of one simulation.
 const (
@@ -100,6 +110,7 @@ type Context struct {
 	Packet packet.View // read only: rewrites are recorded as actions
 	GSO    packet.GSO  // of Packet
 	Trace  *trace.Node // nil: not traced
+	Hint   Hint        // of a flow that is being adopted
 
 	// Outcome.
 	Result    Result
@@ -111,7 +122,10 @@ type Context struct {
 	Learn     []Learn
 	Generated []Generated
 	Rules     []*view.Rule // that the packet fitted, in order; one may repeat
-	Wait      Neighbour    // for ResultNotYet
+	Wait      tag.Tag      // for ResultNotYet: a neighbour of a router port, or ports for translation
+	Lease     Lease        // for a Wait for ports
+	Stateful  bool         // depends on connections
+	Quoted    match.Tuple  // what the packet that an ICMP error quotes becomes; zero: it stays
 
 	scratch scratch
 }

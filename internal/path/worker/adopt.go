@@ -15,17 +15,14 @@ import (
 // Adopt takes over flows that an earlier agent has left in the datapath. Each is simulated anew, kept when
 // it would be decided the same, replaced when differently, and deleted when no flow would be installed. It returns those
 // that cannot be decided yet because a neighbour has to answer first: they go on working, and are to be handed in
-// again, or forgotten. Call it through Do, when topology and ports are known.
+// again, or forgotten. Call it through Do, when topology and ports are known and Relearn has been called for all flows.
 func (w *Worker) Adopt(fs []datapath.FlowInfo) (undecided []datapath.FlowInfo) {
 	w.now = w.clock.Now()
-	for i := range fs {
-		w.relearn(&fs[i].Key)
-	}
 	for i := range fs {
 		f := &fs[i]
 		switch w.adopt(f) {
 		case sim.ResultNotYet:
-			w.resolve(w.sim.Wait)
+			w.await(w.sim.Wait, w.sim.Lease)
 			again := *f
 			again.Actions = slices.Clone(f.Actions)
 			undecided = append(undecided, again)
@@ -74,7 +71,8 @@ func (w *Worker) adopt(f *datapath.FlowInfo) sim.Result {
 	case w.sim.UserSpace:
 		return sim.ResultConsumed
 	}
-	w.flows.Keep(&f.Key, w.sim.Mask, d.actions, w.sim.Tags, kindOf(d.result), f.Actions)
+	w.answered()
+	w.flows.Keep(&f.Key, w.sim.Mask, d.actions, w.sim.Tags, w.kindOf(d.result), f.Actions)
 	return d.result
 }
 
@@ -111,5 +109,6 @@ func (w *Worker) Audit(fs []datapath.FlowInfo) {
 	for i := range fs {
 		f := &fs[i]
 		w.flows.Audit(f)
+		w.ended(f)
 	}
 }

@@ -87,7 +87,11 @@ func (w *Worker) explainParked() {
 	if w.trace == nil {
 		return
 	}
-	w.trace.Add("prep", "park", "until the neighbour %s answers; the token goes back", w.sim.Wait.Addr)
+	what := "until the neighbour %s answers; the token goes back"
+	if w.sim.Wait.Kind == tag.Ports {
+		what = "until ports of %s are leased; the token goes back"
+	}
+	w.trace.Add("prep", "park", what, w.sim.Wait.Addr)
 }
 
 func (w *Worker) explainLearnt(ts []tag.Tag) {

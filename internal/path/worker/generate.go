@@ -6,6 +6,7 @@ import (
 	"github.com/viaduct-net/viaduct/internal/base/drop"
 	"github.com/viaduct-net/viaduct/internal/base/match"
 	"github.com/viaduct-net/viaduct/internal/base/packet"
+	"github.com/viaduct-net/viaduct/internal/base/tag"
 	"github.com/viaduct-net/viaduct/internal/path/datapath"
 	"github.com/viaduct-net/viaduct/internal/path/sim"
 )
@@ -77,7 +78,12 @@ func (w *Worker) simulateMade(p madePacket) {
 	d := w.simulateEgress(&v, p.port)
 	switch d.result {
 	case sim.ResultForward:
+		if why := w.connect(); why != drop.None {
+			w.drop(why)
+			return
+		}
 		w.learn()
+		w.requote(p.frame)
 		w.explainExecute(d.actions)
 		w.batch.send(datapath.Exec{Frame: p.frame, Actions: d.actions})
 	case sim.ResultConsumed:
@@ -100,10 +106,18 @@ func (w *Worker) simulateEgress(v *packet.View, port uuid.UUID) decision {
 	return w.translate()
 }
 
-// resolve has the neighbour asked for, unless somebody already has.
-func (w *Worker) resolve(n sim.Neighbour) {
-	if w.tables.Resolve(n.Port, n.Addr) {
-		w.Ask(n.Port, n.Addr)
+// await has what a packet waits for brought about, unless somebody already has: a neighbour is asked for its
+// MAC, ports are leased.
+func (w *Worker) await(wait tag.Tag, l sim.Lease) {
+	switch wait.Kind {
+	case tag.Neighbour:
+		if w.tables.Resolve(wait.ID, wait.Addr) {
+			w.Ask(wait.ID, wait.Addr)
+		}
+	case tag.Ports:
+		w.tables.LeasePorts(wait.ID, wait.Addr, l.Lo, l.Hi, l.Want, func(changed tag.Tag) {
+			w.tell(nil, []tag.Tag{changed})
+		})
 	}
 }
 

@@ -6,7 +6,6 @@ import (
 	"github.com/viaduct-net/viaduct/internal/base/action"
 	"github.com/viaduct-net/viaduct/internal/base/drop"
 	"github.com/viaduct-net/viaduct/internal/base/packet"
-	"github.com/viaduct-net/viaduct/internal/base/tag"
 	"github.com/viaduct-net/viaduct/internal/path/datapath"
 	"github.com/viaduct-net/viaduct/internal/path/flow"
 	"github.com/viaduct-net/viaduct/internal/path/sim"
@@ -40,8 +39,12 @@ func (w *Worker) packet(m *datapath.Miss) (kept bool) {
 	if !ok {
 		return kept
 	}
-	d := w.decide(&v, vport, m.GSO)
-	if d.result == sim.ResultNotYet {
+	d, why := w.settle(&v, vport, m.GSO)
+	switch {
+	case why != drop.None:
+		w.drop(why)
+		return false
+	case d.result == sim.ResultNotYet:
 		return w.park(m)
 	}
 	w.count()
@@ -111,7 +114,7 @@ type decision struct {
 func (w *Worker) decide(v *packet.View, vport uuid.UUID, gso packet.GSO) decision {
 	c := &w.sim
 	c.Reset()
-	c.Topo, c.State, c.Packet, c.GSO, c.Trace = w.snapshot, w.tables, *v, gso, w.trace
+	c.Topo, c.State, c.Packet, c.GSO, c.Trace, c.Hint = w.snapshot, w.tables, *v, gso, w.trace, w.hint
 	sim.Simulate(c, vport)
 	return w.translate()
 }
@@ -134,14 +137,14 @@ func (w *Worker) translate() decision {
 
 // park keeps a packet until what it waits for has come.
 func (w *Worker) park(m *datapath.Miss) (kept bool) {
-	wait := w.sim.Wait
-	if !w.lot.Park(m, tag.Tag{Kind: tag.Neighbour, ID: wait.Port, Addr: wait.Addr}, w.now) {
+	wait, lease := w.sim.Wait, w.sim.Lease
+	if !w.lot.Park(m, wait, w.now) {
 		w.drop(drop.ParkOverflow)
 		return false
 	}
 	w.counts.Waiting++
 	w.explainParked()
-	w.resolve(wait)
+	w.await(wait, lease)
 	return true
 }
 
@@ -162,12 +165,16 @@ func (w *Worker) commit(m *datapath.Miss, d decision) {
 		return
 	}
 	w.explainAdd(&m.Key, d)
-	w.flows.Add(&m.Key, w.sim.Mask, d.actions, w.sim.Tags, kindOf(d.result))
+	w.flows.Add(&m.Key, w.sim.Mask, d.actions, w.sim.Tags, w.kindOf(d.result))
 }
 
-func kindOf(r sim.Result) flow.Kind {
+// kindOf is the class of the flow for what the simulation has decided.
+func (w *Worker) kindOf(r sim.Result) flow.Kind {
 	switch r {
 	case sim.ResultForward:
+		if w.sim.Stateful {
+			return flow.Stateful
+		}
 		return flow.Normal
 	case sim.ResultErrorDrop:
 		return flow.Error
@@ -179,6 +186,7 @@ func kindOf(r sim.Result) flow.Kind {
 func (w *Worker) finish(m *datapath.Miss, v *packet.View, d decision) {
 	switch d.result {
 	case sim.ResultForward:
+		w.requote(m.Frame)
 		w.execute(m, d.actions, d.reason)
 	case sim.ResultConsumed:
 		w.counts.Consumed++

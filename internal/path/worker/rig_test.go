@@ -29,6 +29,7 @@ type rig struct {
 	sent   []fake.Sent
 
 	dpForWorker datapath.Datapath // dp unless a test says otherwise
+	limit       int               // of connections; 0: the default
 	free        bool              // the misses came without tokens
 }
 
@@ -59,10 +60,19 @@ func newRig(tb testing.TB, network string, cfg Config) *rig {
 func (r *rig) start(cfg Config) {
 	r.Helper()
 	r.policy = htb.New(htb.DefaultConfig(), r.dp.RootCredit())
-	r.tables = state.New(state.DefaultConfig(), r.clk)
+	tables := state.DefaultConfig()
+	if r.limit > 0 {
+		tables.Conntrack.MaxPerOwner = r.limit
+	}
+	r.tables = state.New(tables, r.clk)
 	r.w = New(cfg, Deps{Datapath: r.dpForWorker, State: r.tables, Tokens: r.policy, Clock: r.clk, Changed: func(by *Worker, tags []tag.Tag) {
 		tags = append([]tag.Tag(nil), tags...)
-		by.Do(func() { by.Wake(tags) })
+		r.w.Do(func() {
+			if by == nil {
+				r.w.Invalidate(tags)
+			}
+			r.w.Wake(tags)
+		})
 	}})
 	r.w.SetTopology(&r.topo.Snapshot)
 	again := r.ports != nil

@@ -15,6 +15,7 @@ func (w *Worker) learn() {
 	if len(w.sim.Learn) == 0 {
 		return
 	}
+	w.answered()
 	changed := w.changed[:0]
 	for i := range w.sim.Learn {
 		var t tag.Tag
@@ -31,6 +32,11 @@ func (w *Worker) learn() {
 			changed = append(changed, t)
 		}
 	}
+	w.publish(changed)
+}
+
+// publish has everybody's flows that depend on what has changed removed, and those who wait woken.
+func (w *Worker) publish(changed []tag.Tag) {
 	w.changed = changed
 	if len(changed) == 0 {
 		return
@@ -97,10 +103,18 @@ func (w *Worker) giveUp(m *datapath.Miss, why drop.Reason) {
 	w.queue.Recycle(m)
 }
 
-// A flow keeps what it depends on from expiring: neighbours, and its own source MAC, not the destination's: who only
-// receives is not known to be there.
-func keeps(k *match.Key, t tag.Tag) bool {
-	return t.Kind == tag.Neighbour || t.Kind == tag.MACEntry && t.MAC == k.EthSrc
+// A flow keeps what it depends on from expiring: neighbours, connections that exist, and its own source MAC, not the
+// destination's: who only receives is not known to be there.
+func (w *Worker) keeps(k *match.Key, t tag.Tag) bool {
+	switch t.Kind {
+	case tag.Neighbour:
+		return true
+	case tag.MACEntry:
+		return t.MAC == k.EthSrc
+	case tag.Connection, tag.Translation:
+		return w.tables.HasConnection(t)
+	}
+	return false
 }
 
 func (w *Worker) hold(kept []tag.Tag)    { w.tables.Hold(kept) }

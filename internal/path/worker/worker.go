@@ -36,9 +36,11 @@ type Config struct {
 	// being made, so it is short: longer ones save system calls at the price of everybody's latency. Default 16.
 	Batch int
 	Idle  time.Duration // how long to wait for a miss before looking after other things; 100 ms
-	Flow  flow.Config
-	Queue upcall.Config
-	Prep  prep.Config
+	// Linger is for how long a flow that has seen FIN or RST must have been idle until its connection counts as ended; 10 s.
+	Linger time.Duration
+	Flow   flow.Config
+	Queue  upcall.Config
+	Prep   prep.Config
 }
 
 // Deps are the parts of the host that a worker uses.
@@ -48,6 +50,7 @@ type Deps struct {
 	Tokens   Tokens
 	Clock    clock.Clock
 	// Changed tells every worker, this one included, that what these tags name has changed.
+	// by is nil when no worker has caused it; it may then be called on any goroutine.
 	Changed func(by *Worker, tags []tag.Tag)
 }
 
@@ -71,6 +74,7 @@ type Worker struct {
 	now      int64
 
 	sim     sim.Context
+	hint    sim.Hint        // of the flow that is being adopted
 	actions action.Physical // of the decision at hand
 	changed []tag.Tag
 	made    made
@@ -106,6 +110,9 @@ func New(cfg Config, d Deps) *Worker {
 	if cfg.Idle <= 0 {
 		cfg.Idle = 100 * time.Millisecond
 	}
+	if cfg.Linger <= 0 {
+		cfg.Linger = 10 * time.Second
+	}
 	w := &Worker{
 		cfg: cfg, dp: d.Datapath, tables: d.State, tokens: d.Tokens, clock: d.Clock, tell: d.Changed,
 		queue:    upcall.New(d.Datapath, cfg.ID, cfg.Queue),
@@ -113,7 +120,7 @@ func New(cfg Config, d Deps) *Worker {
 		snapshot: &view.Snapshot{},
 		ports:    xlate.NewPorts(),
 	}
-	cfg.Flow.Keep, cfg.Flow.OnAdd, cfg.Flow.OnRemove = keeps, w.hold, w.release
+	cfg.Flow.Keep, cfg.Flow.OnAdd, cfg.Flow.OnRemove = w.keeps, w.hold, w.release
 	w.flows = flow.New(cfg.Flow, d.Datapath, d.Clock)
 	return w
 }

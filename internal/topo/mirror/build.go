@@ -49,10 +49,26 @@ func (b builder) port(id uuid.UUID) *view.Port {
 		v.Sources = sources(p)
 	}
 	if p.RouterID != uuid.Nil {
+		v.LinkLocal, v.Masquerade = linkLocal(p.MAC), p.Masquerade
+	}
+	for o := range b.graph.ReferrersOf(model.KeyOf(p), model.KindFloatingIP) {
+		if v.Floating == nil {
+			v.Floating, v.Fixed = make(map[match.Addr]match.Addr), make(map[match.Addr]match.Addr)
+		}
+		f := o.(*model.FloatingIP)
+		floating, fixed := match.AddrFrom(f.Address), match.AddrFrom(f.FixedAddress)
+		v.Floating[floating], v.Fixed[fixed] = fixed, floating
 		v.LinkLocal = linkLocal(p.MAC)
 		v.MTU = b.linkMTU(p)
 	}
 	return v
+}
+
+func (b builder) hasFloating(p *model.Port) bool {
+	for range b.graph.ReferrersOf(model.KeyOf(p), model.KindFloatingIP) {
+		return true
+	}
+	return false
 }
 
 // sources lists what a secured port's VM may send from: each of its MAC addresses with that one's link-local address too.
@@ -134,6 +150,9 @@ func (b builder) router(id uuid.UUID) (*view.Router, []view.Route) {
 	for o := range b.graph.ReferrersOf(model.KeyOf(x), model.KindPort) {
 		p := o.(*model.Port)
 		v.Ports = append(v.Ports, p.ID)
+		if p.Masquerade || b.hasFloating(p) {
+			v.NAT = append(v.NAT, p.ID)
+		}
 		rs = append(rs, b.ownRoutes(p)...)
 	}
 	for o := range b.graph.ReferrersOf(model.KeyOf(x), model.KindRoute) {
@@ -142,6 +161,7 @@ func (b builder) router(id uuid.UUID) (*view.Router, []view.Route) {
 		}
 	}
 	sortIDs(v.Ports)
+	sortIDs(v.NAT)
 	slices.SortFunc(rs, func(a, b view.Route) int {
 		return cmp.Or(slices.Compare(a.ID[:], b.ID[:]), slices.Compare(a.Port[:], b.Port[:]),
 			a.Dst.Addr().Compare(b.Dst.Addr()), cmp.Compare(a.Dst.Bits(), b.Dst.Bits()), cmp.Compare(a.NextHop, b.NextHop))

@@ -36,6 +36,12 @@ func (d dirty) add(g *model.Graph, o model.Object) {
 		if peer, ok := get[*model.Port](g, o.PeerID); ok {
 			d.port(peer) // a bridge knows the MAC and the addresses of peer router ports
 		}
+	case *model.Chain:
+		d.chains[o.ID] = struct{}{}
+	case *model.Rule:
+		d.chains[o.ChainID] = struct{}{}
+	case *model.AddressGroup:
+		d.groups[o.ID] = struct{}{}
 	case *model.Subnet:
 		d.bridges[o.BridgeID] = struct{}{}
 		for p := range g.ReferrersOf(model.Key{Kind: model.KindBridge, ID: o.BridgeID}, model.KindPort) {
@@ -43,14 +49,12 @@ func (d dirty) add(g *model.Graph, o model.Object) {
 				d.port(peer) // a router on the link knows its MTU
 			}
 		}
-	case *model.Chain:
-		d.chains[o.ID] = struct{}{}
-	case *model.Rule:
-		d.chains[o.ChainID] = struct{}{}
-	case *model.AddressGroup:
-		d.groups[o.ID] = struct{}{}
 	case *model.Route:
 		d.routers[o.RouterID] = struct{}{}
+	case *model.FloatingIP:
+		if p, ok := get[*model.Port](g, o.PortID); ok {
+			d.port(p)
+		}
 	case *model.Binding:
 		if p, ok := get[*model.Port](g, o.PortID); ok {
 			d.port(p)
@@ -80,7 +84,7 @@ func (m *Mirror) next(old *view.Snapshot, d dirty, revision int64) (*view.Snapsh
 			continue
 		}
 		s.Ports = with(s.Ports, old.Ports, id, is)
-		tags = append(tags, tag.Tag{Kind: tag.Port, ID: id})
+		tags = append(tags, portTags(id, was, is)...)
 		if where(was) != where(is) {
 			tags = append(tags, tag.Tag{Kind: tag.Binding, ID: id})
 		}
@@ -138,7 +142,25 @@ func sameRouter(a, b *view.Router) bool {
 	if a == nil || b == nil {
 		return a == b
 	}
-	return a.Name == b.Name && a.AdminUp == b.AdminUp && a.Pre == b.Pre && a.Post == b.Post && slices.Equal(a.Ports, b.Ports)
+	return a.Name == b.Name && a.AdminUp == b.AdminUp && slices.Equal(a.Ports, b.Ports) && slices.Equal(a.NAT, b.NAT) &&
+		a.Pre == b.Pre && a.Post == b.Post
+}
+
+// portTags names what differs between two states of a port: of two that differ in floating IPs alone, those addresses.
+func portTags(id uuid.UUID, was, is *view.Port) (tags []tag.Tag) {
+	if was == nil || is == nil {
+		return []tag.Tag{{Kind: tag.Port, ID: id}}
+	}
+	a, b := *was, *is
+	a.Floating, a.Fixed, b.Floating, b.Fixed = nil, nil, nil, nil
+	if !reflect.DeepEqual(a, b) {
+		return []tag.Tag{{Kind: tag.Port, ID: id}}
+	}
+	order := func(a, b match.Addr) int { return slices.Compare(a[:], b[:]) }
+	for _, x := range append(changedKeys(was.Floating, is.Floating, order), changedKeys(was.Fixed, is.Fixed, order)...) {
+		tags = append(tags, tag.Tag{Kind: tag.Floating, ID: id, Addr: x})
+	}
+	return tags
 }
 
 // bridgeTags names what differs between two states of a bridge; nil: none.
@@ -156,6 +178,8 @@ func bridgeTags(id uuid.UUID, was, is *view.Bridge) []tag.Tag {
 		}
 	} else if was.Name != is.Name || was.AdminUp != is.AdminUp || was.Pre != is.Pre || was.Post != is.Post ||
 		!reflect.DeepEqual(was.Subnets, is.Subnets) {
+	} else if was.Name != is.Name || was.AdminUp != is.AdminUp || was.Pre != is.Pre || was.Post != is.Post {
+	} else if was.Name != is.Name || was.AdminUp != is.AdminUp || !reflect.DeepEqual(was.Subnets, is.Subnets) {
 		tags = append(tags, tag.Tag{Kind: tag.Device, ID: id})
 	}
 	if !slices.Equal(was.Ports, is.Ports) {

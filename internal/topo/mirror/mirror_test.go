@@ -186,6 +186,12 @@ func TestTags(t *testing.T) {
 	dev := func(id uuid.UUID) tag.Tag { return tag.Tag{Kind: tag.Device, ID: id} }
 	port := func(id uuid.UUID) tag.Tag { return tag.Tag{Kind: tag.Port, ID: id} }
 	flood, bind := tag.Tag{Kind: tag.Flood, ID: br}, func(id uuid.UUID) tag.Tag { return tag.Tag{Kind: tag.Binding, ID: id} }
+	floats := func(a string) tag.Tag {
+		return tag.Tag{Kind: tag.Floating, ID: wan, Addr: match.AddrFrom(netip.MustParseAddr(a))}
+	}
+	public := func(a string, n byte) *model.FloatingIP {
+		return &model.FloatingIP{Meta: model.Meta{ID: id(n)}, PortID: wan, Address: netip.MustParseAddr(a), FixedAddress: netip.MustParseAddr("10.0.0.11")}
+	}
 	otherMAC := match.MAC{0x52, 0x54, 0, 0, 0, 9}
 	lanLL := linkLocal(model.PortMAC(lan)).String()
 	alone := &model.Port{Meta: model.Meta{ID: lan}, RouterID: rt, AdminStateUp: true, Addresses: pfx("10.0.0.1/24")}
@@ -208,6 +214,7 @@ func TestTags(t *testing.T) {
 		{"another MAC", []store.Op{replace(newMAC)}, []tag.Tag{port(vm1), mac(vmMAC), mac(otherMAC), neighbour("10.0.0.11"), neighbour("fd00::11")}},
 		{"unplugged router", []store.Op{replace(alone)}, []tag.Tag{port(up), port(lan), flood, mac(model.PortMAC(lan)), neighbour("10.0.0.1"), neighbour(lanLL), dev(rt)}},
 		{"uplink down", []store.Op{replace(down)}, []tag.Tag{port(wan), dev(rt)}},
+		{"first floating IP", create(public("192.0.2.10", 41)), []tag.Tag{dev(rt), floats("192.0.2.10"), floats("10.0.0.11")}},
 		{"route", []store.Op{remove(&model.Route{Meta: model.Meta{ID: def}})}, []tag.Tag{dev(rt)}},
 	} {
 		t.Run(c.name, func(t *testing.T) {

@@ -62,6 +62,16 @@ const (
 	FragmentUnfragmented Fragment = "unfragmented" // whole packets
 )
 
+// Connection says which packets a rule is about by the connection that they belong to.
+type Connection string
+
+// Connection states. What is asked for is tracked from then on: at a port by that port, whichever way packets go.
+const (
+	ConnectionAny    Connection = ""
+	ConnectionNew    Connection = "new"    // not the other side's answer to a packet that has passed here
+	ConnectionReturn Connection = "return" // an answer, or an ICMP error about either side's packets
+)
+
 // Range is a range of numbers, both ends included.
 type Range struct{ From, To uint16 }
 
@@ -97,6 +107,9 @@ type Condition struct {
 	QuotedSrc, QuotedDst netip.Prefix
 	// Fragment applies whatever Invert says. "": any, or header when transport fields are given.
 	Fragment Fragment
+	// Connection applies whatever Invert says, and last: what the rule's port, bridge or router has seen of the packet's
+	// connection.
+	Connection Connection
 }
 
 // MatchField is a set of fields of a Condition.

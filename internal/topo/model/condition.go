@@ -142,6 +142,11 @@ func badTransport(m *Condition, given MatchField) (field, reason string) {
 			return x.field, "needs proto to be " + x.names
 		}
 	}
+	switch m.Connection {
+	case ConnectionAny, ConnectionNew, ConnectionReturn:
+	default:
+		return "connection", fmt.Sprintf("%q is none of new, return", m.Connection)
+	}
 	switch m.Fragment {
 	case "", FragmentHeader, FragmentUnfragmented:
 	case FragmentAny, FragmentNonheader:

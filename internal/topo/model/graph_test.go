@@ -70,6 +70,16 @@ func sampleGraph(t *testing.T) *Graph {
 	return g
 }
 
+// floating gives wan a floating IP and then port another one.
+func floating(port uuid.UUID, address, fixed string) func(*Graph) []Op {
+	f := func(n byte, port uuid.UUID, address, fixed string) *FloatingIP {
+		return &FloatingIP{Meta: Meta{ID: id(n)}, PortID: port, Address: netip.MustParseAddr(address), FixedAddress: netip.MustParseAddr(fixed)}
+	}
+	return func(*Graph) []Op {
+		return create(f(41, wan, "192.0.2.20", "10.0.0.20"), f(42, port, address, fixed))
+	}
+}
+
 // changed gives the sample object with f applied.
 func changed[T Object](g *Graph, i uuid.UUID, f func(T)) []Op {
 	var zero T
@@ -136,6 +146,18 @@ func TestRefusals(t *testing.T) {
 		{"overlapping subnets", port(wan, func(p *Port) { p.Addresses = pfx("10.0.0.130/25", "192.0.2.2/30") }), ErrInvalid, "addresses[0]: 10.0.0.130/25 overlaps 10.0.0.1/24 of port lan"},
 		{"router port address twice", port(wan, func(p *Port) { p.Addresses = pfx("192.0.2.2/30", "10.0.0.1/32") }), ErrInvalid, "addresses[1]: 10.0.0.1/32 overlaps"},
 		{"subnet goes under a gateway", port(wan, func(p *Port) { p.Addresses = pfx("192.0.2.6/30") }), ErrInvalid, "route default: gateway: 192.0.2.1 is in no subnet of port wan"},
+
+		{"masquerade on a bridge", port(vm1, func(p *Port) { p.Masquerade = true }), ErrInvalid, "masquerade: needs a router port"},
+		{"masquerade without IPv4", port(wan, func(p *Port) { p.Masquerade, p.Addresses = true, pfx("fd01::2/64") }), ErrInvalid, "masquerade: needs a router port with an IPv4"},
+		{"floating IP of a bridge", floating(vm1, "192.0.2.10", "10.0.0.11"), ErrInvalid, "port: port vm1 is not of a router"},
+		{"floating IP of nothing", floating(id(99), "192.0.2.10", "10.0.0.11"), ErrInvalid, "port: no port"},
+		{"floating IP is the port's", floating(wan, "192.0.2.2", "10.0.0.11"), ErrInvalid, "address: 192.0.2.2 is the own address of port wan"},
+		{"floating IP for itself", floating(wan, "192.0.2.10", "192.0.2.10"), ErrInvalid, "fixed_address: is the floating address itself"},
+		{"floating IP across families", floating(wan, "192.0.2.10", "fd00::11"), ErrInvalid, "fixed_address: fd00::11 is not of the family"},
+		{"floating IP of a group", floating(wan, "224.0.0.1", "10.0.0.11"), ErrInvalid, "address: 224.0.0.1 is a multicast"},
+		{"floating IP link-local", floating(wan, "fe80::9", "fd00::11"), ErrInvalid, "address: fe80::9 is a link-local"},
+		{"floating IP twice", floating(wan, "192.0.2.20", "10.0.0.12"), ErrInvalid, "address: 192.0.2.20 is already that of"},
+		{"fixed address twice", floating(wan, "192.0.2.11", "10.0.0.20"), ErrInvalid, "fixed_address: 10.0.0.20 is already that of"},
 
 		{"route of nothing", route(func(r *Route) { r.RouterID = uuid.Nil }), ErrInvalid, "router: is missing"},
 		{"route to nothing", route(func(r *Route) { r.Destination = netip.Prefix{} }), ErrInvalid, "destination: is not a prefix"},

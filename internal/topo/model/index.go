@@ -42,6 +42,10 @@ func (g *Graph) uniqueKeys(o Object) []uniqueKey {
 		for _, a := range o.Addresses {
 			keys = append(keys, uniqueKey{field: "addresses", kind: KindPort, scope: link, addr: a.Addr()})
 		}
+	case *FloatingIP: // one port knows each address once, in either role
+		keys = append(keys,
+			uniqueKey{field: "address", kind: KindFloatingIP, scope: o.PortID, addr: o.Address},
+			uniqueKey{field: "fixed_address", kind: KindFloatingIP, scope: o.PortID, addr: o.FixedAddress})
 	case *Binding:
 		keys = append(keys, uniqueKey{field: "interface", kind: KindBinding, scope: o.HostID, text: o.Interface})
 	case *Rule:
@@ -156,6 +160,9 @@ func (g *Graph) taken(o Object, u uniqueKey, owner uuid.UUID) error {
 		p := o.(*Port)
 		i := slices.IndexFunc(p.Addresses, func(a netip.Prefix) bool { return a.Addr() == u.addr })
 		return fieldErr(o, fmt.Sprintf("addresses[%d]", i), fmt.Sprintf("%s is already that of %s on the same bridge", u.addr, by))
+	}
+	if u.kind == KindFloatingIP {
+		return fieldErr(o, u.field, fmt.Sprintf("%s is already that of %s at the same port", u.addr, by))
 	}
 	if u.field == "position" {
 		return fieldErr(o, u.field, fmt.Sprintf("%d is already that of %s in the same chain", u.n, by))

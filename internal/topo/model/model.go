@@ -23,6 +23,7 @@ const (
 	KindBinding Kind = "binding"
 	KindSubnet  Kind = "subnet"
 
+	KindFloatingIP   Kind = "floating_ip"
 	KindChain        Kind = "chain"
 	KindRule         Kind = "rule"
 	KindPortGroup    Kind = "port_group"
@@ -32,6 +33,7 @@ const (
 // Kinds lists all kinds in the order in which they may be created: what is referred to first.
 var Kinds = []Kind{
 	KindChain, KindPortGroup, KindAddressGroup, KindBridge, KindSubnet, KindRouter, KindHost, KindPort, KindRoute, KindBinding, KindRule,
+	KindChain, KindPortGroup, KindAddressGroup, KindBridge, KindSubnet, KindRouter, KindHost, KindPort, KindRoute, KindBinding, KindFloatingIP, KindRule,
 }
 
 // Meta is common to all objects.
@@ -82,6 +84,9 @@ type Port struct {
 	// Addresses of a router port: its own, with the subnet on the link. Of a bridge port:
 	// the VM's, optional, as full-length prefixes; with MAC they seed the bridge's ARP table.
 	Addresses []netip.Prefix
+	// Masquerade of a router port: IPv4 packets that leave by it get its first address, and a port of it, as their
+	// source; answers find their way back.
+	Masquerade bool
 	// Chains that packets pass which come in by the port, and which leave by it; Nil: none. Packets
 	// that the port's device makes itself pass no filter of the port.
 	InboundFilterID, OutboundFilterID uuid.UUID
@@ -133,6 +138,18 @@ type Binding struct {
 	HostID    uuid.UUID
 	Interface string
 }
+
+// FloatingIP is an address on the link of a router port that stands for a fixed one behind the router, both
+// ways: the router answers for it, packets to it go to the fixed address, and what comes from there leaves with it.
+type FloatingIP struct {
+	Meta
+	PortID       uuid.UUID // the router port
+	Address      netip.Addr
+	FixedAddress netip.Addr
+}
+
+// Kind implements Object.
+func (*FloatingIP) Kind() Kind { return KindFloatingIP }
 
 // Kind implements Object.
 func (*Bridge) Kind() Kind { return KindBridge }

@@ -30,8 +30,8 @@ func New(k Kind) Object {
 		return &Host{}
 	case KindBinding:
 		return &Binding{}
-	case KindSubnet:
-		return &Subnet{}
+	case KindFloatingIP:
+		return &FloatingIP{}
 	case KindChain:
 		return &Chain{}
 	case KindRule:
@@ -40,6 +40,8 @@ func New(k Kind) Object {
 		return &PortGroup{}
 	case KindAddressGroup:
 		return &AddressGroup{}
+	case KindSubnet:
+		return &Subnet{}
 	}
 	return nil
 }
@@ -70,8 +72,8 @@ func Assign(dst, src Object) {
 		*dst.(*Host) = *s
 	case *Binding:
 		*dst.(*Binding) = *s
-	case *Subnet:
-		*dst.(*Subnet) = s.clone()
+	case *FloatingIP:
+		*dst.(*FloatingIP) = *s
 	case *Chain:
 		*dst.(*Chain) = *s
 	case *Rule:
@@ -82,6 +84,8 @@ func Assign(dst, src Object) {
 		c := *s
 		c.Addresses = slices.Clone(s.Addresses)
 		*dst.(*AddressGroup) = c
+	case *Subnet:
+		*dst.(*Subnet) = s.clone()
 	}
 }
 
@@ -115,12 +119,16 @@ func Refs(o Object) []Key {
 		add(KindChain, o.ChainID)
 		add(KindChain, o.JumpID)
 		matchRefs(&o.Match, add)
+	case *Subnet:
+		add(KindBridge, o.BridgeID)
 	case *Route:
 		add(KindRouter, o.RouterID)
 		add(KindPort, o.PortID)
 	case *Binding:
 		add(KindPort, o.PortID)
 		add(KindHost, o.HostID)
+	case *FloatingIP:
+		add(KindPort, o.PortID)
 	}
 	return r
 }

@@ -40,6 +40,9 @@ func (g *Graph) validatePort(p *Port) error {
 			return fieldErr(p, fmt.Sprintf("addresses[%d]", i), reason)
 		}
 	}
+	if p.Masquerade && !(onRouter && slices.ContainsFunc(p.Addresses, func(a netip.Prefix) bool { return a.Addr().Is4() })) {
+		return fieldErr(p, "masquerade", "needs a router port with an IPv4 address")
+	}
 	if err := g.validateFilters(p, filterRef{"inbound_filter", p.InboundFilterID}, filterRef{"outbound_filter", p.OutboundFilterID}); err != nil {
 		return err
 	}

@@ -79,6 +79,7 @@ func TestRulesRefused(t *testing.T) {
 		{"empty range", fits(func(m *Condition) { m.Proto, m.DstPorts = 6, &Range{90, 80} }), ErrInvalid, "match.dst_ports: 90-80 is not a range"},
 		{"type 256", fits(func(m *Condition) { m.Proto, m.ICMPTypes = 1, &Range{8, 256} }), ErrInvalid, "match.icmp_types: 8-256"},
 		{"later fragments' ports", fits(func(m *Condition) { m.Proto, m.DstPorts, m.Fragment = 6, &Range{80, 80}, FragmentAny }), ErrInvalid, "match.fragment"},
+		{"unknown connection state", fits(func(m *Condition) { m.Connection = "old" }), ErrInvalid, "match.connection: \"old\""},
 		{"unknown fragment policy", fits(func(m *Condition) { m.Fragment = "some" }), ErrInvalid, "match.fragment: \"some\""},
 		{"host bits", fits(func(m *Condition) { m.Src = netip.MustParsePrefix("10.0.0.1/8") }), ErrInvalid, "match.src: 10.0.0.1/8 has bits"},
 		{"two families", fits(func(m *Condition) { m.Src, m.Dst = pfx("10.0.0.0/8")[0], pfx("fd00::/8")[0] }), ErrInvalid, "match.dst: fd00::/8 is not of the family of src"},

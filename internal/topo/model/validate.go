@@ -88,6 +88,8 @@ func (g *Graph) validate(c Change) error {
 		return g.validateRoute(o)
 	case *Binding:
 		return g.validateBinding(o)
+	case *FloatingIP:
+		return g.validateFloatingIP(o)
 	}
 	return nil
 }

@@ -18,6 +18,8 @@ type Condition struct {
 	NoVLAN   bool
 	Fragment FragmentPolicy
 
+	Connection model.Connection
+
 	EthType              uint16
 	VLAN                 uint16
 	TOS, Proto           uint8
@@ -47,7 +49,7 @@ const (
 // NewCondition compiles a valid condition; it shares no memory with m, but for lists that never change.
 func NewCondition(m *model.Condition) Condition {
 	c := Condition{
-		Given: m.Given(), Not: m.Not, Invert: m.Invert, NoVLAN: m.NoVLAN, Fragment: fragmentPolicies[m.Fragment],
+		Given: m.Given(), Not: m.Not, Invert: m.Invert, NoVLAN: m.NoVLAN, Fragment: fragmentPolicies[m.Fragment], Connection: m.Connection,
 		EthType: m.EthType, VLAN: m.VLAN, Proto: m.Proto, EthSrc: m.EthSrc, EthDst: m.EthDst,
 		Src: newPrefix(m.Src), Dst: newPrefix(m.Dst), QuotedSrc: newPrefix(m.QuotedSrc), QuotedDst: newPrefix(m.QuotedDst),
 		InPorts: m.InPorts, OutPorts: m.OutPorts, InPortGroup: m.InPortGroup, OutPortGroup: m.OutPortGroup, PortGroup: m.PortGroup,
@@ -96,6 +98,9 @@ func (c *Condition) String() string {
 	}
 	if c.Fragment != FragmentsAny {
 		text += " fragment=" + [...]string{"any", "header", "nonheader", "unfragmented"}[c.Fragment]
+	}
+	if c.Connection != model.ConnectionAny {
+		text += " connection=" + string(c.Connection)
 	}
 	return text
 }

@@ -31,6 +31,10 @@ type Port struct {
 	LinkLocal netip.Addr
 	MTU       int // of the L3 link; 0: no limit
 
+	// Masquerade hides IPv4 sources behind the router port's address.
+	Masquerade bool
+	// Floating maps floating IPs on the router port's link to fixed addresses, Fixed is its inverse.
+	Floating, Fixed   map[match.Addr]match.Addr
 	Inbound, Outbound uuid.UUID   // filter chains; Nil: none
 	Groups            []uuid.UUID // port groups that it is in, in order
 	// Sources is what the VM may send from; nil: anything.
@@ -53,7 +57,7 @@ func (s *Source) Has(a *match.Addr) bool { return s.bits.Contains(a) }
 // Exterior reports whether the port is bound to a host interface.
 func (p *Port) Exterior() bool { return p.Host != uuid.Nil }
 
-// Owns reports whether a is one of a router port's own addresses, link-local included.
+// Owns reports whether a is one of a router port's own addresses, link-local and floating ones included.
 func (p *Port) Owns(a netip.Addr) bool {
 	if p.LinkLocal.IsValid() && a == p.LinkLocal {
 		return true
@@ -63,7 +67,8 @@ func (p *Port) Owns(a netip.Addr) bool {
 			return true
 		}
 	}
-	return false
+	_, ok := p.Floating[match.AddrFrom(a)]
+	return ok
 }
 
 // Bridge is a virtual switch.
@@ -78,6 +83,7 @@ type Bridge struct {
 	MACs map[match.MAC]uuid.UUID
 	// Neighbours are seeded: addresses of peer router ports (link-local too) and of VMs whose port names them.
 	Neighbours map[match.Addr]match.MAC
+	Pre, Post  uuid.UUID // filter chains before and after forwarding; Nil: none
 	// Subnets are what is told to hosts on the bridge, ordered by id.
 	Subnets   []Subnet
 	Pre, Post uuid.UUID // filter chains before and after forwarding; Nil: none
@@ -128,6 +134,7 @@ type Router struct {
 	Name    string
 	AdminUp bool
 	Ports   []uuid.UUID
+	NAT     []uuid.UUID // those that masquerade or have floating IPs, ordered by id
 	Table   RouteTable
 
 	Pre, Post uuid.UUID // filter chains before and after routing; Nil: none

@@ -54,6 +54,8 @@ type wireMatch struct {
 	QuotedSrc    *netip.Prefix  `json:"quoted_src,omitempty"`
 	QuotedDst    *netip.Prefix  `json:"quoted_dst,omitempty"`
 	Fragment     model.Fragment `json:"fragment,omitempty"`
+
+	Connection model.Connection `json:"connection,omitempty"`
 }
 
 type wireMAC struct {
@@ -111,7 +113,7 @@ func encodeMatch(m *model.Condition) wireMatch {
 		EthType: m.EthType, EthSrc: encodeMAC(m.EthSrc), EthDst: encodeMAC(m.EthDst), VLAN: m.VLAN, NoVLAN: m.NoVLAN,
 		TOS: m.TOS, Proto: m.Proto, Src: optional(m.Src), Dst: optional(m.Dst), SrcGroup: optional(m.SrcGroup), DstGroup: optional(m.DstGroup),
 		SrcPorts: (*wireRange)(m.SrcPorts), DstPorts: (*wireRange)(m.DstPorts), ICMPTypes: (*wireRange)(m.ICMPTypes), ICMPCodes: (*wireRange)(m.ICMPCodes),
-		QuotedSrc: optional(m.QuotedSrc), QuotedDst: optional(m.QuotedDst), Fragment: m.Fragment,
+		QuotedSrc: optional(m.QuotedSrc), QuotedDst: optional(m.QuotedDst), Fragment: m.Fragment, Connection: m.Connection,
 	}
 }
 
@@ -122,7 +124,7 @@ func decodeMatch(w *wireMatch) (model.Condition, error) {
 		EthType: w.EthType, VLAN: w.VLAN, NoVLAN: w.NoVLAN,
 		TOS: w.TOS, Proto: w.Proto, Src: value(w.Src), Dst: value(w.Dst), SrcGroup: value(w.SrcGroup), DstGroup: value(w.DstGroup),
 		SrcPorts: (*model.Range)(w.SrcPorts), DstPorts: (*model.Range)(w.DstPorts), ICMPTypes: (*model.Range)(w.ICMPTypes), ICMPCodes: (*model.Range)(w.ICMPCodes),
-		QuotedSrc: value(w.QuotedSrc), QuotedDst: value(w.QuotedDst), Fragment: w.Fragment,
+		QuotedSrc: value(w.QuotedSrc), QuotedDst: value(w.QuotedDst), Fragment: w.Fragment, Connection: w.Connection,
 	}
 	for _, name := range w.Not {
 		f, ok := model.ParseMatchField(name)

@@ -37,6 +37,7 @@ type wirePort struct {
 	AdminStateUp bool           `json:"admin_state_up"`
 	MAC          string         `json:"mac,omitempty"`
 	Addresses    []netip.Prefix `json:"addresses,omitempty"`
+	Masquerade   bool           `json:"masquerade,omitempty"`
 	Inbound      *uuid.UUID     `json:"inbound_filter,omitempty"`
 	Outbound     *uuid.UUID     `json:"outbound_filter,omitempty"`
 	PortGroups   []uuid.UUID    `json:"port_groups,omitempty"`
@@ -67,6 +68,14 @@ type wireBinding struct {
 	Port      uuid.UUID `json:"port"`
 	Host      uuid.UUID `json:"host"`
 	Interface string    `json:"interface"`
+}
+
+type wireFloatingIP struct {
+	ID           uuid.UUID  `json:"id"`
+	Name         string     `json:"name,omitempty"`
+	Port         uuid.UUID  `json:"port"`
+	Address      netip.Addr `json:"address"`
+	FixedAddress netip.Addr `json:"fixed_address"`
 }
 
 type wireSubnet struct {
@@ -121,7 +130,7 @@ func encode(o model.Object) ([]byte, error) {
 		return json.Marshal(wireRouter{o.ID, o.Name, o.AdminStateUp, optional(o.PreRoutingID), optional(o.PostRoutingID)})
 	case *model.Port:
 		w := wirePort{ID: o.ID, Name: o.Name, Bridge: optional(o.BridgeID), Router: optional(o.RouterID), Peer: optional(o.PeerID),
-			AdminStateUp: o.AdminStateUp, Addresses: o.Addresses,
+			AdminStateUp: o.AdminStateUp, Addresses: o.Addresses, Masquerade: o.Masquerade,
 			Inbound: optional(o.InboundFilterID), Outbound: optional(o.OutboundFilterID), PortGroups: o.PortGroups}
 		if o.MAC != (match.MAC{}) {
 			w.MAC = o.MAC.String()
@@ -135,6 +144,8 @@ func encode(o model.Object) ([]byte, error) {
 		return json.Marshal(wireHost{o.ID, o.Name})
 	case *model.Binding:
 		return json.Marshal(wireBinding{o.ID, o.Name, o.PortID, o.HostID, o.Interface})
+	case *model.FloatingIP:
+		return json.Marshal(wireFloatingIP{o.ID, o.Name, o.PortID, o.Address, o.FixedAddress})
 	case *model.Subnet:
 		return json.Marshal(encodeSubnet(o))
 	}
@@ -169,7 +180,7 @@ func decodeKind(kind model.Kind, data []byte) (model.Object, error) {
 	case model.KindPort:
 		w, err := read[wirePort](data)
 		p := &model.Port{Meta: meta(w.ID, w.Name), BridgeID: value(w.Bridge), RouterID: value(w.Router), PeerID: value(w.Peer),
-			AdminStateUp: w.AdminStateUp, Addresses: w.Addresses,
+			AdminStateUp: w.AdminStateUp, Addresses: w.Addresses, Masquerade: w.Masquerade,
 			InboundFilterID: value(w.Inbound), OutboundFilterID: value(w.Outbound), PortGroups: w.PortGroups}
 		if err == nil && w.MAC != "" {
 			p.MAC, err = parseMAC(w.MAC)
@@ -188,6 +199,9 @@ func decodeKind(kind model.Kind, data []byte) (model.Object, error) {
 	case model.KindBinding:
 		w, err := read[wireBinding](data)
 		return &model.Binding{Meta: meta(w.ID, w.Name), PortID: w.Port, HostID: w.Host, Interface: w.Interface}, err
+	case model.KindFloatingIP:
+		w, err := read[wireFloatingIP](data)
+		return &model.FloatingIP{Meta: meta(w.ID, w.Name), PortID: w.Port, Address: w.Address, FixedAddress: w.FixedAddress}, err
 	case model.KindSubnet:
 		w, err := read[wireSubnet](data)
 		return w.model(), err

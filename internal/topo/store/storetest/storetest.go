@@ -87,7 +87,7 @@ func network() []model.Object {
 			MAC:       match.MAC{0x52, 0x54, 0, 1, 2, 3},
 			Addresses: []netip.Prefix{netip.MustParsePrefix("10.0.0.9/32"), netip.MustParsePrefix("fd00::9/128")}},
 		&model.Port{Meta: model.Meta{ID: id(5), Name: "up"}, BridgeID: id(1)},
-		&model.Port{Meta: model.Meta{ID: id(6), Name: "lan"}, RouterID: id(2), PeerID: id(5), AdminStateUp: true,
+		&model.Port{Meta: model.Meta{ID: id(6), Name: "lan"}, RouterID: id(2), PeerID: id(5), AdminStateUp: true, Masquerade: true,
 			Addresses: []netip.Prefix{netip.MustParsePrefix("10.0.0.1/24")}},
 		&model.Route{Meta: model.Meta{ID: id(7), Name: "far"}, RouterID: id(2),
 			Destination: netip.MustParsePrefix("10.9.0.0/16"), Source: netip.MustParsePrefix("10.0.0.0/24"),
@@ -100,6 +100,8 @@ func network() []model.Object {
 		&model.Subnet{Meta: model.Meta{ID: id(10)}, BridgeID: id(1), CIDR: netip.MustParsePrefix("fd00::/64"), Gateway: netip.MustParseAddr("fd00::1"),
 			EnableDHCP: true, MTU: 1450, LeaseTime: 86400, IPv6RAMode: model.IPv6Stateful, IPv6AddressMode: model.IPv6Stateful},
 		&model.Binding{Meta: model.Meta{ID: id(4)}, PortID: id(4), HostID: id(3), Interface: "tap0"},
+		&model.FloatingIP{Meta: model.Meta{ID: id(9), Name: "public"}, PortID: id(6),
+			Address: netip.MustParseAddr("10.0.0.20"), FixedAddress: netip.MustParseAddr("10.9.0.20")},
 		&model.Chain{Meta: model.Meta{ID: id(10), Name: "in"}},
 		&model.Chain{Meta: model.Meta{ID: id(11)}},
 		&model.PortGroup{Meta: model.Meta{ID: id(12), Name: "vms"}},
@@ -123,7 +125,7 @@ func condition(proto uint8) model.Condition {
 		InPortGroup: id(12), OutPortGroup: id(12), PortGroup: id(12), Traversed: id(2),
 		EthType: 0x0800, EthSrc: model.MACMatch{Addr: match.MAC{2}, Mask: match.MAC{0xff}}, EthDst: model.MACMatch{Addr: match.MAC{2}, Mask: model.FullMAC},
 		TOS: &tos, Proto: proto, Src: netip.MustParsePrefix("10.0.0.0/8"), Dst: netip.MustParsePrefix("0.0.0.0/0"),
-		SrcGroup: id(13), DstGroup: id(13), Fragment: model.FragmentUnfragmented,
+		SrcGroup: id(13), DstGroup: id(13), Fragment: model.FragmentUnfragmented, Connection: model.ConnectionReturn,
 	}
 	if proto == 1 {
 		m.NoVLAN = true

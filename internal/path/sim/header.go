@@ -1,0 +1,102 @@
+package sim
+
+import (
+	"slices"
+
+	"github.com/viaduct-net/viaduct/internal/base/action"
+	"github.com/viaduct-net/viaduct/internal/base/match"
+)
+
+// read is the key as received; fields go into the mask. The fields that header
+// holds are read through it: what a device wrote depends on no field of the packet, beyond
+// those that were read to decide it.
+func (c *Context) read(fields match.Mask) *match.Key {
+	c.Mask |= fields
+	return &c.Packet.Key
+}
+
+// readSrc and readDst are the MACs, readIPs the network addresses, readPorts the ports or ICMP
+// type and identifier: as the branch has them now.
+func (c *Context) readSrc(b *branch) match.MAC {
+	c.Mask |= match.EthSrc &^ b.written
+	return b.ethSrc
+}
+
+func (c *Context) readDst(b *branch) match.MAC {
+	c.Mask |= match.EthDst &^ b.written
+	return b.ethDst
+}
+
+func (c *Context) readIPs(b *branch) (src, dst match.Addr) {
+	c.Mask |= (match.Src | match.Dst) &^ b.written
+	return b.src, b.dst
+}
+
+func (c *Context) readPorts(b *branch) (src, dst uint16) {
+	c.Mask |= (match.SrcPort | match.DstPort) &^ b.written
+	return b.srcPort, b.dstPort
+}
+
+func (b *branch) setSrc(a match.Addr) { b.src, b.written = a, b.written|match.Src }
+func (b *branch) setDst(a match.Addr) { b.dst, b.written = a, b.written|match.Dst }
+
+func (b *branch) setSrcPort(p uint16) { b.srcPort, b.written = p, b.written|match.SrcPort }
+func (b *branch) setDstPort(p uint16) { b.dstPort, b.written = p, b.written|match.DstPort }
+
+// assemble turns outputs into actions. A rewrite is seen by all later outputs, so
+// each output is preceded by what makes the header its own, which may be the
+// original value again. A TTL cannot be raised: outputs go by decrements.
+func (c *Context) assemble() {
+	s := &c.scratch
+	slices.SortStableFunc(s.outs, func(a, b output) int { return int(a.decs) - int(b.decs) })
+	var now header // written and decs: what the actions have done so far
+	for i := range s.outs {
+		o := &s.outs[i].header
+		if c.sets(match.EthSrc, &now, o, now.ethSrc == o.ethSrc) {
+			now.ethSrc = o.ethSrc
+			c.act(action.Action{Op: action.SetEthSrc, MAC: o.ethSrc})
+		}
+		if c.sets(match.EthDst, &now, o, now.ethDst == o.ethDst) {
+			now.ethDst = o.ethDst
+			c.act(action.Action{Op: action.SetEthDst, MAC: o.ethDst})
+		}
+		if c.sets(match.Src, &now, o, now.src == o.src) {
+			now.src = o.src
+			c.act(action.Action{Op: action.SetSrc, Addr: o.src})
+		}
+		if c.sets(match.Dst, &now, o, now.dst == o.dst) {
+			now.dst = o.dst
+			c.act(action.Action{Op: action.SetDst, Addr: o.dst})
+		}
+		if c.sets(match.SrcPort, &now, o, now.srcPort == o.srcPort) {
+			now.srcPort = o.srcPort
+			c.act(action.Action{Op: action.SetSrcPort, Value: o.srcPort})
+		}
+		if c.sets(match.DstPort, &now, o, now.dstPort == o.dstPort) {
+			now.dstPort = o.dstPort
+			c.act(action.Action{Op: action.SetDstPort, Value: o.dstPort})
+		}
+		for ; now.decs < o.decs; now.decs++ {
+			c.act(action.Action{Op: action.DecTTL})
+		}
+		c.act(action.Action{Op: action.Forward, VPort: s.outs[i].port})
+	}
+}
+
+func (c *Context) act(a action.Action) { c.Actions = append(c.Actions, a) }
+
+// sets reports whether field f, whose value is as now says when an earlier output had it written, must be set for
+// an output that wants it as in o.
+func (c *Context) sets(f match.Mask, now, o *header, same bool) bool {
+	if (now.written|o.written)&f == 0 {
+		return false // as received, and wanted so
+	}
+	if o.written&f == 0 {
+		c.Mask |= f // the original value becomes part of the actions
+	}
+	if now.written&f != 0 && same {
+		return false
+	}
+	now.written |= f
+	return true
+}

@@ -1,0 +1,31 @@
+package sim
+
+import (
+	"github.com/viaduct-net/viaduct/internal/base/action"
+	"github.com/viaduct-net/viaduct/internal/base/match"
+	"github.com/viaduct-net/viaduct/internal/base/packet"
+)
+
+// Hint is what an installed flow does to packets like the one at hand: a new connection is translated
+// likewise if it may, so that an agent learns again what the one before it had decided.
+type Hint action.Physical
+
+// port is the source port, or identifier, to which the flow translates together with addr; 0: it does not.
+func (h Hint) port(addr match.Addr, proto uint8) (port uint16) {
+	op, is := action.SetSrcPort, false
+	if proto == packet.ProtoICMP || proto == packet.ProtoICMPv6 {
+		op = action.SetDstPort
+	}
+	for i := range h {
+		switch a := &h[i]; a.Op {
+		case action.SetSrc:
+			is = a.Addr == addr
+		case op:
+			port = a.Value
+		}
+	}
+	if !is {
+		return 0
+	}
+	return port
+}

@@ -1,0 +1,81 @@
+package sim
+
+import (
+	"github.com/viaduct-net/viaduct/internal/base/match"
+	"github.com/viaduct-net/viaduct/internal/base/tag"
+	"github.com/viaduct-net/viaduct/internal/topo/view"
+)
+
+// Ports that a masquerading address uses: not the well-known ones.
+const (
+	masqueradeLow  = 1024
+	masqueradeHigh = 65535
+)
+
+// outside is what a router's translation on the way in has to do with that on the way out.
+type outside struct {
+	port  *view.Port // whose floating IP or masqueraded connection the packet was for; nil: none
+	reply bool       // it answers a masqueraded connection
+}
+
+// natIn translates the destination before the route is looked up, from whichever port the packet
+// comes: floating IPs, and answers to what was masqueraded.
+func (c *Context) natIn(r *view.Router, b *branch) (o outside) {
+	for _, id := range r.NAT {
+		c.depend(tag.Tag{Kind: tag.Port, ID: id})
+		p := c.Topo.Port(id)
+		if p == nil {
+			continue
+		}
+		_, dst := c.readIPs(b)
+		c.depend(tag.Tag{Kind: tag.Floating, ID: id, Addr: dst})
+		if fixed, ok := p.Floating[dst]; ok {
+			c.staticNAT(b, false, fixed)
+			return outside{port: p}
+		}
+		if own, ok := masquerades(p); ok && own == dst && c.reverseNAT(r.ID, b) == natApplied {
+			return outside{port: p, reply: true}
+		}
+	}
+	return outside{}
+}
+
+// natOut translates the source of what leaves by out, after the route is known. What was for an address outside, and is
+// turned round to the inside, is translated as if it had been there: else the answer would not come this
+// way. False ends the branch.
+func (c *Context) natOut(r *view.Router, in, out *view.Port, o outside, b *branch) bool {
+	if len(r.NAT) == 0 {
+		return true
+	}
+	p := out
+	if o.port != nil && in.ID != o.port.ID {
+		p = o.port
+	}
+	if !p.Masquerade && len(p.Fixed) == 0 {
+		return true // to be so is among the router's own properties
+	}
+	src, _ := c.readIPs(b)
+	c.depend(tag.Tag{Kind: tag.Floating, ID: p.ID, Addr: src})
+	if floating, ok := p.Fixed[src]; ok {
+		c.staticNAT(b, true, floating)
+		return true
+	}
+	own, ok := masquerades(p)
+	if !ok || o.reply || in.ID == p.ID || !src.Is4() || onLink(p, src) {
+		return true
+	}
+	return c.sourceNAT(r.ID, b, own, masqueradeLow, masqueradeHigh) != natEnded
+}
+
+// masquerades is the address behind which a port hides what leaves by it: its first of IPv4.
+func masquerades(p *view.Port) (own match.Addr, ok bool) {
+	if !p.Masquerade {
+		return own, false
+	}
+	for _, a := range p.Addrs {
+		if a.Addr().Is4() {
+			return match.AddrFrom(a.Addr()), true
+		}
+	}
+	return own, false
+}

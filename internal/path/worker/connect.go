@@ -1,0 +1,124 @@
+package worker
+
+import (
+	"slices"
+
+	"github.com/google/uuid"
+
+	"github.com/viaduct-net/viaduct/internal/base/drop"
+	"github.com/viaduct-net/viaduct/internal/base/packet"
+	"github.com/viaduct-net/viaduct/internal/base/tag"
+	"github.com/viaduct-net/viaduct/internal/path/datapath"
+	"github.com/viaduct-net/viaduct/internal/path/sim"
+	"github.com/viaduct-net/viaduct/internal/state/conntrack"
+)
+
+// maxConflicts is how often a packet is simulated anew because another worker took what it was to have.
+const maxConflicts = 4
+
+// settle decides, and commits the connections that the decision begins. The simulation only proposes them, so
+// that a trace has no effect; when somebody else was faster the packet is simulated again. why is other than
+// None when it must be dropped for what cannot be committed.
+func (w *Worker) settle(v *packet.View, vport uuid.UUID, gso packet.GSO) (d decision, why drop.Reason) {
+	for range maxConflicts {
+		d = w.decide(v, vport, gso)
+		if d.result != sim.ResultForward {
+			return d, drop.None
+		}
+		if why = w.connect(); why != drop.NatConflict {
+			return d, why
+		}
+	}
+	return d, why
+}
+
+// connect commits the connections that the simulation at hand has proposed: all workers see them before
+// its flow is installed. NatConflict: another connection has the same tuple meanwhile.
+func (w *Worker) connect() drop.Reason {
+	changed, why := w.changed[:0], drop.None
+	for i := range w.sim.Learn {
+		l := &w.sim.Learn[i]
+		if l.Kind != sim.LearnConnection {
+			continue
+		}
+		c := conntrack.Conn{Kind: l.Conn, Device: l.Device, Orig: l.Orig, Reply: l.Reply, Owner: l.Port}
+		switch w.tables.AddConnection(c) {
+		case conntrack.Added:
+			changed = append(changed, tag.Of(l.Conn, l.Device, &l.Orig), tag.Of(l.Conn, l.Device, &l.Reply))
+		case conntrack.Conflict:
+			why = drop.NatConflict
+		case conntrack.Full:
+			why = drop.TooManyConns
+		}
+		if why != drop.None {
+			break
+		}
+	}
+	w.publish(changed)
+	return why
+}
+
+// answered commits that connections were answered.
+func (w *Worker) answered() {
+	for i := range w.sim.Learn {
+		if l := &w.sim.Learn[i]; l.Kind == sim.LearnReplied {
+			w.tables.ConnectionReplied(tag.Of(l.Conn, l.Device, &l.Orig))
+		}
+	}
+}
+
+// requote finishes an ICMP error: what it quotes was translated, too.
+func (w *Worker) requote(frame []byte) {
+	if w.sim.Quoted.Proto != 0 {
+		packet.RewriteQuoted(frame, &w.sim.Quoted)
+	}
+}
+
+// ended follows TCP to its end: a flow that has seen FIN or RST and is idle since.
+func (w *Worker) ended(f *datapath.FlowInfo) {
+	const fin, rst = 1, 4
+	if f.TCPFlags&(fin|rst) == 0 || f.Idle < w.cfg.Linger {
+		return
+	}
+	kept := w.flows.Kept(&f.Key)
+	if len(kept) == 0 {
+		return
+	}
+	if changed := w.tables.TCPEnded(kept, f.TCPFlags&rst != 0); len(changed) > 0 {
+		w.publish(changed)
+	}
+}
+
+// Relearn takes from flows that an earlier agent has left which connections there were: those with which each
+// flow is decided as it was. It is to be called for all flows, on all workers, before any is handed to Adopt: an answer
+// belongs to a connection that another worker learns. Returned are those that must wait for an answer.
+// Call it through Do.
+func (w *Worker) Relearn(fs []datapath.FlowInfo) (undecided []datapath.FlowInfo) {
+	w.now = w.clock.Now()
+	for i := range fs {
+		f := &fs[i]
+		w.relearn(&f.Key)
+		vport, ok := w.ports.Virtual(f.Key.InPort)
+		if !ok {
+			continue
+		}
+		v, ok := w.specimen(&f.Key)
+		if !ok {
+			continue
+		}
+		w.hint = sim.Hint(f.Actions)
+		d := w.decide(&v, vport, packet.GSO{})
+		w.hint = nil
+		switch {
+		case d.result == sim.ResultNotYet:
+			w.await(w.sim.Wait, w.sim.Lease)
+			again := *f
+			again.Actions = slices.Clone(f.Actions)
+			undecided = append(undecided, again)
+		case d.result == sim.ResultForward && slices.Equal(d.actions, f.Actions):
+			// A conflict means that the connection is there, or is another's: Adopt will see.
+			_ = w.connect()
+		}
+	}
+	return undecided
+}

@@ -1,0 +1,135 @@
+package worker
+
+import (
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/viaduct-net/viaduct/internal/base/drop"
+	"github.com/viaduct-net/viaduct/internal/base/packet"
+	"github.com/viaduct-net/viaduct/internal/path/datapath/fake"
+)
+
+const gateway = `
+bridge in
+router r
+vm a in 02:00:00:00:00:0a 10.0.1.10
+vm b in 02:00:00:00:00:0b 10.0.1.11
+link in r=10.0.1.1/24
+bridge out
+vm world out 02:00:00:00:00:0c 203.0.113.9
+link out r=203.0.113.1/24
+masquerade r:out
+floating r:out 203.0.113.11 10.0.1.11
+`
+
+const aToWorld = "a tcp eth=a>r:in ip=10.0.1.10>203.0.113.9 ports=4000>80"
+
+// answers has the world answer the last packet that it got.
+func (r *rig) answers() {
+	r.Helper()
+	v, _ := packet.Parse(r.sent[len(r.sent)-1].Frame, 1)
+	k := &v.Key
+	r.sent = nil
+	frame := packet.BuildTCP(nil, v.Ether().Reverse(), packet.IP{Src: k.Dst, Dst: k.Src}, packet.TCP{SrcPort: k.DstPort, DstPort: k.SrcPort}, nil)
+	if err := r.dp.Inject("tap-world", fake.Packet{Frame: frame}); err != nil {
+		r.Fatal(err)
+	}
+	r.turn()
+}
+
+func TestMasquerade(t *testing.T) {
+	r := newRig(t, gateway, Config{})
+	r.in(aToWorld)
+	r.turn()
+	if len(r.sent) != 1 {
+		t.Fatalf("delivered %v", r.got())
+	}
+	r.answers()
+	r.expect("a < ac")
+	if n := r.tables.Stats().Connections; n != 1 {
+		t.Errorf("%d connections", n)
+	}
+	if c := r.w.Counts(); c.Dropped != [drop.NumReasons]uint64{} {
+		t.Errorf("dropped: %v", c.Dropped)
+	}
+	// An established connection outlives its flows.
+	r.advance(3 * time.Minute)
+	if n := r.flows(); n != 0 {
+		t.Errorf("%d flows", n)
+	}
+	if n := r.tables.Stats().Connections; n != 1 {
+		t.Errorf("%d connections after its flows have gone", n)
+	}
+}
+
+// TestTCPReset: the connection goes, and with it the flows, once RST was seen and nothing came after it.
+func TestTCPReset(t *testing.T) {
+	r := newRig(t, gateway, Config{})
+	r.in(aToWorld)
+	r.turn()
+	r.answers()
+	flows := r.dump()
+	for i := range flows {
+		flows[i].TCPFlags = packet.FlagRST
+	}
+	r.w.Audit(flows)
+	if n := r.tables.Stats().Connections; n != 1 {
+		t.Fatalf("%d connections: the flow was not idle yet", n)
+	}
+	for i := range flows {
+		flows[i].Idle = 10 * time.Second
+	}
+	r.w.Audit(flows)
+	r.turn()
+	if n, f := r.tables.Stats().Connections, r.flows(); n != 0 || f != 0 {
+		t.Errorf("%d connections, %d flows", n, f)
+	}
+}
+
+// TestConnectionsAreRelearnt: an agent that finds flows translates their connections as they were.
+func TestConnectionsAreRelearnt(t *testing.T) {
+	r := newRig(t, gateway, Config{})
+	r.in(aToWorld, "a tcp eth=a>r:in ip=10.0.1.10>203.0.113.9 ports=4001>80")
+	r.turn()
+	r.answers()
+	before := r.dump()
+	if len(before) != 3 {
+		t.Fatalf("%d flows", len(before))
+	}
+	r.start(Config{})
+	for left := before; len(left) > 0; r.turn() {
+		left = r.w.Relearn(left)
+	}
+	if left := r.w.Adopt(before); len(left) != 0 {
+		t.Errorf("undecided: %v", left)
+	}
+	r.turn()
+	if n := r.tables.Stats().Connections; n != 2 {
+		t.Errorf("%d connections", n)
+	}
+	after := map[string]string{}
+	for _, f := range r.dump() {
+		after[f.Key.String()] = f.Actions.String()
+	}
+	for _, f := range before {
+		if got := after[f.Key.String()]; got != f.Actions.String() {
+			t.Errorf("%s: %s, was %s", f.Key, got, f.Actions)
+		}
+	}
+	if s := r.w.Flows().Stats(); s.Adopted != 3 {
+		t.Errorf("%d flows adopted", s.Adopted)
+	}
+}
+
+// TestTooManyConnections: a port beyond its bound is told apart by name.
+func TestTooManyConnections(t *testing.T) {
+	r := newRig(t, gateway, Config{})
+	r.limit = 1
+	r.start(Config{})
+	r.in(aToWorld, strings.Replace(aToWorld, "4000", "4001", 1))
+	r.turn()
+	if n := r.w.Counts().Dropped[drop.TooManyConns]; n != 1 {
+		t.Errorf("%d dropped", n)
+	}
+}

@@ -1,0 +1,113 @@
+package state
+
+import (
+	"encoding/binary"
+
+	"github.com/google/uuid"
+
+	"github.com/viaduct-net/viaduct/internal/base/match"
+	"github.com/viaduct-net/viaduct/internal/base/tag"
+	"github.com/viaduct-net/viaduct/internal/state/conntrack"
+	"github.com/viaduct-net/viaduct/internal/state/nat"
+)
+
+// Connection finds the connection of a device that has t as one of its directions: tracked (kind
+// tag.Connection) or translated (tag.Translation). other is the opposite direction: translated packets become
+// the reverse of it. reply: t is how answers come; replied: one has been seen.
+func (t *Tables) Connection(k tag.Kind, device uuid.UUID, tu *match.Tuple) (other match.Tuple, reply, replied, ok bool) {
+	f, ok := t.conns.Lookup(k, device, tu)
+	return f.Other, f.Reply, f.Replied, ok
+}
+
+// maxTries bounds how many ports FreePort looks at.
+const maxTries = 2 * nat.BlockSize
+
+// FreePort proposes a port of addr, from lo to hi, to which the source of tu can be translated so that
+// no other connection of the device looks the same to its destination: want, if that is possible. The same question has
+// the same answer until a connection or a lease comes or goes. port is 0 when there is none: then another
+// block may be leased (LeasePorts), unless exhausted.
+func (t *Tables) FreePort(device uuid.UUID, tu *match.Tuple, addr match.Addr, lo, hi, want uint16) (port uint16, exhausted bool) {
+	bs, exhausted := t.nat.Blocks(nat.Pool{Device: device, Addr: addr})
+	n := len(bs) * nat.BlockSize
+	if n == 0 {
+		return 0, exhausted
+	}
+	free := func(p uint16) bool {
+		reply := match.Tuple{Src: tu.Dst, Dst: addr, SrcPort: tu.DstPort, DstPort: p, Proto: tu.Proto}
+		if p < lo || p > hi {
+			return false
+		}
+		_, taken := t.conns.Lookup(tag.Translation, device, &reply)
+		return !taken
+	}
+	if want != 0 {
+		for i := range bs {
+			if bs[i].First == want&^(nat.BlockSize-1) && free(want) {
+				return want, false
+			}
+		}
+	}
+	// The newest block from some port on, then the others: those are full for destinations that many talk to.
+	start := int(tupleHash(tu) % uint32(n))
+	for i := range min(n, maxTries) {
+		at := (start + i) % nat.BlockSize
+		if i >= nat.BlockSize {
+			at = nat.BlockSize + (start+i)%(n-nat.BlockSize)
+		}
+		if p := bs[at/nat.BlockSize].First + uint16(at%nat.BlockSize); free(p) {
+			return p, false
+		}
+	}
+	return 0, exhausted
+}
+
+// tupleHash spreads connections over ports. It is the same for every host and run.
+func tupleHash(t *match.Tuple) uint32 {
+	h := uint64(t.SrcPort)<<32 | uint64(t.DstPort)<<8 | uint64(t.Proto)
+	for _, a := range [...]*match.Addr{&t.Src, &t.Dst} {
+		h = (h ^ binary.BigEndian.Uint64(a[8:]) ^ binary.BigEndian.Uint64(a[:8])) * 0x9e3779b97f4a7c15
+		h ^= h >> 32
+	}
+	return uint32(h >> 16)
+}
+
+// LeasePorts has one more block of ports leased; got is called when there is an answer, also before it returns:
+// then the flows of the tag are out of date, and packets that wait for it can go on.
+func (t *Tables) LeasePorts(device uuid.UUID, addr match.Addr, lo, hi, want uint16, got func(changed tag.Tag)) {
+	p := nat.Pool{Device: device, Addr: addr}
+	t.nat.Lease(p, lo, hi, want, t.clock.Now(), func() { got(p.Tag()) })
+}
+
+// AddConnection commits a connection that a simulation has proposed. When it was added the flows of both its
+// directions' tags are out of date.
+func (t *Tables) AddConnection(c conntrack.Conn) conntrack.Verdict {
+	now := t.clock.Now()
+	v := t.conns.Add(c, now)
+	if v == conntrack.Added && c.Kind == tag.Translation {
+		t.nat.Use(nat.Pool{Device: c.Device, Addr: c.Reply.Dst}, c.Reply.DstPort, now)
+	}
+	return v
+}
+
+func (t *Tables) freePorts(c *conntrack.Conn) {
+	if c.Kind == tag.Translation {
+		t.nat.Free(nat.Pool{Device: c.Device, Addr: c.Reply.Dst}, c.Reply.DstPort, t.clock.Now())
+	}
+}
+
+// HasConnection reports whether there is a connection with the direction that the tag names.
+func (t *Tables) HasConnection(tg tag.Tag) bool { return t.conns.Has(&tg) }
+
+// ConnectionReplied notes that an answer was seen of the connection that the tag names.
+func (t *Tables) ConnectionReplied(tg tag.Tag) { t.conns.Replied(&tg) }
+
+// TCPEnded notes that a flow that depends on the connections among tags has seen a FIN, or an RST, and is idle since.
+// It returns what changed.
+func (t *Tables) TCPEnded(tags []tag.Tag, rst bool) (changed []tag.Tag) {
+	for i := range tags {
+		if k := tags[i].Kind; k == tag.Connection || k == tag.Translation {
+			changed = t.conns.Ended(&tags[i], rst, changed)
+		}
+	}
+	return changed
+}

@@ -1,0 +1,299 @@
+package conntrack
+
+import (
+	"runtime"
+	"sync"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	"github.com/google/uuid"
+	"pgregory.net/rapid"
+
+	"github.com/viaduct-net/viaduct/internal/base/match"
+	"github.com/viaduct-net/viaduct/internal/base/tag"
+)
+
+var device = uuid.UUID{1}
+
+func tuple(src, dst byte, sport, dport uint16) match.Tuple {
+	return match.Tuple{Src: match.Addr{15: src}, Dst: match.Addr{15: dst}, SrcPort: sport, DstPort: dport, Proto: 6}
+}
+
+func nth(i int) Conn {
+	t := match.Tuple{Src: match.Addr{12: byte(i >> 24), 13: byte(i >> 16), 14: byte(i >> 8), 15: byte(i)}, SrcPort: 1, DstPort: 2, Proto: 6}
+	return Conn{Kind: tag.Translation, Device: device, Orig: t, Reply: t.Reverse()}
+}
+
+// oracle is the same table without any cleverness.
+type oracle struct {
+	max   int
+	conns []*known
+}
+
+type known struct {
+	Conn
+	refs int
+	used int64
+}
+
+func (o *oracle) find(k tag.Kind, t match.Tuple) (c *known, reply bool) {
+	for _, c := range o.conns {
+		if c.Kind == k && (c.Orig == t || c.Reply == t) {
+			return c, c.Orig != t
+		}
+	}
+	return nil, false
+}
+
+func (o *oracle) owned(id uuid.UUID) (n int) {
+	for _, c := range o.conns {
+		if c.Owner == id {
+			n++
+		}
+	}
+	return n
+}
+
+func (o *oracle) add(c Conn, now int64) Verdict {
+	if x, reply := o.find(c.Kind, c.Orig); x != nil {
+		if !reply && x.Reply == c.Reply {
+			return Known
+		}
+		return Conflict
+	}
+	if x, _ := o.find(c.Kind, c.Reply); x != nil {
+		return Conflict
+	}
+	if o.owned(c.Owner) >= o.max {
+		return Full
+	}
+	o.conns = append(o.conns, &known{Conn: c, used: now})
+	return Added
+}
+
+func (o *oracle) remove(gone func(*known) bool) (n int) {
+	var rest []*known
+	for _, c := range o.conns {
+		if !gone(c) {
+			rest = append(rest, c)
+		}
+	}
+	n = len(o.conns) - len(rest)
+	o.conns = rest
+	return n
+}
+
+func TestTableAgainstOracle(t *testing.T) {
+	rapid.Check(t, func(t *rapid.T) {
+		o := &oracle{max: rapid.IntRange(1, 6).Draw(t, "max")}
+		cfg := DefaultConfig()
+		removed := 0
+		cfg.MaxPerOwner, cfg.OnRemove = o.max, func(*Conn) { removed++ }
+		tb := New(cfg)
+		now, want := int64(0), 0
+		draw := func(t *rapid.T) match.Tuple {
+			b := rapid.ByteRange(1, 2)
+			p := rapid.Uint16Range(1, 2)
+			return tuple(b.Draw(t, "src"), b.Draw(t, "dst"), p.Draw(t, "sport"), p.Draw(t, "dport"))
+		}
+		kind := func(t *rapid.T) tag.Kind {
+			return rapid.SampledFrom([]tag.Kind{tag.Connection, tag.Translation}).Draw(t, "kind")
+		}
+		t.Repeat(map[string]func(*rapid.T){
+			"add": func(t *rapid.T) {
+				c := Conn{Kind: kind(t), Device: device, Orig: draw(t), Reply: draw(t), Owner: uuid.UUID{rapid.ByteRange(1, 2).Draw(t, "owner")}}
+				if got, want := tb.Add(c, now), o.add(c, now); got != want {
+					t.Fatalf("Add(%+v) = %v, want %v", c, got, want)
+				}
+			},
+			"ref": func(t *rapid.T) {
+				k, tu := kind(t), draw(t)
+				tg := tag.Of(k, device, &tu)
+				c, _ := o.find(k, tu)
+				if tb.Ref(&tg) != (c != nil) {
+					t.Fatalf("Ref(%v), want %v", tg, c != nil)
+				}
+				if c != nil {
+					c.refs++
+				}
+			},
+			"unref": func(t *rapid.T) {
+				k, tu := kind(t), draw(t)
+				tg := tag.Of(k, device, &tu)
+				tb.Unref(&tg, now)
+				if c, _ := o.find(k, tu); c != nil {
+					c.refs, c.used = max(c.refs-1, 0), now
+				}
+			},
+			"reset": func(t *rapid.T) {
+				k, tu := kind(t), draw(t)
+				tg := tag.Of(k, device, &tu)
+				tb.Ended(&tg, true, nil)
+				if c, _ := o.find(k, tu); c != nil {
+					want += o.remove(func(x *known) bool { return x == c })
+				}
+			},
+			"forget": func(t *rapid.T) {
+				id := uuid.UUID{rapid.ByteRange(1, 2).Draw(t, "owner")}
+				if id == device {
+					id = uuid.UUID{9}
+				}
+				tb.Forget(id, nil)
+				want += o.remove(func(c *known) bool { return c.Owner == id })
+			},
+			"time": func(t *rapid.T) {
+				now += int64(rapid.IntRange(0, 90).Draw(t, "s")) * int64(time.Second)
+				for range shards / tickShards {
+					tb.Tick(now, nil)
+				}
+				want += o.remove(func(c *known) bool { return c.refs == 0 && now >= c.used+int64(cfg.TCPNew) })
+			},
+			"": func(t *rapid.T) {
+				for _, k := range []tag.Kind{tag.Connection, tag.Translation} {
+					tu := draw(t)
+					c, reply := o.find(k, tu)
+					f, ok := tb.Lookup(k, device, &tu)
+					if ok != (c != nil) {
+						t.Fatalf("Lookup(%v) = %v", tu, ok)
+					}
+					if c == nil {
+						continue
+					}
+					other := c.Reply
+					if reply {
+						other = c.Orig
+					}
+					if c.Orig != c.Reply && (f.Other != other || f.Reply != reply) {
+						t.Fatalf("Lookup(%v) = %+v, want %+v %v", tu, f, other, reply)
+					}
+				}
+				if tb.Len() != len(o.conns) || removed != want {
+					t.Fatalf("%d connections, %d removed, want %d, %d", tb.Len(), removed, len(o.conns), want)
+				}
+			},
+		})
+	})
+}
+
+// TestTCPEnds: FIN of one side is not the end, of both it is; an answer makes the time longer.
+func TestTCPEnds(t *testing.T) {
+	tb := New(DefaultConfig())
+	c := nth(1)
+	orig, reply := tag.Of(c.Kind, c.Device, &c.Orig), tag.Of(c.Kind, c.Device, &c.Reply)
+	tb.Add(c, 0)
+	tb.Replied(&reply)
+	all := func(now time.Duration) (n int) {
+		for range shards / tickShards {
+			n += len(tb.Tick(int64(now), nil))
+		}
+		return n
+	}
+	if all(123*time.Minute) != 0 {
+		t.Error("an answered connection expired early")
+	}
+	if gone := tb.Ended(&orig, false, nil); len(gone) != 0 {
+		t.Error("ended by one side")
+	}
+	if gone := tb.Ended(&reply, false, nil); len(gone) != 2 || tb.Len() != 0 {
+		t.Errorf("both have ended: %v", gone)
+	}
+	tb.Add(c, 0)
+	if all(2*time.Minute-1) != 0 || all(2*time.Minute) != 2 {
+		t.Error("one without an answer has another time")
+	}
+}
+
+// TestOneWinner: of workers that want the same answers, each tuple goes to one.
+func TestOneWinner(t *testing.T) {
+	tb := New(Config{})
+	var won atomic.Int64
+	var wg sync.WaitGroup
+	for w := range 4 {
+		wg.Go(func() {
+			for i := range 2000 {
+				c := nth(i)
+				c.Orig.Dst = match.Addr{byte(w + 1)}
+				if tb.Add(c, 0) == Added {
+					won.Add(1)
+				}
+				if f, ok := tb.Lookup(c.Kind, device, &c.Reply); !ok || !f.Reply {
+					t.Errorf("%d: %+v %v", i, f, ok)
+				}
+			}
+		})
+	}
+	wg.Wait()
+	if won.Load() != 2000 || tb.Len() != 2000 {
+		t.Errorf("%d won, %d there", won.Load(), tb.Len())
+	}
+}
+
+func TestLookupDoesNotAllocate(t *testing.T) {
+	tb := New(DefaultConfig())
+	c := nth(7)
+	tb.Add(c, 0)
+	tg := tag.Of(c.Kind, c.Device, &c.Orig)
+	if n := testing.AllocsPerRun(100, func() {
+		tb.Lookup(c.Kind, c.Device, &c.Reply)
+		tb.Ref(&tg)
+		tb.Unref(&tg, 1)
+	}); n != 0 {
+		t.Errorf("%v allocations", n)
+	}
+}
+
+// TestSize: a connection must not cost more than 400 bytes, indexes included.
+func TestSize(t *testing.T) {
+	const n = 100_000
+	var before, after runtime.MemStats
+	runtime.GC()
+	runtime.ReadMemStats(&before)
+	tb := New(Config{})
+	for i := range n {
+		tb.Add(nth(i), 0)
+	}
+	runtime.GC()
+	runtime.ReadMemStats(&after)
+	if each := (after.HeapAlloc - before.HeapAlloc) / n; each > 400 {
+		t.Errorf("%d bytes a connection", each)
+	} else {
+		t.Logf("%d bytes a connection", each)
+	}
+	runtime.KeepAlive(tb)
+}
+
+func BenchmarkLookup(b *testing.B) {
+	for _, n := range []int{1000, 1_000_000} {
+		var before, after runtime.MemStats
+		runtime.GC()
+		runtime.ReadMemStats(&before)
+		tb := New(Config{})
+		for i := range n {
+			tb.Add(nth(i), 0)
+		}
+		runtime.GC()
+		runtime.ReadMemStats(&after)
+		name := map[int]string{1000: "1k", 1_000_000: "1M"}[n]
+		b.Run(name, func(b *testing.B) {
+			b.ReportAllocs()
+			i := 0
+			for b.Loop() {
+				c := nth(i * 7919 % n)
+				tb.Lookup(c.Kind, device, &c.Orig)
+				i++
+			}
+			b.ReportMetric(float64(after.HeapAlloc-before.HeapAlloc)/float64(n), "B/conn")
+		})
+	}
+}
+
+func BenchmarkAdd(b *testing.B) {
+	tb := New(Config{})
+	b.ReportAllocs()
+	i := 0
+	for b.Loop() {
+		tb.Add(nth(i), 0)
+		i++
+	}
+}
