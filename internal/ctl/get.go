@@ -59,7 +59,6 @@ func newGet() *cobra.Command {
 // related are the kinds that an object of a kind is shown with.
 var related = map[model.Kind][]model.Kind{
 	model.KindPort:    {model.KindBridge, model.KindRouter, model.KindBinding, model.KindHost, model.KindChain, model.KindPortGroup},
-	model.KindPort:    {model.KindBridge, model.KindRouter, model.KindBinding, model.KindHost},
 	model.KindSubnet:  {model.KindBridge},
 	model.KindRoute:   {model.KindRouter, model.KindPort},
 	model.KindBinding: {model.KindPort, model.KindHost},

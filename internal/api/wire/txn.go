@@ -77,7 +77,6 @@ func (a *Any) Object() (Object, error) {
 	set(a.Rule, a.Rule != nil)
 	set(a.PortGroup, a.PortGroup != nil)
 	set(a.AddressGroup, a.AddressGroup != nil)
-	set(a.Subnet, a.Subnet != nil)
 	if n != 1 {
 		return nil, errors.New("exactly one of " + kindList() + " must be given")
 	}
@@ -86,7 +85,6 @@ func (a *Any) Object() (Object, error) {
 
 // Ref names an object.
 type Ref struct {
-	Kind model.Kind `json:"kind" enum:"bridge,router,port,route,host,binding,subnet,chain,rule,port_group,address_group" doc:"Kind of the object."`
 	Kind model.Kind `json:"kind" enum:"bridge,router,port,route,host,binding,floating_ip,chain,rule,port_group,address_group,subnet" doc:"Kind of the object."`
 	ID   string     `json:"id" format:"uuid" doc:"Identifier of the object."`
 }

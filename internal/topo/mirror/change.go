@@ -178,8 +178,6 @@ func bridgeTags(id uuid.UUID, was, is *view.Bridge) []tag.Tag {
 		}
 	} else if was.Name != is.Name || was.AdminUp != is.AdminUp || was.Pre != is.Pre || was.Post != is.Post ||
 		!reflect.DeepEqual(was.Subnets, is.Subnets) {
-	} else if was.Name != is.Name || was.AdminUp != is.AdminUp || was.Pre != is.Pre || was.Post != is.Post {
-	} else if was.Name != is.Name || was.AdminUp != is.AdminUp || !reflect.DeepEqual(was.Subnets, is.Subnets) {
 		tags = append(tags, tag.Tag{Kind: tag.Device, ID: id})
 	}
 	if !slices.Equal(was.Ports, is.Ports) {

@@ -32,7 +32,6 @@ const (
 
 // Kinds lists all kinds in the order in which they may be created: what is referred to first.
 var Kinds = []Kind{
-	KindChain, KindPortGroup, KindAddressGroup, KindBridge, KindSubnet, KindRouter, KindHost, KindPort, KindRoute, KindBinding, KindRule,
 	KindChain, KindPortGroup, KindAddressGroup, KindBridge, KindSubnet, KindRouter, KindHost, KindPort, KindRoute, KindBinding, KindFloatingIP, KindRule,
 }
 

@@ -119,8 +119,6 @@ func Refs(o Object) []Key {
 		add(KindChain, o.ChainID)
 		add(KindChain, o.JumpID)
 		matchRefs(&o.Match, add)
-	case *Subnet:
-		add(KindBridge, o.BridgeID)
 	case *Route:
 		add(KindRouter, o.RouterID)
 		add(KindPort, o.PortID)

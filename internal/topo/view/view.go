@@ -85,8 +85,7 @@ type Bridge struct {
 	Neighbours map[match.Addr]match.MAC
 	Pre, Post  uuid.UUID // filter chains before and after forwarding; Nil: none
 	// Subnets are what is told to hosts on the bridge, ordered by id.
-	Subnets   []Subnet
-	Pre, Post uuid.UUID // filter chains before and after forwarding; Nil: none
+	Subnets []Subnet
 }
 
 // Subnet is a range of addresses on a bridge. Hosts are told about it as the flags say.
