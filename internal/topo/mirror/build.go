@@ -49,7 +49,7 @@ func (b builder) port(id uuid.UUID) *view.Port {
 		v.Sources = sources(p)
 	}
 	if p.RouterID != uuid.Nil {
-		v.LinkLocal, v.Masquerade = linkLocal(p.MAC), p.Masquerade
+		v.LinkLocal, v.MTU, v.Masquerade = linkLocal(p.MAC), b.linkMTU(p), p.Masquerade
 	}
 	for o := range b.graph.ReferrersOf(model.KeyOf(p), model.KindFloatingIP) {
 		if v.Floating == nil {
@@ -58,8 +58,6 @@ func (b builder) port(id uuid.UUID) *view.Port {
 		f := o.(*model.FloatingIP)
 		floating, fixed := match.AddrFrom(f.Address), match.AddrFrom(f.FixedAddress)
 		v.Floating[floating], v.Fixed[fixed] = fixed, floating
-		v.LinkLocal = linkLocal(p.MAC)
-		v.MTU = b.linkMTU(p)
 	}
 	return v
 }
