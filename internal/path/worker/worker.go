@@ -33,7 +33,7 @@ type Tokens interface{ Return(n int) }
 type Config struct {
 	ID int
 	// Batch bounds how many packets leave together. It is what a victim waits for when its packet comes while a batch is
-	// being made, so it is short: longer ones save system calls at the price of everybody's latency. Default 16.
+	// being made, so it is short: longer ones save system calls at the price of everybody's latency. Default 8.
 	Batch int
 	Idle  time.Duration // how long to wait for a miss before looking after other things; 100 ms
 	// Linger is for how long a flow that has seen FIN or RST must have been idle until its connection counts as ended; 10 s.
@@ -105,7 +105,7 @@ type Counts struct {
 // New makes a worker that has not started. Its topology is empty until SetTopology and SetPorts are called.
 func New(cfg Config, d Deps) *Worker {
 	if cfg.Batch <= 0 {
-		cfg.Batch = 16
+		cfg.Batch = 8
 	}
 	if cfg.Idle <= 0 {
 		cfg.Idle = 100 * time.Millisecond
