@@ -106,7 +106,7 @@ func needs(t *testing.T, tools ...string) {
 	t.Helper()
 	for _, x := range tools {
 		if _, err := exec.LookPath(x); err != nil {
-			t.Skipf("%v: make setup installs it", err)
+			t.Fatalf("%v: make setup installs it", err)
 		}
 	}
 }

@@ -38,7 +38,7 @@ func (e effects) expect(t *testing.T, want string) {
 func newNamespace(t *testing.T) netns.NsHandle {
 	t.Helper()
 	if os.Geteuid() != 0 {
-		t.Skip("needs root for a network namespace")
+		t.Fatal("this test makes a network namespace: run it as root")
 	}
 	runtime.LockOSThread()
 	defer runtime.UnlockOSThread()
