@@ -47,12 +47,16 @@ unit:
 race:
 	$(GO) test -race -short -count=1 -timeout 10m -p 2 ./internal/...
 
-test-vm: ## the kernel datapath on Debian's kernels 6.1 and 6.12, each in a guest
+test-vm: export CGO_ENABLED := 0
+test-vm: export VIADUCT_NEED_OVS := 1
+test-vm: export VM_PROGRAMS := $(CURDIR)/build/vm/programs.cpio
+test-vm: ## both datapaths on Debian's kernels 6.1 and 6.12, each in a guest
 	@$(MAKE) --no-print-directory setup PACKAGES="$(VM_PACKAGES)"
+	@test/vm/programs.sh build/vm
 	@set -e; for kernel in $(VM_KERNELS); do \
 	  guest=$(CURDIR)/build/vm/$$kernel; test/vm/build.sh $$guest $$kernel; \
 	  echo "Linux $$(cat $$guest/release)"; \
-	  CGO_ENABLED=0 $(GO) test -short -count=1 -timeout 4m -exec "$(CURDIR)/test/vm/exec.sh $$guest" ./internal/path/datapath/ebpf; \
+	  $(GO) test -short -count=1 -p 1 -timeout 4m -exec "$(CURDIR)/test/vm/exec.sh $$guest" ./internal/path/datapath/ebpf ./internal/path/datapath/ovs; \
 	done
 
 check: ## format, vet, import law, generated code, linters where installed

@@ -1,6 +1,8 @@
 #!/usr/bin/env bash
 # exec.sh GUEST BINARY [ARGUMENT...]: runs a static binary in the guest that build.sh has made in the directory GUEST, with the
 # testdata of the working directory. Its output and exit status are this script's. go test takes it: -exec "exec.sh GUEST".
+# What the environment has of VIADUCT_* goes along. VM_PROGRAMS: an archive that programs.sh has made; VM_FILES: files to
+# be found in the guest's working directory, /test.
 set -euo pipefail
 
 guest=$1 binary=$2
@@ -8,13 +10,16 @@ shift 2
 work=$(mktemp -d)
 trap 'rm -rf "$work"' EXIT
 
-# A second archive behind the guest's own.
+# Further archives behind the guest's own.
 mkdir -p "$work/root/test"
 cp "$binary" "$work/root/test/binary"
 [ ! -d testdata ] || cp -r testdata "$work/root/test/"
+for f in ${VM_FILES:-}; do cp "$f" "$work/root/test/"; done
 printf '%q ' "$@" >"$work/root/test/arguments"
+for v in "${!VIADUCT_@}"; do printf 'export %s=%q\n' "$v" "${!v}"; done >"$work/root/test/environment"
 cp "$guest/initrd.gz" "$work/initrd"
 truncate -s %4 "$work/initrd"
+[ -z "${VM_PROGRAMS:-}" ] || cat "$VM_PROGRAMS" >>"$work/initrd"
 (cd "$work/root" && find . | cpio -o -H newc --quiet) >>"$work/initrd"
 
 # Emulated in software, so that it is the same everywhere, in a cloud's VM too. 6.12 panics on

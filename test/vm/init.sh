@@ -1,6 +1,6 @@
 #!/bin/sh
 # The guest's first process: loads the modules, runs /test/binary, hands back its output and exit status, powers off.
-export PATH=/bin
+export PATH=/bin:/usr/bin
 mount -t proc proc /proc
 mount -t sysfs sys /sys
 mount -t devtmpfs dev /dev
@@ -13,6 +13,7 @@ for p in /sys/class/virtio-ports/*; do
 	eval "$name=/dev/${p##*/}"
 done
 cd /test
+. ./environment
 eval "set -- $(cat arguments)"
 ./binary "$@" >"$output" 2>&1 </dev/null
 echo $? >"$status"
