@@ -78,6 +78,14 @@ struct {
 	__array(values, struct ring);
 } rings SEC(".maps");
 
+/* tunnel key -> number of the port that packets with it are for */
+struct {
+	__uint(type, BPF_MAP_TYPE_HASH);
+	__uint(max_entries, 1024); /* set by user space */
+	__type(key, __u32);
+	__type(value, __u32);
+} tunnel_keys SEC(".maps");
+
 struct {
 	__uint(type, BPF_MAP_TYPE_ARRAY);
 	__uint(map_flags, BPF_F_MMAPABLE);

@@ -3,7 +3,7 @@
  *
  *   1 port      which datapath port is this interface
  *   2 parse     headers -> key
- *   3 lookup    key -> flow
+ *   3 lookup    key -> flow; from a tunnel first: tunnel key -> port, and no flow is needed
  *   4 upcall    no flow, or its TTL would run out: to user space, if the port has a token
  *   5 rewrite   the flow's step, or each step of its group
  *   6 output    redirect to the egress port
@@ -19,25 +19,18 @@
 #include "tunnel.h"
 #include "upcall.h"
 
-/* Sends the packet, or a copy of it, out of the step's port. */
-static __always_inline int output(struct __sk_buff *skb, const struct step *s, struct pkt *p, __u32 in_port,
-				  __u32 packets, __u32 bytes, int copy)
+/* Sends the packet, or a copy of it, out of a port. */
+static __always_inline int output(struct __sk_buff *skb, __u32 no, struct pkt *p, __u32 in_port, __u32 packets,
+				  __u32 bytes, int copy)
 {
-	struct port *out = slot_of(&ports, s->port);
+	struct port *out = slot_of(&ports, no);
 	struct port_stats *st;
 
-	if (!out || !out->no || out->no != s->port) {
+	if (!out || !out->no || out->no != no) {
 		count_drop(in_port, DROP_OUTPUT_GONE);
 		return TC_ACT_SHOT;
 	}
-	if (s->flags & STEP_TUNNEL) {
-		skb->mark = 0;
-		if (set_tunnel(skb, s->tun_key, s->peer)) {
-			count_drop(in_port, DROP_REWRITE);
-			return TC_ACT_SHOT;
-		}
-	}
-	st = slot_of(&stats, s->port);
+	st = slot_of(&stats, no);
 	if (st) {
 		st->tx_packets += packets;
 		st->tx_bytes += bytes;
@@ -57,11 +50,17 @@ static __always_inline int output(struct __sk_buff *skb, const struct step *s, s
 static __always_inline int run_step(struct __sk_buff *skb, const struct step *s, struct pkt *p, __u32 in_port,
 				    __u32 packets, __u32 bytes, int copy)
 {
-	if (rewrite(skb, s, p)) {
-		count_drop(in_port, DROP_REWRITE);
-		return TC_ACT_SHOT;
+	if (rewrite(skb, s, p))
+		goto fail;
+	if (s->flags & STEP_TUNNEL) {
+		skb->mark = 0;
+		if (set_tunnel(skb, s->tun_key, s->peer))
+			goto fail;
 	}
-	return output(skb, s, p, in_port, packets, bytes, copy);
+	return output(skb, s->port, p, in_port, packets, bytes, copy);
+fail:
+	count_drop(in_port, DROP_REWRITE);
+	return TC_ACT_SHOT;
 }
 
 /* What run_group hands to each of its steps. */
@@ -140,6 +139,11 @@ int viaduct_ingress(struct __sk_buff *skb)
 		st->rx_bytes += bytes;
 	}
 
+	if (k.tun_key) {
+		no = bpf_map_lookup_elem(&tunnel_keys, &k.tun_key);
+		if (no)
+			return output(skb, *no, &p, k.in_port, packets, bytes, 0);
+	}
 	f = bpf_map_lookup_elem(&flows, &k);
 	if (!f) {
 		upcall(skb, &k, &p, MISS_NO_FLOW);

@@ -101,6 +101,7 @@ var (
 	ErrActions     = errors.New("actions that this datapath cannot hold in a flow")
 	ErrKey         = errors.New("key that this datapath cannot tell from others") // no flow for it, ever: its packets go on missing
 	ErrClosed      = errors.New("datapath is closed")
+	ErrTunnel      = errors.New("this datapath has no tunnels")
 )
 
 // Datapath switches packets. All methods are safe for concurrent use unless they
@@ -141,6 +142,13 @@ type Datapath interface {
 	// keep the FlowInfo. Flows added or deleted meanwhile may be missed, never repeated twice in a way
 	// that fn cannot bear.
 	DumpFlows(fn func(*FlowInfo) bool) error
+
+	// SetTunnelKey has every packet that comes out of a tunnel with this key go to a port as it is, without a flow and
+	// without a miss. Port 0 takes the key back. The port need not exist yet, and deleting it leaves the key: packets are
+	// then dropped as drop.OutputGone. Keys are 1 to 2^24-1. ErrTunnel when this datapath has no tunnels.
+	SetTunnelKey(key, port uint32) error
+	// TunnelKeys lists the keys with their ports.
+	TunnelKeys() (map[uint32]uint32, error)
 
 	// Execute sends packets now, each with its actions, in order. Never blocks on
 	// a receiver. A failure is reported in Exec.Err.

@@ -32,6 +32,8 @@ type Limits struct {
 	LateTTL bool
 	// DropsUncounted: neither drop.FlowDrop nor drop.OutputGone is counted.
 	DropsUncounted bool
+	// NoTunnels: keys of tunnels are refused with datapath.ErrTunnel.
+	NoTunnels bool
 }
 
 // Run tests a datapath without limits. Open returns a fresh one without ports, flows and root
@@ -83,6 +85,7 @@ func RunLimited(t *testing.T, limits Limits, open func(t *testing.T) (datapath.D
 		{"Table/Concurrent", tableConcurrent},
 		{"Execute/Rewrites", executeRewrites},
 		{"Execute/Batch", executeBatch},
+		{"Tunnel/Keys", tunnelKeys},
 		{"Close", closed},
 	} {
 		t.Run(c.name, func(t *testing.T) {

@@ -131,6 +131,7 @@ const (
 	bpfMapPorts                = "ports"
 	bpfMapRings                = "rings"
 	bpfMapStats                = "stats"
+	bpfMapTunnelKeys           = "tunnel_keys"
 	bpfProgViaductIngress      = "viaduct_ingress"
 	bpfProgViaductTunnelEgress = "viaduct_tunnel_egress"
 	bpfVarSlotMask             = "slot_mask"
@@ -195,6 +196,7 @@ type bpfMapSpecs struct {
 	Ports       *ebpf.MapSpec `ebpf:"ports"`
 	Rings       *ebpf.MapSpec `ebpf:"rings"`
 	Stats       *ebpf.MapSpec `ebpf:"stats"`
+	TunnelKeys  *ebpf.MapSpec `ebpf:"tunnel_keys"`
 }
 
 // bpfVariableSpecs contains global variables before they are loaded into the kernel.
@@ -233,6 +235,7 @@ type bpfMaps struct {
 	Ports       *ebpf.Map `ebpf:"ports"`
 	Rings       *ebpf.Map `ebpf:"rings"`
 	Stats       *ebpf.Map `ebpf:"stats"`
+	TunnelKeys  *ebpf.Map `ebpf:"tunnel_keys"`
 }
 
 func (m *bpfMaps) Close() error {
@@ -246,6 +249,7 @@ func (m *bpfMaps) Close() error {
 		m.Ports,
 		m.Rings,
 		m.Stats,
+		m.TunnelKeys,
 	)
 }
 

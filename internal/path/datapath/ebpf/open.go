@@ -167,7 +167,7 @@ func (d *Datapath) load() error {
 	slots := uint32(d.opts.MaxPorts + 1)
 	spec.Maps[bpfMapFlows].MaxEntries = uint32(d.opts.MaxFlows)
 	spec.Maps[bpfMapGroups].MaxEntries = uint32(max(1024, d.opts.MaxFlows/16))
-	for _, name := range []string{bpfMapInterfaces, bpfMapPorts, bpfMapCredits, bpfMapStats} {
+	for _, name := range []string{bpfMapInterfaces, bpfMapPorts, bpfMapCredits, bpfMapStats, bpfMapTunnelKeys} {
 		spec.Maps[name].MaxEntries = slots
 	}
 	adopted, err := readSettings(d.opts)
@@ -233,6 +233,9 @@ func keepSizes(spec *ebpf.CollectionSpec, pinPath string) error {
 			continue
 		}
 		m, err := ebpf.LoadPinnedMap(filepath.Join(pinPath, name), nil)
+		if errors.Is(err, os.ErrNotExist) { // new since the agent that has pinned the others
+			continue
+		}
 		if err != nil {
 			return fmt.Errorf("pinned map %s: %w", name, err)
 		}

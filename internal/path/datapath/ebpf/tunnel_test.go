@@ -12,6 +12,7 @@ import (
 	"github.com/vishvananda/netlink"
 
 	"github.com/viaduct-net/viaduct/internal/base/action"
+	"github.com/viaduct-net/viaduct/internal/base/drop"
 	"github.com/viaduct-net/viaduct/internal/base/match"
 	"github.com/viaduct-net/viaduct/internal/path/datapath"
 	"github.com/viaduct-net/viaduct/internal/path/datapath/ebpf/netnstest"
@@ -89,6 +90,29 @@ func TestTunnel(t *testing.T) {
 			want.TunKey = vni
 			if n, err := d.ReadMisses(0, []*datapath.Miss{m}, 5*time.Second); n != 1 || err != nil || m.Key != want || !bytes.Equal(m.Frame, testFrame(4)) {
 				t.Errorf("%d misses, %v: %+v, want %+v", n, err, m.Key, want)
+			}
+
+			// With the key known there is no miss, and none of the tunnel's tokens is asked for.
+			if err := d.SetTunnelKey(vni, p.No); err != nil {
+				t.Fatal(err)
+			}
+			wire.Send(t, testFrame(5))
+			if got, ok := r.Recv(t, vm, 5*time.Second); !ok || !bytes.Equal(got, testFrame(5)) {
+				t.Errorf("by key: got %x, want %x", got, testFrame(5))
+			}
+			if err := d.DelPort(p.No); err != nil {
+				t.Fatal(err)
+			}
+			wire.Send(t, testFrame(6))
+			gone := func() bool {
+				s, err := d.Stats(tun.No)
+				return err == nil && s.Drops[drop.OutputGone] == 1 && s.Admitted == 1
+			}
+			for end := time.Now().Add(5 * time.Second); !gone(); time.Sleep(time.Millisecond) {
+				if time.Now().After(end) {
+					s, err := d.Stats(tun.No)
+					t.Fatalf("after the port has gone: %+v, %v", s, err)
+				}
 			}
 		})
 	}

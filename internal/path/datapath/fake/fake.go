@@ -4,6 +4,7 @@ package fake
 
 import (
 	"fmt"
+	"maps"
 	"slices"
 	"sync"
 	"sync/atomic"
@@ -64,6 +65,7 @@ type Datapath struct {
 	ifaces  map[string]*iface
 	ports   map[uint32]*port
 	lastNo  uint32
+	keys    map[uint32]uint32 // tunnel key -> port
 	flows   map[match.Key]*flow
 	order   []*flow // as installed, deleted ones too until compacted
 	rw      packet.Rewriter
@@ -92,7 +94,7 @@ var _ datapath.Datapath = (*Datapath)(nil)
 
 // New makes a datapath with so many workers and no interfaces.
 func New(c clock.Clock, workers int) *Datapath {
-	d := &Datapath{clock: c, ifaces: map[string]*iface{}, ports: map[uint32]*port{}, flows: map[match.Key]*flow{}}
+	d := &Datapath{clock: c, ifaces: map[string]*iface{}, ports: map[uint32]*port{}, keys: map[uint32]uint32{}, flows: map[match.Key]*flow{}}
 	d.rw.Emit = func(port uint32, tunnel *action.Action, frame []byte) { d.sink(port, tunnel, frame) }
 	for range workers {
 		d.workers = append(d.workers, &queue{wake: make(chan struct{}, 1), stop: make(chan struct{}, 1)})
@@ -193,6 +195,31 @@ func (d *Datapath) port(no uint32) (*port, error) {
 		return p, nil
 	}
 	return nil, fmt.Errorf("port %d: %w", no, datapath.ErrNoPort)
+}
+
+// SetTunnelKey implements datapath.Datapath.
+func (d *Datapath) SetTunnelKey(key, port uint32) error {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	if d.closed {
+		return datapath.ErrClosed
+	}
+	if port == 0 {
+		delete(d.keys, key)
+	} else {
+		d.keys[key] = port
+	}
+	return nil
+}
+
+// TunnelKeys implements datapath.Datapath.
+func (d *Datapath) TunnelKeys() (map[uint32]uint32, error) {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	if d.closed {
+		return nil, datapath.ErrClosed
+	}
+	return maps.Clone(d.keys), nil
 }
 
 // RootCredit implements datapath.Datapath.

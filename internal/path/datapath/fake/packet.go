@@ -44,6 +44,10 @@ func (d *Datapath) ingress(in *port, p Packet) {
 		return
 	}
 	v.Key.TunKey = p.TunKey
+	if to, ok := d.keys[p.TunKey]; ok && p.TunKey != 0 {
+		d.forward(in, action.Physical{{Op: action.Output, Port: to}}, p, packets)
+		return
+	}
 	f := d.flows[v.Key]
 	switch {
 	case f == nil:
@@ -52,7 +56,7 @@ func (d *Datapath) ingress(in *port, p Packet) {
 		d.miss(in, &v, p.GSO, datapath.MissTTL)
 	default:
 		f.use(&v, packets, uint64(len(p.Frame)), d.clock.Now())
-		d.forward(in, f, p, packets)
+		d.forward(in, f.actions, p, packets)
 	}
 }
 
@@ -69,8 +73,8 @@ func (d *Datapath) miss(in *port, v *packet.View, gso packet.GSO, why datapath.M
 	d.worker(&v.Key).push(datapath.Miss{Key: v.Key, Reason: why, GSO: gso, Time: d.clock.Now(), Frame: bytes.Clone(v.Frame)})
 }
 
-func (d *Datapath) forward(in *port, f *flow, p Packet, packets uint64) {
-	if len(f.actions) == 0 {
+func (d *Datapath) forward(in *port, as action.Physical, p Packet, packets uint64) {
+	if len(as) == 0 {
 		in.drop(drop.FlowDrop)
 		return
 	}
@@ -84,7 +88,7 @@ func (d *Datapath) forward(in *port, f *flow, p Packet, packets uint64) {
 		out.stats.TxBytes += uint64(len(frame))
 		d.send(out, tunnel, frame)
 	}
-	if err := d.rw.Apply(bytes.Clone(p.Frame), p.GSO, f.actions); err != nil {
+	if err := d.rw.Apply(bytes.Clone(p.Frame), p.GSO, as); err != nil {
 		in.drop(drop.RewriteErr)
 	}
 }

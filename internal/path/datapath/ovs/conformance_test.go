@@ -172,7 +172,7 @@ func (r *rig) Recv(t testing.TB, iface string, timeout time.Duration) ([]byte, b
 
 func TestConformance(t *testing.T) {
 	needModule(t)
-	limits := datapathtest.Limits{Coarse: func(k *match.Key) bool { return holds(k) != nil }, LateTTL: true, DropsUncounted: true}
+	limits := datapathtest.Limits{Coarse: func(k *match.Key) bool { return holds(k) != nil }, LateTTL: true, DropsUncounted: true, NoTunnels: true}
 	fds, dps := openFiles(t), datapaths(t)
 	datapathtest.RunLimited(t, limits, func(t *testing.T) (datapath.Datapath, datapathtest.Rig) {
 		t.Cleanup(func() { goleak.VerifyNone(t, goleak.IgnoreCurrent()) })
