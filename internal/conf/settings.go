@@ -1,0 +1,72 @@
+package conf
+
+import (
+	"time"
+
+	"github.com/viaduct-net/viaduct/internal/base/htb"
+)
+
+// Settings are the values of all keys, for one host. What each means, and its unit, is in the schema.
+type Settings struct {
+	Workers      int
+	FlowAudit    time.Duration
+	Driver       string
+	MaxFlowCount int
+	Tokens       htb.Config
+
+	Flow      Flow
+	Prep      Prep
+	Bridge    Bridge
+	ARP       ARP
+	Conntrack Conntrack
+	NAT       NAT
+
+	Loggers Loggers
+}
+
+// Flow is agent.flow.
+type Flow struct {
+	MaxMasksPerPort          int
+	IdleTimeout, ErrorExpiry time.Duration
+}
+
+// Prep is agent.prep.
+type Prep struct {
+	HeldPerFlow, HeldPerPort, ParkedPerPort int
+	ParkTimeout                             time.Duration
+}
+
+// Bridge is agent.bridge.
+type Bridge struct {
+	MaxMACsPerPort int
+	MACExpire      time.Duration
+}
+
+// ARP is agent.arptable.
+type ARP struct {
+	MaxPerPort                            int
+	Retry, GiveUp, Failed, Stale, Expires time.Duration
+}
+
+// Conntrack is agent.conntrack.
+type Conntrack struct {
+	MaxPerPort                                           int
+	TCPNew, TCP, TCPClosed, UDPNew, UDP, Other, FINLinger time.Duration
+}
+
+// NAT is agent.nat.
+type NAT struct {
+	BlockIdle, BlockRetry time.Duration
+}
+
+// Loggers are levels: off, error, warn, info, debug, or inherit (all but Root).
+type Loggers struct {
+	Root, Config, Datapath, Flows, Store, Topology, Ports string
+}
+
+// Defaults are the schema's.
+func Defaults() *Settings {
+	s := new(Settings)
+	keysOf(s)
+	return s
+}
