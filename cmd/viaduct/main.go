@@ -5,10 +5,12 @@ import (
 	"context"
 	"os"
 	"os/signal"
+	"path/filepath"
 	"syscall"
 
 	"github.com/viaduct-net/viaduct/internal/ctl"
 	"github.com/viaduct-net/viaduct/internal/ctl/hostctl"
+	"github.com/viaduct-net/viaduct/internal/ctl/mmctl"
 	"github.com/viaduct-net/viaduct/internal/lab"
 	"github.com/viaduct-net/viaduct/internal/lab/demo"
 )
@@ -16,6 +18,9 @@ import (
 func main() {
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
 	defer stop()
+	if filepath.Base(os.Args[0]) == mmctl.Name { // a link to this program
+		os.Exit(mmctl.Run(ctx, hostctl.Socket(), os.Args[1:], os.Stdout, os.Stderr))
+	}
 	commands := append(hostctl.Commands(), lab.Command(), demo.Command())
 	os.Exit(ctl.Run(ctx, ctl.New(commands...), os.Args[1:]))
 }

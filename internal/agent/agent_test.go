@@ -2,6 +2,7 @@ package agent
 
 import (
 	"context"
+	"errors"
 	"io"
 	"log/slog"
 	"net/netip"
@@ -220,4 +221,59 @@ func TestNobodyListens(t *testing.T) {
 	if err == nil || !strings.Contains(err.Error(), "is it running?") {
 		t.Error(err)
 	}
+}
+
+// What hypervisors and container runtimes ask for on the socket.
+func TestBindings(t *testing.T) {
+	ops := network()[:6] // the VM's port is there, and no binding
+	ops = append(ops, store.Op{Verb: store.Create, Object: &model.Subnet{Meta: model.Meta{ID: ids(7), Name: "net4"}, BridgeID: ids(1),
+		CIDR: netip.MustParsePrefix("10.0.0.0/24"), Gateway: netip.MustParseAddr("10.0.0.1")}})
+	h := start(t, ops...)
+	vm := ids(6).String()
+	for range 2 {
+		if err := h.client.Bind(t.Context(), vm, "lo"); err != nil {
+			t.Fatal(err)
+		}
+	}
+	bound := func() bool { ps, _ := h.dp.Ports(); return len(ps) == 1 }
+	h.await("bound", bound)
+	for _, c := range []struct {
+		port, iface, want string
+		cause             error
+	}{
+		{ids(9).String(), "lo", "port " + ids(9).String() + ": not found", debug.ErrNotFound},
+		{"vm", "lo", "no UUID", debug.ErrInvalid},
+		{vm, "a/b", "interface", debug.ErrInvalid},
+	} {
+		if err := h.client.Bind(t.Context(), c.port, c.iface); !errors.Is(err, c.cause) || !strings.Contains(err.Error(), c.want) {
+			t.Errorf("bind %s %s: %v", c.port, c.iface, err)
+		}
+	}
+	for _, want := range []bool{true, false} {
+		if done, err := h.client.Unbind(t.Context(), vm); done != want || err != nil {
+			t.Errorf("unbind: %v, %v, want %v", done, err, want)
+		}
+	}
+	h.await("unbound", func() bool { return !bound() })
+
+	c, err := h.client.AddContainer(t.Context(), "cni:net:c1:eth0", debug.ContainerRequest{Bridge: "net", Interface: "lo", PortSecurity: true})
+	if err != nil || c.MTU != model.DefaultMTU || len(c.Addresses) != 1 || c.Addresses[0].Gateway.String() != "10.0.0.1" || c.Addresses[0].Address.Bits() != 24 {
+		t.Fatalf("%+v, %v", c, err)
+	}
+	if !bound() {
+		t.Error("not attached when it is answered")
+	}
+	list, err := h.client.Containers(t.Context(), "cni:net:")
+	if err != nil || len(list) != 1 || list[0].Port != c.Port || list[0].Status == debug.StatusWaiting || list[0].Addresses[0].Address.Addr() != c.Addresses[0].Address.Addr() {
+		t.Errorf("%+v, %v", list, err)
+	}
+	if other, err := h.client.Containers(t.Context(), "cni:other:"); err != nil || len(other) != 0 {
+		t.Errorf("%+v, %v", other, err)
+	}
+	for range 2 {
+		if err := h.client.RemoveContainer(t.Context(), "cni:net:c1:eth0"); err != nil {
+			t.Error(err)
+		}
+	}
+	h.await("removed", func() bool { return !bound() })
 }

@@ -20,7 +20,15 @@ import (
 var (
 	ErrUnreachable = errors.New("agent cannot be reached") // nobody listens on the socket
 	ErrNotFound    = errors.New("not found")               // what was asked for does not exist
+	ErrInvalid     = errors.New("invalid")                 // what was asked for makes no sense
+	ErrConflict    = errors.New("conflict")                // somebody else has it, or there is none left
+	ErrUnavailable = errors.New("not available now")       // the agent is not ready, or its store is away
 )
+
+// statuses are how causes travel.
+var statuses = map[int]error{
+	http.StatusNotFound: ErrNotFound, http.StatusBadRequest: ErrInvalid, http.StatusConflict: ErrConflict, http.StatusServiceUnavailable: ErrUnavailable,
+}
 
 // Client talks to one agent. Safe for concurrent use.
 type Client struct {
@@ -131,8 +139,17 @@ func (c *Client) send(ctx context.Context, method, path string, in any) (*http.R
 	if json.NewDecoder(resp.Body).Decode(&p) != nil || p.Error == "" {
 		p.Error = resp.Status
 	}
-	if resp.StatusCode == http.StatusNotFound {
-		return nil, fmt.Errorf("%w: %s", ErrNotFound, p.Error)
+	if cause := statuses[resp.StatusCode]; cause != nil {
+		return nil, &failure{p.Error, cause}
 	}
 	return nil, errors.New(p.Error)
 }
+
+// failure is what an agent has answered.
+type failure struct {
+	text  string
+	cause error
+}
+
+func (f *failure) Error() string { return f.text }
+func (f *failure) Unwrap() error { return f.cause }

@@ -13,8 +13,9 @@ import (
 	"github.com/viaduct-net/viaduct/internal/base/trace"
 )
 
-// Agent is what the socket shows. Methods are safe for concurrent use; errors that wrap ErrNotFound become 404.
+// Agent is what the socket shows and changes. Methods are safe for concurrent use; errors that wrap this package's become their statuses.
 type Agent interface {
+	Bindings
 	Ready() error
 	Ports(ctx context.Context) ([]Port, error)
 	Flows(ctx context.Context, port string, limit int) ([]Flow, error)
@@ -88,6 +89,7 @@ func handler(a Agent) http.Handler {
 		answer[TraceAnswer](w)(a.Trace(r.Context(), req))
 	})
 	mux.HandleFunc("GET /v1/trace/live", func(w http.ResponseWriter, r *http.Request) { live(a, w, r) })
+	registerBindings(mux, a)
 	return mux
 }
 
@@ -151,9 +153,11 @@ func answer[T any](w http.ResponseWriter) func(T, error) {
 }
 
 func failed(w http.ResponseWriter, err error) {
-	if errors.Is(err, ErrNotFound) {
-		problem(w, http.StatusNotFound, err)
-		return
+	for status, cause := range statuses {
+		if errors.Is(err, cause) {
+			problem(w, status, err)
+			return
+		}
 	}
 	problem(w, http.StatusInternalServerError, err)
 }

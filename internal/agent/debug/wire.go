@@ -1,5 +1,5 @@
 // Package debug is the agent's local socket: what it knows of ports, flows and packets, as JSON over
-// HTTP on a Unix socket that only root can open. It changes nothing.
+// HTTP on a Unix socket that only root can open. It changes nothing but which interfaces ports are bound to.
 package debug
 
 import (

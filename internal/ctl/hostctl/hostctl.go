@@ -2,9 +2,11 @@
 package hostctl
 
 import (
+	"cmp"
 	"encoding/json"
 	"errors"
 	"io"
+	"os"
 	"time"
 
 	"github.com/jedib0t/go-pretty/v6/table"
@@ -16,6 +18,12 @@ import (
 
 // DefaultSocket is where `viaduct agent` listens when it is told nothing else.
 const DefaultSocket = "/run/viaduct/agent.sock"
+
+// EnvSocket is the environment variable that names another socket of an agent.
+const EnvSocket = "VIADUCT_SOCKET"
+
+// Socket is the agent's socket unless a flag names another.
+func Socket() string { return cmp.Or(os.Getenv(EnvSocket), DefaultSocket) }
 
 // Commands makes the commands.
 func Commands() []*cobra.Command {
@@ -39,7 +47,7 @@ func coded(err error) error {
 }
 
 func socketFlag(c *cobra.Command) *string {
-	return c.Flags().String("socket", DefaultSocket, "the agent's debug socket")
+	return c.Flags().String("socket", Socket(), "the agent's socket; also "+EnvSocket)
 }
 
 func outputFlag(c *cobra.Command) *string {
