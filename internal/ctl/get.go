@@ -61,6 +61,7 @@ var related = map[model.Kind][]model.Kind{
 	model.KindPort:    {model.KindBridge, model.KindRouter, model.KindBinding, model.KindHost, model.KindChain, model.KindPortGroup},
 	model.KindSubnet:  {model.KindBridge},
 	model.KindRoute:   {model.KindRouter, model.KindPort},
+	model.KindHost:    {model.KindZone},
 	model.KindBinding: {model.KindPort, model.KindHost},
 	model.KindBridge:  {model.KindChain},
 	model.KindRouter:  {model.KindChain},

@@ -21,7 +21,8 @@ import (
 var columns = map[model.Kind][]string{
 	model.KindBridge:  {"NAME", "ADMIN"},
 	model.KindRouter:  {"NAME", "ADMIN"},
-	model.KindHost:    {"NAME"},
+	model.KindZone:    {"NAME"},
+	model.KindHost:    {"NAME", "TUNNELS"},
 	model.KindPort:    {"NAME", "DEVICE", "ADMIN", "ATTACHED", "MAC", "ADDRESSES"},
 	model.KindSubnet:  {"NAME", "BRIDGE", "CIDR", "GATEWAY", "DHCP", "MTU"},
 	model.KindRoute:   {"NAME", "ROUTER", "DESTINATION", "SOURCE", "NEXT HOP", "WEIGHT"},
@@ -74,6 +75,12 @@ func row(x *ref.Index, o model.Object) []string {
 		return []string{name, x.Label(model.KindBridge, o.BridgeID), o.CIDR.String(), orDash(addrText(o.Gateway)), enabled(o), strconv.Itoa(o.MTU)}
 	case *model.Route:
 		return []string{name, x.Label(model.KindRouter, o.RouterID), o.Destination.String(), source(o), nextHop(x, o), strconv.Itoa(o.Weight)}
+	case *model.Host:
+		var ends []string
+		for _, t := range o.Tunnels {
+			ends = append(ends, x.Label(model.KindZone, t.ZoneID)+":"+t.Address.String())
+		}
+		return []string{name, orDash(strings.Join(ends, ","))}
 	case *model.Binding:
 		return []string{x.Label(model.KindPort, o.PortID), x.Label(model.KindHost, o.HostID), o.Interface}
 	case *model.FloatingIP:

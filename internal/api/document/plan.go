@@ -181,8 +181,10 @@ func (p *planner) object(d *Doc, id uuid.UUID) {
 			PreRoutingID:  p.find(d, "pre_routing", model.KindChain, v.PreRouting),
 			PostRoutingID: p.find(d, "post_routing", model.KindChain, v.PostRouting),
 		})
+	case *TunnelZone:
+		p.put(d, "", &wire.TunnelZone{Meta: meta(id, v.Name)})
 	case *Host:
-		p.put(d, "", &wire.Host{Meta: meta(id, v.Name)})
+		p.host(d, v, id)
 	case *Port:
 		p.port(d, v, id)
 	case *Route:
@@ -248,6 +250,18 @@ func (p *planner) port(d *Doc, v *Port, id uuid.UUID) {
 	})
 }
 
+func (p *planner) host(d *Doc, v *Host, id uuid.UUID) {
+	w := &wire.Host{Meta: meta(id, v.Name)}
+	if stored, ok := p.stored.Get(model.KindHost, id).(*model.Host); ok && !d.given("tunnels") {
+		w.Tunnels = wire.FromModel(stored).(*wire.Host).Tunnels // the host itself may have said so
+	}
+	for i, t := range v.Tunnels {
+		zone := p.find(d, fmt.Sprintf("tunnels[%d].zone", i), model.KindZone, t.Zone)
+		w.Tunnels = append(w.Tunnels, wire.TunnelEnd{ZoneID: zone, Address: t.Address})
+	}
+	p.put(d, "", w)
+}
+
 // find resolves a reference to an id; "" when there is none, or none that leads anywhere.
 func (p *planner) find(d *Doc, path string, kind model.Kind, s string) string {
 	if s == "" {
@@ -290,6 +304,7 @@ func (p *planner) put(d *Doc, path string, w wire.Object) {
 	change := Change{Kind: o.Kind(), ID: m.ID, Action: Created}
 	op := store.Op{Verb: store.Create, Object: o}
 	if have := p.stored.Get(o.Kind(), m.ID); have != nil {
+		model.Inherit(o, have)
 		if m.Name == "" {
 			m.Name = have.GetMeta().Name // it was found by id: leaving the name out keeps it
 		}

@@ -76,6 +76,14 @@ func Render(o model.Object, x *ref.Index) ([]byte, error) {
 			}
 			add("allowed_address_pairs", pairs)
 		}
+	case *model.Host:
+		var ends []yaml.MapSlice
+		for _, t := range o.Tunnels {
+			ends = append(ends, yaml.MapSlice{{Key: "zone", Value: x.Label(model.KindZone, t.ZoneID)}, {Key: "address", Value: t.Address.String()}})
+		}
+		if len(ends) > 0 {
+			add("tunnels", ends)
+		}
 	case *model.AddressGroup:
 		if w := wire.FromModel(o).(*wire.AddressGroup); len(w.Addresses) > 0 {
 			add("addresses", w.Addresses)

@@ -30,10 +30,23 @@ type Router struct {
 	PostRouting  string `yaml:"post_routing"`
 }
 
-// Host is a machine with an agent.
-type Host struct {
+// TunnelZone is a set of hosts that reach each other over VXLAN.
+type TunnelZone struct {
 	Name string `yaml:"name"`
 	ID   string `yaml:"id"`
+}
+
+// Host is a machine with an agent.
+type Host struct {
+	Name    string      `yaml:"name"`
+	ID      string      `yaml:"id"`
+	Tunnels []TunnelEnd `yaml:"tunnels"` // left out: what there is
+}
+
+// TunnelEnd is where a Host is reached in a zone.
+type TunnelEnd struct {
+	Zone    string `yaml:"zone,required"`
+	Address string `yaml:"address,required"`
 }
 
 // Port is a port of Bridge or of Router. Peer and Binding that are absent leave what there is;
@@ -106,6 +119,9 @@ func (*Bridge) Kind() model.Kind { return model.KindBridge }
 func (*Router) Kind() model.Kind { return model.KindRouter }
 
 // Kind implements Value.
+func (*TunnelZone) Kind() model.Kind { return model.KindZone }
+
+// Kind implements Value.
 func (*Host) Kind() model.Kind { return model.KindHost }
 
 // Kind implements Value.
@@ -117,12 +133,13 @@ func (*Route) Kind() model.Kind { return model.KindRoute }
 // Kind implements Value.
 func (*Binding) Kind() model.Kind { return model.KindBinding }
 
-func (v *Bridge) identity() (name, id string)  { return v.Name, v.ID }
-func (v *Router) identity() (name, id string)  { return v.Name, v.ID }
-func (v *Host) identity() (name, id string)    { return v.Name, v.ID }
-func (v *Port) identity() (name, id string)    { return v.Name, v.ID }
-func (v *Route) identity() (name, id string)   { return v.Name, v.ID }
-func (v *Binding) identity() (name, id string) { return v.Name, "" }
+func (v *Bridge) identity() (name, id string)     { return v.Name, v.ID }
+func (v *Router) identity() (name, id string)     { return v.Name, v.ID }
+func (v *TunnelZone) identity() (name, id string) { return v.Name, v.ID }
+func (v *Host) identity() (name, id string)       { return v.Name, v.ID }
+func (v *Port) identity() (name, id string)       { return v.Name, v.ID }
+func (v *Route) identity() (name, id string)      { return v.Name, v.ID }
+func (v *Binding) identity() (name, id string)    { return v.Name, "" }
 
 func newValue(kind string) Value {
 	switch model.Kind(kind) {
@@ -130,6 +147,8 @@ func newValue(kind string) Value {
 		return new(Bridge)
 	case model.KindRouter:
 		return new(Router)
+	case model.KindZone:
+		return new(TunnelZone)
 	case model.KindHost:
 		return new(Host)
 	case model.KindPort:

@@ -40,6 +40,7 @@ func newAPI(mux *http.ServeMux, c Config) huma.API {
 	registerKind[wire.Bridge](api, c.Store)
 	registerKind[wire.Subnet](api, c.Store)
 	registerKind[wire.Router](api, c.Store)
+	registerKind[wire.TunnelZone](api, c.Store)
 	registerKind[wire.Host](api, c.Store)
 	registerKind[wire.Port](api, c.Store)
 	registerKind[wire.Route](api, c.Store)
@@ -58,7 +59,6 @@ func newAPI(mux *http.ServeMux, c Config) huma.API {
 func config(version string) huma.Config {
 	c := huma.DefaultConfig("Viaduct", version)
 	c.Info.Description = "The virtual network: bridges, routers, ports, routes, floating IPs, hosts, bindings of ports to hosts' interfaces, chains of rules, and groups."
-	c.Info.Description = "The virtual network: bridges, subnets, routers, ports, routes, hosts, and bindings of ports to hosts' interfaces."
 	c.DocsPath = ""     // the viewer would be loaded from a public site
 	c.SchemasPath = ""  // the OpenAPI document has them
 	c.CreateHooks = nil // no "$schema" in answers
@@ -77,7 +77,8 @@ var kindText = map[model.Kind]string{
 	model.KindSubnet:  "Ranges of addresses on bridges, and what DHCP and router advertisements tell the hosts there.",
 	model.KindBridge:  "Virtual switches.",
 	model.KindRouter:  "Virtual routers.",
-	model.KindHost:    "Machines with an agent.",
+	model.KindZone:    "Sets of hosts that reach each other over VXLAN.",
+	model.KindHost:    "Machines with an agent, and where they are reached in each tunnel zone.",
 	model.KindPort:    "Ports of bridges and routers.",
 	model.KindRoute:   "Explicit routes. Those to a port's own addresses and their subnets exist by themselves.",
 	model.KindBinding: "Attachments of ports to interfaces of hosts. A binding's id is its port's.",

@@ -30,7 +30,7 @@ func FromModel(o model.Object) Object {
 		if o.Masquerade {
 			p.Masquerade = &o.Masquerade
 		}
-		p.PortSecurity = o.PortSecurity
+		p.PortSecurity, p.TunnelKey = o.PortSecurity, o.TunnelKey
 		for _, a := range o.AllowedAddressPairs {
 			w := AddressPair{Address: subnetText(a.Address)}
 			if a.MAC != (match.MAC{}) {
@@ -58,7 +58,13 @@ func FromModel(o model.Object) Object {
 		}
 		return r
 	case *model.Host:
-		return &Host{Meta: meta}
+		h := &Host{Meta: meta}
+		for _, t := range o.Tunnels {
+			h.Tunnels = append(h.Tunnels, TunnelEnd{ZoneID: idText(t.ZoneID), Address: t.Address.String()})
+		}
+		return h
+	case *model.TunnelZone:
+		return &TunnelZone{Meta: meta}
 	case *model.Binding:
 		return &Binding{Meta: meta, PortID: idText(o.PortID), HostID: idText(o.HostID), Interface: o.Interface}
 	case *model.FloatingIP:
@@ -116,7 +122,7 @@ func (w *Port) Model() (model.Object, error) {
 		Meta: p.meta(w.Meta), AdminStateUp: orTrue(w.AdminStateUp),
 		BridgeID: p.id("bridge_id", w.BridgeID), RouterID: p.id("router_id", w.RouterID), PeerID: p.id("peer_id", w.PeerID),
 		InboundFilterID: p.id("inbound_filter_id", w.InboundFilterID), OutboundFilterID: p.id("outbound_filter_id", w.OutboundFilterID),
-		PortGroups: p.ids("port_groups", w.PortGroups), PortSecurity: w.PortSecurity,
+		PortGroups: p.ids("port_groups", w.PortGroups), PortSecurity: w.PortSecurity, TunnelKey: w.TunnelKey,
 	}
 	o.Masquerade = w.Masquerade != nil && *w.Masquerade
 	if w.MAC != "" {
@@ -165,7 +171,18 @@ func (w *Route) Model() (model.Object, error) {
 // Model implements Object.
 func (w *Host) Model() (model.Object, error) {
 	var p parser
-	return p.done(&model.Host{Meta: p.meta(w.Meta)})
+	o := &model.Host{Meta: p.meta(w.Meta)}
+	for i, t := range w.Tunnels {
+		at := index("tunnels", i)
+		o.Tunnels = append(o.Tunnels, model.TunnelEnd{ZoneID: p.id(at+".zone_id", t.ZoneID), Address: p.ip(at+".address", t.Address)})
+	}
+	return p.done(o)
+}
+
+// Model implements Object.
+func (w *TunnelZone) Model() (model.Object, error) {
+	var p parser
+	return p.done(&model.TunnelZone{Meta: p.meta(w.Meta)})
 }
 
 // Model implements Object.

@@ -8,12 +8,13 @@ import (
 
 // Any is an object of any kind: exactly one field is set.
 type Any struct {
-	Bridge  *Bridge  `json:"bridge,omitempty"`
-	Router  *Router  `json:"router,omitempty"`
-	Port    *Port    `json:"port,omitempty"`
-	Route   *Route   `json:"route,omitempty"`
-	Host    *Host    `json:"host,omitempty"`
-	Binding *Binding `json:"binding,omitempty"`
+	Bridge  *Bridge     `json:"bridge,omitempty"`
+	Router  *Router     `json:"router,omitempty"`
+	Port    *Port       `json:"port,omitempty"`
+	Route   *Route      `json:"route,omitempty"`
+	Zone    *TunnelZone `json:"tunnel_zone,omitempty"`
+	Host    *Host       `json:"host,omitempty"`
+	Binding *Binding    `json:"binding,omitempty"`
 
 	FloatingIP   *FloatingIP   `json:"floating_ip,omitempty"`
 	Chain        *Chain        `json:"chain,omitempty"`
@@ -35,6 +36,8 @@ func Wrap(o Object) *Any {
 		a.Port = o
 	case *Route:
 		a.Route = o
+	case *TunnelZone:
+		a.Zone = o
 	case *Host:
 		a.Host = o
 	case *Binding:
@@ -69,6 +72,7 @@ func (a *Any) Object() (Object, error) {
 	set(a.Router, a.Router != nil)
 	set(a.Port, a.Port != nil)
 	set(a.Route, a.Route != nil)
+	set(a.Zone, a.Zone != nil)
 	set(a.Host, a.Host != nil)
 	set(a.Binding, a.Binding != nil)
 	set(a.Subnet, a.Subnet != nil)
@@ -85,7 +89,7 @@ func (a *Any) Object() (Object, error) {
 
 // Ref names an object.
 type Ref struct {
-	Kind model.Kind `json:"kind" enum:"bridge,router,port,route,host,binding,floating_ip,chain,rule,port_group,address_group,subnet" doc:"Kind of the object."`
+	Kind model.Kind `json:"kind" enum:"bridge,router,port,route,tunnel_zone,host,binding,floating_ip,chain,rule,port_group,address_group,subnet" doc:"Kind of the object."`
 	ID   string     `json:"id" format:"uuid" doc:"Identifier of the object."`
 }
 

@@ -50,6 +50,8 @@ type Port struct {
 
 	PortSecurity        bool          `json:"port_security,omitempty" doc:"Of a bridge port: the VM may send only IP, ARP and neighbour discovery, from mac with one of addresses or its link-local address or from an allowed pair; no answers of DHCP servers, no router advertisements. Needs mac."`
 	AllowedAddressPairs []AddressPair `json:"allowed_address_pairs,omitempty" doc:"What else the VM may send from; only with port_security."`
+
+	TunnelKey uint32 `json:"tunnel_key,omitempty" maximum:"16777214" doc:"VXLAN network identifier by which other hosts send to the port. Chosen by the server; it cannot change."`
 }
 
 // AddressPair is model.AddressPair on the wire and in documents.
@@ -70,9 +72,21 @@ type Route struct {
 	Weight      *int   `json:"weight,omitempty" default:"100" minimum:"1" doc:"Among equal prefixes the lowest weight wins."`
 }
 
+// TunnelZone is model.TunnelZone on the wire.
+type TunnelZone struct {
+	Meta
+}
+
 // Host is model.Host on the wire.
 type Host struct {
 	Meta
+	Tunnels []TunnelEnd `json:"tunnels,omitempty" doc:"Where other hosts reach this one, one address for each tunnel zone that it is in. Of several zones that two hosts share, the first in the list of the one that sends is used."`
+}
+
+// TunnelEnd is model.TunnelEnd on the wire.
+type TunnelEnd struct {
+	ZoneID  string `json:"zone_id" format:"uuid" doc:"Tunnel zone."`
+	Address string `json:"address" example:"192.0.2.1" doc:"Address in the underlay."`
 }
 
 // Binding is model.Binding on the wire.
@@ -116,6 +130,9 @@ func (*Port) Kind() model.Kind { return model.KindPort }
 func (*Route) Kind() model.Kind { return model.KindRoute }
 
 // Kind implements Object.
+func (*TunnelZone) Kind() model.Kind { return model.KindZone }
+
+// Kind implements Object.
 func (*Host) Kind() model.Kind { return model.KindHost }
 
 // Kind implements Object.
@@ -135,6 +152,8 @@ func New(kind model.Kind) Object {
 		return new(Port)
 	case model.KindRoute:
 		return new(Route)
+	case model.KindZone:
+		return new(TunnelZone)
 	case model.KindHost:
 		return new(Host)
 	case model.KindBinding:

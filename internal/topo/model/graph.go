@@ -147,7 +147,7 @@ func (s *Staged) Rollback() {
 
 // collect folds ops into one change per object.
 func (g *Graph) collect(ops []Op) ([]Change, error) {
-	d := draft{graph: g, at: make(map[Key]int)}
+	d := draft{graph: g, at: make(map[Key]int), keys: make(map[uint32]uuid.UUID)}
 	for _, op := range ops {
 		if op.Object == nil || New(op.Object.Kind()) == nil {
 			return nil, fmt.Errorf("%w: an op without an object of a known kind", ErrInvalid)
@@ -167,7 +167,8 @@ func (g *Graph) collect(ops []Op) ([]Change, error) {
 type draft struct {
 	graph   *Graph
 	changes []Change
-	at      map[Key]int // into changes
+	at      map[Key]int          // into changes
+	keys    map[uint32]uuid.UUID // tunnel keys of the changes' ports
 }
 
 func (d *draft) get(k Key) Object {
@@ -211,6 +212,13 @@ func (d *draft) op(op Op) error {
 			o.GetMeta().Revision = have.GetMeta().Revision
 		}
 		Normalize(o)
+		Inherit(o, have)
+		if p, ok := o.(*Port); ok {
+			if p.TunnelKey == 0 {
+				d.chooseTunnelKey(p)
+			}
+			d.keys[p.TunnelKey] = p.ID
+		}
 		d.set(key, o)
 	case Delete:
 		d.set(key, nil)

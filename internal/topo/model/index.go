@@ -31,7 +31,14 @@ func (g *Graph) uniqueKeys(o Object) []uniqueKey {
 		keys = append(keys, uniqueKey{field: "name", kind: o.Kind(), text: n})
 	}
 	switch o := o.(type) {
+	case *Host:
+		for _, t := range o.Tunnels {
+			keys = append(keys, uniqueKey{field: "tunnels", kind: KindHost, scope: t.ZoneID, addr: t.Address})
+		}
 	case *Port:
+		if o.TunnelKey != 0 {
+			keys = append(keys, tunnelKey(o.TunnelKey))
+		}
 		link := g.linkOf(o)
 		if link == uuid.Nil {
 			break
@@ -160,6 +167,12 @@ func (g *Graph) taken(o Object, u uniqueKey, owner uuid.UUID) error {
 		p := o.(*Port)
 		i := slices.IndexFunc(p.Addresses, func(a netip.Prefix) bool { return a.Addr() == u.addr })
 		return fieldErr(o, fmt.Sprintf("addresses[%d]", i), fmt.Sprintf("%s is already that of %s on the same bridge", u.addr, by))
+	}
+	switch {
+	case u.field == "tunnel_key":
+		return fieldErr(o, u.field, fmt.Sprintf("%d is already that of %s", u.n, by))
+	case u.kind == KindHost:
+		return fieldErr(o, u.field, fmt.Sprintf("%s is already that of %s in the same zone", u.addr, by))
 	}
 	if u.kind == KindFloatingIP {
 		return fieldErr(o, u.field, fmt.Sprintf("%s is already that of %s at the same port", u.addr, by))

@@ -20,6 +20,7 @@ const (
 	KindPort    Kind = "port"
 	KindRoute   Kind = "route"
 	KindHost    Kind = "host"
+	KindZone    Kind = "tunnel_zone"
 	KindBinding Kind = "binding"
 	KindSubnet  Kind = "subnet"
 
@@ -32,7 +33,7 @@ const (
 
 // Kinds lists all kinds in the order in which they may be created: what is referred to first.
 var Kinds = []Kind{
-	KindChain, KindPortGroup, KindAddressGroup, KindBridge, KindSubnet, KindRouter, KindHost, KindPort, KindRoute, KindBinding, KindFloatingIP, KindRule,
+	KindChain, KindPortGroup, KindAddressGroup, KindBridge, KindSubnet, KindRouter, KindZone, KindHost, KindPort, KindRoute, KindBinding, KindFloatingIP, KindRule,
 }
 
 // Meta is common to all objects.
@@ -94,6 +95,9 @@ type Port struct {
 	// link-local address of MAC, or from an allowed pair; and no answers of DHCP servers, no router advertisements.
 	PortSecurity        bool
 	AllowedAddressPairs []AddressPair
+	// TunnelKey is the VXLAN network identifier by which other hosts send to the port, 1 to MaxTunnelKey; unique. It is chosen
+	// when the port is stored first, and stays.
+	TunnelKey uint32
 }
 
 // AddressPair is what a VM may send from beside its own addresses.
@@ -125,9 +129,23 @@ type Route struct {
 	Weight      int        // lower wins; default 100
 }
 
+// TunnelZone is a set of hosts that reach each other over VXLAN, by the address that each has in it.
+type TunnelZone struct {
+	Meta
+}
+
 // Host is a machine with an agent.
 type Host struct {
 	Meta
+	// Tunnels are the host's ends of tunnels, one for each zone that it is in. Two hosts use the zone that comes first in the
+	// list of the one that sends.
+	Tunnels []TunnelEnd
+}
+
+// TunnelEnd is where a host is reached in a zone.
+type TunnelEnd struct {
+	ZoneID  uuid.UUID
+	Address netip.Addr // of the underlay
 }
 
 // Binding attaches a port to a host's interface. Its ID is the port's.
@@ -161,6 +179,9 @@ func (*Port) Kind() Kind { return KindPort }
 
 // Kind implements Object.
 func (*Route) Kind() Kind { return KindRoute }
+
+// Kind implements Object.
+func (*TunnelZone) Kind() Kind { return KindZone }
 
 // Kind implements Object.
 func (*Host) Kind() Kind { return KindHost }

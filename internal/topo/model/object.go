@@ -26,6 +26,8 @@ func New(k Kind) Object {
 		return &Port{}
 	case KindRoute:
 		return &Route{}
+	case KindZone:
+		return &TunnelZone{}
 	case KindHost:
 		return &Host{}
 	case KindBinding:
@@ -68,8 +70,12 @@ func Assign(dst, src Object) {
 		*dst.(*Port) = c
 	case *Route:
 		*dst.(*Route) = *s
+	case *TunnelZone:
+		*dst.(*TunnelZone) = *s
 	case *Host:
-		*dst.(*Host) = *s
+		c := *s
+		c.Tunnels = slices.Clone(s.Tunnels)
+		*dst.(*Host) = c
 	case *Binding:
 		*dst.(*Binding) = *s
 	case *FloatingIP:
@@ -122,6 +128,10 @@ func Refs(o Object) []Key {
 	case *Route:
 		add(KindRouter, o.RouterID)
 		add(KindPort, o.PortID)
+	case *Host:
+		for _, t := range o.Tunnels {
+			add(KindZone, t.ZoneID)
+		}
 	case *Binding:
 		add(KindPort, o.PortID)
 		add(KindHost, o.HostID)

@@ -78,6 +78,9 @@ func (g *Graph) validate(c Change) error {
 				return fieldErr(o, "router", "cannot change: delete the port and create another")
 			}
 		}
+		if err := validateTunnelKey(c.Old, o); err != nil {
+			return err
+		}
 		return g.validatePort(o)
 	case *Subnet:
 		if old, ok := c.Old.(*Subnet); ok && old.BridgeID != o.BridgeID {
@@ -86,6 +89,8 @@ func (g *Graph) validate(c Change) error {
 		return g.validateSubnet(o)
 	case *Route:
 		return g.validateRoute(o)
+	case *Host:
+		return g.validateTunnels(o)
 	case *Binding:
 		return g.validateBinding(o)
 	case *FloatingIP:

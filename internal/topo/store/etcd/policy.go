@@ -71,9 +71,9 @@ type wireRange struct {
 func encodePolicy(o model.Object) ([]byte, error) {
 	switch o := o.(type) {
 	case *model.Chain:
-		return json.Marshal(wireHost{o.ID, o.Name})
+		return json.Marshal(wireNamed{o.ID, o.Name})
 	case *model.PortGroup:
-		return json.Marshal(wireHost{o.ID, o.Name})
+		return json.Marshal(wireNamed{o.ID, o.Name})
 	case *model.AddressGroup:
 		return json.Marshal(wireAddressGroup{o.ID, o.Name, o.Addresses})
 	case *model.Rule:
@@ -86,10 +86,10 @@ func decodePolicy(kind model.Kind, data []byte) (model.Object, error) {
 	meta := func(id uuid.UUID, name string) model.Meta { return model.Meta{ID: id, Name: name} }
 	switch kind {
 	case model.KindChain:
-		w, err := read[wireHost](data)
+		w, err := read[wireNamed](data)
 		return &model.Chain{Meta: meta(w.ID, w.Name)}, err
 	case model.KindPortGroup:
-		w, err := read[wireHost](data)
+		w, err := read[wireNamed](data)
 		return &model.PortGroup{Meta: meta(w.ID, w.Name)}, err
 	case model.KindAddressGroup:
 		w, err := read[wireAddressGroup](data)

@@ -43,6 +43,7 @@ type wirePort struct {
 	PortGroups   []uuid.UUID    `json:"port_groups,omitempty"`
 	Security     bool           `json:"port_security,omitempty"`
 	Pairs        []wirePair     `json:"allowed_address_pairs,omitempty"`
+	TunnelKey    uint32         `json:"tunnel_key,omitempty"`
 }
 
 type wireRoute struct {
@@ -57,9 +58,21 @@ type wireRoute struct {
 	Weight      int           `json:"weight"`
 }
 
-type wireHost struct {
+// wireNamed is a kind of which only the name is to be kept.
+type wireNamed struct {
 	ID   uuid.UUID `json:"id"`
 	Name string    `json:"name,omitempty"`
+}
+
+type wireHost struct {
+	ID      uuid.UUID       `json:"id"`
+	Name    string          `json:"name,omitempty"`
+	Tunnels []wireTunnelEnd `json:"tunnels,omitempty"`
+}
+
+type wireTunnelEnd struct {
+	Zone    uuid.UUID  `json:"zone"`
+	Address netip.Addr `json:"address"`
 }
 
 type wireBinding struct {
@@ -135,13 +148,19 @@ func encode(o model.Object) ([]byte, error) {
 		if o.MAC != (match.MAC{}) {
 			w.MAC = o.MAC.String()
 		}
-		w.Security, w.Pairs = o.PortSecurity, encodePairs(o.AllowedAddressPairs)
+		w.Security, w.Pairs, w.TunnelKey = o.PortSecurity, encodePairs(o.AllowedAddressPairs), o.TunnelKey
 		return json.Marshal(w)
 	case *model.Route:
 		return json.Marshal(wireRoute{ID: o.ID, Name: o.Name, Router: o.RouterID, Destination: o.Destination, Source: optional(o.Source),
 			NextHop: o.NextHop, Port: optional(o.PortID), Gateway: optional(o.Gateway), Weight: o.Weight})
 	case *model.Host:
-		return json.Marshal(wireHost{o.ID, o.Name})
+		w := wireHost{ID: o.ID, Name: o.Name}
+		for _, t := range o.Tunnels {
+			w.Tunnels = append(w.Tunnels, wireTunnelEnd{t.ZoneID, t.Address})
+		}
+		return json.Marshal(w)
+	case *model.TunnelZone:
+		return json.Marshal(wireNamed{o.ID, o.Name})
 	case *model.Binding:
 		return json.Marshal(wireBinding{o.ID, o.Name, o.PortID, o.HostID, o.Interface})
 	case *model.FloatingIP:
@@ -181,7 +200,7 @@ func decodeKind(kind model.Kind, data []byte) (model.Object, error) {
 		w, err := read[wirePort](data)
 		p := &model.Port{Meta: meta(w.ID, w.Name), BridgeID: value(w.Bridge), RouterID: value(w.Router), PeerID: value(w.Peer),
 			AdminStateUp: w.AdminStateUp, Addresses: w.Addresses, Masquerade: w.Masquerade,
-			InboundFilterID: value(w.Inbound), OutboundFilterID: value(w.Outbound), PortGroups: w.PortGroups}
+			InboundFilterID: value(w.Inbound), OutboundFilterID: value(w.Outbound), PortGroups: w.PortGroups, TunnelKey: w.TunnelKey}
 		if err == nil && w.MAC != "" {
 			p.MAC, err = parseMAC(w.MAC)
 		}
@@ -195,7 +214,14 @@ func decodeKind(kind model.Kind, data []byte) (model.Object, error) {
 			NextHop: w.NextHop, PortID: value(w.Port), Gateway: value(w.Gateway), Weight: w.Weight}, err
 	case model.KindHost:
 		w, err := read[wireHost](data)
-		return &model.Host{Meta: meta(w.ID, w.Name)}, err
+		h := &model.Host{Meta: meta(w.ID, w.Name)}
+		for _, t := range w.Tunnels {
+			h.Tunnels = append(h.Tunnels, model.TunnelEnd{ZoneID: t.Zone, Address: t.Address})
+		}
+		return h, err
+	case model.KindZone:
+		w, err := read[wireNamed](data)
+		return &model.TunnelZone{Meta: meta(w.ID, w.Name)}, err
 	case model.KindBinding:
 		w, err := read[wireBinding](data)
 		return &model.Binding{Meta: meta(w.ID, w.Name), PortID: w.Port, HostID: w.Host, Interface: w.Interface}, err

@@ -82,7 +82,7 @@ func network() []model.Object {
 	return []model.Object{
 		bridge(1, "net"),
 		&model.Router{Meta: model.Meta{ID: id(2), Name: "gw"}, AdminStateUp: true},
-		&model.Host{Meta: model.Meta{ID: id(3), Name: "host-1"}},
+		&model.Host{Meta: model.Meta{ID: id(3), Name: "host-1"}, Tunnels: []model.TunnelEnd{{ZoneID: id(20), Address: netip.MustParseAddr("192.0.2.1")}}},
 		&model.Port{Meta: model.Meta{ID: id(4), Name: "vm"}, BridgeID: id(1), AdminStateUp: true,
 			MAC:       match.MAC{0x52, 0x54, 0, 1, 2, 3},
 			Addresses: []netip.Prefix{netip.MustParsePrefix("10.0.0.9/32"), netip.MustParsePrefix("fd00::9/128")}},
@@ -113,6 +113,7 @@ func network() []model.Object {
 				{Address: netip.MustParsePrefix("10.0.0.7/32")}, {MAC: match.MAC{2, 5: 8}, Address: netip.MustParsePrefix("fd00::/64")}}},
 		&model.Rule{Meta: model.Meta{ID: id(17), Name: "jump"}, ChainID: id(10), Position: 5, Action: model.RuleJump, JumpID: id(11)},
 		&model.Rule{Meta: model.Meta{ID: id(18)}, ChainID: id(11), Position: 1, Action: model.RuleReject, Match: condition(6)},
+		&model.TunnelZone{Meta: model.Meta{ID: id(20), Name: "rack"}},
 		&model.Rule{Meta: model.Meta{ID: id(19)}, ChainID: id(11), Position: 2, Action: model.RuleDrop, Match: condition(1)},
 	}
 }
