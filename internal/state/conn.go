@@ -12,7 +12,7 @@ import (
 )
 
 // Connection finds the connection of a device that has t as one of its directions: tracked (kind
-// tag.Connection) or translated (tag.Translation). other is the opposite direction: translated packets become
+// tag.Connection), its source translated (tag.Translation) or its destination (tag.Destination). other is the opposite direction: translated packets become
 // the reverse of it. reply: t is how answers come; replied: one has been seen.
 func (t *Tables) Connection(k tag.Kind, device uuid.UUID, tu *match.Tuple) (other match.Tuple, reply, replied, ok bool) {
 	f, ok := t.conns.Lookup(k, device, tu)
@@ -105,7 +105,7 @@ func (t *Tables) ConnectionReplied(tg tag.Tag) { t.conns.Replied(&tg) }
 // It returns what changed.
 func (t *Tables) TCPEnded(tags []tag.Tag, rst bool) (changed []tag.Tag) {
 	for i := range tags {
-		if k := tags[i].Kind; k == tag.Connection || k == tag.Translation {
+		if tags[i].Kind.IsConnection() {
 			changed = t.conns.Ended(&tags[i], rst, changed)
 		}
 	}

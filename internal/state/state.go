@@ -98,7 +98,7 @@ func (t *Tables) Hold(tags []tag.Tag) {
 			t.macs.Ref(tg)
 		case tag.Neighbour:
 			t.ports.Ref(tg)
-		case tag.Connection, tag.Translation:
+		case tag.Connection, tag.Translation, tag.Destination:
 			t.conns.Ref(&tags[i])
 		}
 	}
@@ -113,7 +113,7 @@ func (t *Tables) Release(tags []tag.Tag) {
 			t.macs.Unref(tg, now)
 		case tag.Neighbour:
 			t.ports.Unref(tg, now)
-		case tag.Connection, tag.Translation:
+		case tag.Connection, tag.Translation, tag.Destination:
 			t.conns.Unref(&tags[i], now)
 		}
 	}

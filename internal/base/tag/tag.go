@@ -29,12 +29,16 @@ const (
 	Chain            // a chain's rules: ID
 	Group            // an address group: ID; with Addr, whether that address is listed in it
 	Connection       // a tracked connection, absent or not: ID device, and a direction (see Of)
-	Translation      // a translated connection, absent or not: likewise
+	Translation      // one whose source is translated, absent or not: likewise
 	Floating         // an address looked up among a router port's floating IPs: ID port, Addr
 	Ports            // the ports leased for translation: ID device, Addr
+	Destination      // a connection whose destination is translated, absent or not: as Connection
 )
 
-var kindNames = [...]string{"", "device", "port", "route", "mac", "neighbour", "flood", "dp_port", "binding", "chain", "group", "connection", "translation", "floating", "ports"}
+var kindNames = [...]string{"", "device", "port", "route", "mac", "neighbour", "flood", "dp_port", "binding", "chain", "group", "connection", "translation", "floating", "ports", "destination"}
+
+// IsConnection reports a kind that Of makes tags of.
+func (k Kind) IsConnection() bool { return k == Connection || k == Translation || k == Destination }
 
 func (k Kind) String() string {
 	if int(k) < len(kindNames) {
@@ -88,7 +92,7 @@ func (t Tag) String() string {
 		return fmt.Sprintf("dp_port:%d", t.N)
 	case MACEntry:
 		return fmt.Sprintf("mac:%s/%d/%s", t.ID, t.VLAN, t.MAC)
-	case Connection, Translation:
+	case Connection, Translation, Destination:
 		return fmt.Sprintf("%s:%s/%d/%s:%d>%s:%d", t.Kind, t.ID, t.Proto, t.Addr, t.N>>16, t.Peer, t.N&0xffff)
 	case Group:
 		if t.Addr != (match.Addr{}) {

@@ -18,18 +18,105 @@ const (
 	natEnded                    // the branch was dropped, or the simulation waits
 )
 
-// reverseNAT undoes, for an answer, what a device did to the packets it answers.
-func (c *Context) reverseNAT(device uuid.UUID, b *branch) natResult {
+// reverseNAT undoes, for an answer, what a device did to the packets it answers: to their source (kind
+// tag.Translation) or destination (tag.Destination).
+func (c *Context) reverseNAT(k tag.Kind, device uuid.UUID, b *branch) natResult {
 	t, quoted, why := c.tuple(b)
 	if why != drop.None {
 		return natPassed
 	}
-	other, reply, ok := c.connection(tag.Translation, device, &t, quoted)
+	other, reply, ok := c.connection(k, device, &t, quoted)
 	if !ok || !reply {
 		return natPassed
 	}
 	c.rewrite(b, t, other.Reverse(), quoted)
+	b.nat |= translates(k).opposite()
 	return natApplied
+}
+
+// knownNAT treats a packet of a known connection as those before it. ended: there is nothing left for the caller to do.
+func (c *Context) knownNAT(k tag.Kind, device uuid.UUID, b *branch, t *match.Tuple, quoted bool) (r natResult, ended bool) {
+	other, reply, ok := c.connection(k, device, t, quoted)
+	switch {
+	case ok && reply:
+		return natPassed, true // an answer, which has been or will be translated the other way round
+	case ok:
+		c.rewrite(b, *t, other.Reverse(), quoted)
+		b.nat |= translates(k)
+		return natApplied, true
+	case quoted:
+		return c.natDrop(b, drop.NatProtocol), true // RFC 5508 section 4.2: about a connection that nobody knows
+	}
+	return natPassed, false
+}
+
+// translated says which end of a packet the device at hand has translated.
+type translated uint8
+
+const (
+	translatedSrc translated = 1 << iota
+	translatedDst
+)
+
+func translates(k tag.Kind) translated {
+	if k == tag.Destination {
+		return translatedDst
+	}
+	return translatedSrc
+}
+
+func (t translated) opposite() translated { return t ^ (translatedSrc | translatedDst) }
+
+// maxChoices bounds how many destinations are tried for one new connection.
+const maxChoices = 16
+
+// chooser proposes destinations for new connections.
+type chooser interface {
+	// choose is the n-th choice (from 0) for a packet with tuple t; port 0 keeps the packet's. The same question
+	// has the same answer. False: there are no more.
+	choose(t *match.Tuple, n int) (addr match.Addr, port uint16, ok bool)
+}
+
+// destinationNAT translates the destination of a packet that begins a connection to what to chooses, and all later
+// ones of the connection likewise. device is whose connection it becomes: the answers are translated back by
+// reverseNAT(tag.Destination, device, ...), at a place that they pass.
+func (c *Context) destinationNAT(device uuid.UUID, b *branch, to chooser) natResult {
+	t, quoted, why := c.tuple(b)
+	if why != drop.None {
+		return c.natDrop(b, why)
+	}
+	if r, ended := c.knownNAT(tag.Destination, device, b, &t, quoted); ended {
+		return r
+	}
+	for n := range maxChoices {
+		addr, port, ok := to.choose(&t, n)
+		if !ok {
+			break
+		}
+		as := t
+		if as.Dst = addr; port != 0 && t.Proto != packet.ProtoICMP && t.Proto != packet.ProtoICMPv6 {
+			as.DstPort = port
+		}
+		if c.connect(tag.Destination, device, b, t, as) {
+			return natApplied
+		}
+	}
+	return c.natDrop(b, drop.NatConflict)
+}
+
+// connect proposes a new connection, whose packets with tuple t become as, and rewrites the one at hand. False: an answer
+// to it could not be told from another connection's.
+func (c *Context) connect(k tag.Kind, device uuid.UUID, b *branch, t, as match.Tuple) bool {
+	reply := as.Reverse()
+	c.depend(tag.Of(k, device, &reply))
+	c.scratch.asked = reply
+	if _, _, _, taken := c.State.Connection(k, device, &c.scratch.asked); taken {
+		return false
+	}
+	c.propose(b, Learn{Kind: LearnConnection, Conn: k, Device: device, Port: c.scratch.ingress, Orig: t, Reply: reply})
+	c.rewrite(b, t, as, false)
+	b.nat |= translates(k)
+	return true
 }
 
 // sourceNAT translates the source to addr and a port from lo to hi that a device uses for no other connection
@@ -39,16 +126,10 @@ func (c *Context) sourceNAT(device uuid.UUID, b *branch, addr match.Addr, lo, hi
 	if why != drop.None {
 		return c.natDrop(b, why)
 	}
-	other, reply, ok := c.connection(tag.Translation, device, &t, quoted)
-	switch {
-	case ok && reply:
-		return natPassed // the answer to what was translated the other way round
-	case ok:
-		c.rewrite(b, t, other.Reverse(), quoted)
-		return natApplied
-	case quoted:
-		return c.natDrop(b, drop.NatProtocol) // RFC 5508 section 4.2: about a connection that nobody knows
+	if r, ended := c.knownNAT(tag.Translation, device, b, &t, quoted); ended {
+		return r
 	}
+	c.scratch.asked = t
 	want := c.Hint.port(addr, t.Proto)
 	port, exhausted := c.State.FreePort(device, &c.scratch.asked, addr, lo, hi, want)
 	if port == 0 {
@@ -68,6 +149,7 @@ func (c *Context) sourceNAT(device uuid.UUID, b *branch, addr match.Addr, lo, hi
 	to.Src, to.SrcPort = addr, port
 	c.propose(b, Learn{Kind: LearnConnection, Conn: tag.Translation, Device: device, Port: c.scratch.ingress, Orig: t, Reply: to.Reverse()})
 	c.rewrite(b, t, to, false)
+	b.nat |= translatedSrc
 	return natApplied
 }
 

@@ -20,7 +20,7 @@ func (c *Context) port(id uuid.UUID, b *branch) *view.Port {
 
 // ingress takes the packet from the wire or the peer through the port's filter into its device.
 func (c *Context) ingress(p *view.Port, b branch) {
-	b.in, b.at = p, b.header
+	b.in, b.at, b.nat = p, b.header, 0
 	if b.node != nil {
 		b.node.Add("sim", "port "+p.Name, "ingress")
 	}

@@ -33,7 +33,7 @@ func (c *Context) natIn(r *view.Router, b *branch) (o outside) {
 			c.staticNAT(b, false, fixed)
 			return outside{port: p}
 		}
-		if own, ok := masquerades(p); ok && own == dst && c.reverseNAT(r.ID, b) == natApplied {
+		if own, ok := masquerades(p); ok && own == dst && c.reverseNAT(tag.Translation, r.ID, b) == natApplied {
 			return outside{port: p, reply: true}
 		}
 	}

@@ -34,8 +34,8 @@ type State interface {
 	// BridgeNeighbour finds an address that a bridge has learnt from a gratuitous ARP or
 	// an unsolicited advertisement.
 	BridgeNeighbour(bridge uuid.UUID, addr match.Addr) (mac match.MAC, ok bool)
-	// Connection finds the connection of a device, tracked (kind tag.Connection) or translated
-	// (tag.Translation), that has t as one of its directions; other is the opposite one. reply: t is
+	// Connection finds the connection of a device, tracked (kind tag.Connection), its source translated
+	// (tag.Translation) or its destination (tag.Destination), that has t as one of its directions; other is the opposite one. reply: t is
 	// how answers come; replied: one has been seen.
 	Connection(k tag.Kind, device uuid.UUID, t *match.Tuple) (other match.Tuple, reply, replied, ok bool)
 	// FreePort proposes a port of addr, from lo to hi, for translating the source of t: no other connection of the device to
@@ -81,7 +81,7 @@ type Learn struct {
 	Port   uuid.UUID
 	Addr   match.Addr
 
-	Conn        tag.Kind // tag.Connection or tag.Translation
+	Conn        tag.Kind // tag.Connection, tag.Translation or tag.Destination
 	Orig, Reply match.Tuple
 }
 

@@ -111,7 +111,7 @@ func (w *Worker) keeps(k *match.Key, t tag.Tag) bool {
 		return true
 	case tag.MACEntry:
 		return t.MAC == k.EthSrc
-	case tag.Connection, tag.Translation:
+	case tag.Connection, tag.Translation, tag.Destination:
 		return w.tables.HasConnection(t)
 	}
 	return false

@@ -42,7 +42,7 @@ func DefaultConfig() Config {
 
 // Conn is a connection that is to be added.
 type Conn struct {
-	Kind        tag.Kind // tag.Connection or tag.Translation: two worlds that do not see each other
+	Kind        tag.Kind // tag.Connection, tag.Translation or tag.Destination: worlds that do not see each other
 	Device      uuid.UUID
 	Orig, Reply match.Tuple
 	Owner       uuid.UUID // whose bound it counts against
