@@ -48,22 +48,30 @@ func printTables(w io.Writer, l listing, wide bool) error {
 			kind = o.Kind()
 			header := columns[kind]
 			if wide {
-				header = append(header[:len(header):len(header)], "ID", "REVISION")
+				header = append(header[:len(header):len(header)], "TENANT", "ID", "REVISION")
 			}
 			fmt.Fprintln(tw, strings.Join(header, "\t"))
 		}
 		cells := row(l.index, o)
 		if wide {
 			m := o.GetMeta()
-			cells = append(cells, m.ID.String(), strconv.FormatInt(m.Revision, 10))
+			cells = append(cells, owner(m), m.ID.String(), strconv.FormatInt(m.Revision, 10))
 		}
 		fmt.Fprintln(tw, strings.Join(cells, "\t"))
 	}
 	return tw.Flush()
 }
 
+// owner is whose an object is.
+func owner(m *model.Meta) string {
+	if m.Shared {
+		return cmp.Or(m.Tenant, "-") + " (shared)"
+	}
+	return orDash(m.Tenant)
+}
+
 func row(x *ref.Index, o model.Object) []string {
-	name := x.Label(o.Kind(), o.GetMeta().ID)
+	name := cmp.Or(o.GetMeta().Name, x.Label(o.Kind(), o.GetMeta().ID))
 	switch o := o.(type) {
 	case *model.Bridge:
 		return []string{name, upDown(o.AdminStateUp)}

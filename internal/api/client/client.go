@@ -114,6 +114,9 @@ func (c *Client) Txn(ctx context.Context, ops ...store.Op) (int64, error) {
 		if m := op.Object.GetMeta(); m.ID == uuid.Nil { // the server would choose one
 			return 0, &model.FieldError{Kind: op.Object.Kind(), Name: m.Name, Field: "id", Reason: "is missing"}
 		}
+		if op.Tenant != "" {
+			return 0, fmt.Errorf("%w: on whose behalf a client acts is what its token says", store.ErrInvalid)
+		}
 		w := wire.Op{IfRevision: op.IfRevision}
 		switch op.Verb {
 		case store.Create:

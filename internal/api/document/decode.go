@@ -18,7 +18,8 @@ import (
 // decode reads a mapping, but for its kind, into the struct that v points to. It returns
 // where each field was. The library's own decoder stops at the first error and loses the path.
 func (r *reader) decode(n ast.Node, v any, label string) (map[string]Pos, Errors) {
-	d := &decoder{reader: r, label: label, fields: make(map[string]Pos)}
+	_, network := v.(Value)
+	d := &decoder{reader: r, owner: network, label: label, fields: make(map[string]Pos)}
 	if m, ok := n.(*ast.MappingNode); ok {
 		for _, kv := range m.Values {
 			if key, _ := r.scalar(kv.Key); key == "name" {
@@ -33,6 +34,7 @@ func (r *reader) decode(n ast.Node, v any, label string) (map[string]Pos, Errors
 
 type decoder struct {
 	*reader
+	owner  bool // tenant and shared are read elsewhere
 	label  string
 	fields map[string]Pos
 	errs   Errors
@@ -91,6 +93,34 @@ func (d *decoder) value(n ast.Node, v reflect.Value, path string) {
 	}
 }
 
+// owner is what every document about the virtual network may say beside the fields of its kind.
+type owner struct {
+	Tenant string
+	Shared *bool // nil: as it is
+}
+
+func (r *reader) owner(m *ast.MappingNode, label string) (o owner, errs Errors) {
+	for _, kv := range m.Values {
+		key, _ := r.scalar(kv.Key)
+		text, ok := r.scalar(kv.Value)
+		if key != "tenant" && key != "shared" || r.resolve(kv.Value).Type() == ast.NullType {
+			continue
+		}
+		err := fmt.Errorf("wants a text, this is a %s", typeName(kv.Value))
+		switch {
+		case ok && key == "tenant":
+			o.Tenant, err = text, nil
+		case ok:
+			o.Shared = new(bool)
+			err = setScalar(reflect.ValueOf(o.Shared).Elem(), text)
+		}
+		if err != nil {
+			errs = append(errs, &Error{Pos: r.pos(kv.Value), Path: label + ": " + key, Err: err})
+		}
+	}
+	return o, errs
+}
+
 // mapping reads into a struct or into a map with string keys.
 func (d *decoder) mapping(n ast.Node, v reflect.Value, path string) {
 	m, ok := n.(*ast.MappingNode)
@@ -111,7 +141,7 @@ func (d *decoder) mapping(n ast.Node, v reflect.Value, path string) {
 			d.fail(kv.Key, path, errors.New("only plain keys are understood"))
 			continue
 		}
-		if path == "" && key == "kind" {
+		if path == "" && (key == "kind" || d.owner && (key == "tenant" || key == "shared")) {
 			continue
 		}
 		sub := strings.TrimPrefix(path+"."+key, ".")

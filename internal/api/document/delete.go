@@ -31,7 +31,7 @@ func (s *Set) Delete(ctx context.Context, st store.Store, ifExists bool) ([]Chan
 		if b, ok := d.Value.(*Binding); ok {
 			name = b.Port
 		}
-		o, err := p.stored.Find(d.Value.Kind(), name)
+		o, err := p.stored.FindFor(p.tenant(d), d.Value.Kind(), name)
 		if err != nil {
 			if !ifExists {
 				p.fail(d, "", err)

@@ -86,6 +86,7 @@ func (e Errors) orNil() error {
 type Doc struct {
 	Value  Value
 	Pos    Pos
+	owner  owner
 	fields map[string]Pos // where each field that was given is
 }
 

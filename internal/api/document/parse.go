@@ -136,7 +136,9 @@ func (r *reader) mapping(m *ast.MappingNode) {
 	}
 	fields, errs := r.decode(m, v, kind)
 	r.errs = append(r.errs, errs...)
-	d := &Doc{Value: v, Pos: r.pos(m), fields: fields}
+	own, wrong := r.owner(m, kind)
+	r.errs = append(r.errs, wrong...)
+	d := &Doc{Value: v, Pos: r.pos(m), owner: own, fields: fields}
 	if len(errs) == 0 {
 		if name, id := v.identity(); name == "" && id == "" && v.Kind() != model.KindBinding {
 			r.errs = append(r.errs, d.fail("name", errors.New("is missing: a name, or an id, is how applying it again finds the object")))

@@ -1,6 +1,7 @@
 package document
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -83,7 +84,12 @@ func (s *Set) Plan(ctx context.Context, st store.Store) ([]Change, []store.Op, e
 }
 
 func (s *Set) planner(ctx context.Context, st store.Store) (*planner, error) {
-	p := &planner{index: ref.New(), stored: ref.New(), graph: model.NewGraph(), ids: make(map[*Doc]uuid.UUID), docs: make(map[model.Key]source)}
+	home, err := ref.Home(ctx, st)
+	if err != nil {
+		return nil, err
+	}
+	p := &planner{home: home, index: ref.New(), stored: ref.New(), graph: model.NewGraph(), ids: make(map[*Doc]uuid.UUID), docs: make(map[model.Key]source)}
+	p.index.Home, p.stored.Home = home, home
 	for _, k := range model.Kinds {
 		objects, _, err := st.List(ctx, k)
 		if err != nil {
@@ -115,6 +121,7 @@ type source struct {
 
 // planner compares documents with the store.
 type planner struct {
+	home    string     // tenant on whose behalf; empty: an operator's
 	index   *ref.Index // as it will be
 	stored  *ref.Index // as it is
 	graph   *model.Graph
@@ -145,21 +152,24 @@ func (p *planner) identify(docs []*Doc) {
 				p.fail(d, "id", err)
 				continue
 			}
-		} else if o := p.stored.Named(kind, name); o != nil {
+		} else if o := p.stored.NamedFor(p.tenant(d), kind, name); o != nil {
 			id = o.GetMeta().ID
 		}
 		if first, ok := p.docs[model.Key{Kind: kind, ID: id}]; ok {
 			p.fail(d, "", fmt.Errorf("is described twice: first at %s", first.doc.Pos))
 			continue
 		}
-		if o := p.index.Named(kind, name); o != nil && o.GetMeta().ID != id {
+		if o := p.index.NamedFor(p.tenant(d), kind, name); o != nil && o.GetMeta().ID != id {
 			if first, ok := p.docs[model.KeyOf(o)]; ok {
 				p.fail(d, "", fmt.Errorf("is described twice: first at %s", first.doc.Pos))
 				continue
 			}
 		}
 		o := model.New(kind)
-		o.GetMeta().ID, o.GetMeta().Name = id, name
+		o.GetMeta().ID, o.GetMeta().Name, o.GetMeta().Tenant = id, name, p.tenant(d)
+		if have := p.stored.Get(kind, id); have != nil {
+			o.GetMeta().Tenant = have.GetMeta().Tenant
+		}
 		p.index.Add(o)
 		p.docs[model.KeyOf(o)] = source{doc: d}
 		p.ids[d] = id
@@ -262,12 +272,15 @@ func (p *planner) host(d *Doc, v *Host, id uuid.UUID) {
 	p.put(d, "", w)
 }
 
+// tenant is whose the document's object is, as far as it says.
+func (p *planner) tenant(d *Doc) string { return cmp.Or(d.owner.Tenant, p.home) }
+
 // find resolves a reference to an id; "" when there is none, or none that leads anywhere.
 func (p *planner) find(d *Doc, path string, kind model.Kind, s string) string {
 	if s == "" {
 		return ""
 	}
-	o, err := p.index.Find(kind, s)
+	o, err := p.index.FindFor(p.tenant(d), kind, s)
 	if err != nil {
 		p.fail(d, path, dangling{err})
 		return ""
@@ -296,6 +309,7 @@ func (p *planner) put(d *Doc, path string, w wire.Object) {
 	}
 	model.Normalize(o)
 	m := o.GetMeta()
+	p.own(o, d)
 	if first, ok := p.docs[model.KeyOf(o)]; ok && (first.doc != d || first.path != path) {
 		p.fail(d, path, fmt.Errorf("is described twice: first at %s", first.doc.Pos))
 		return
@@ -323,6 +337,28 @@ func (p *planner) put(d *Doc, path string, w wire.Object) {
 	}
 }
 
+// own sets whose o is: what the document says, else what is stored, else ours. Hosts and bindings are nobody's.
+func (p *planner) own(o model.Object, d *Doc) {
+	m := o.GetMeta()
+	have := p.stored.Get(o.Kind(), m.ID)
+	if slices.Contains(model.OperatorKinds, o.Kind()) {
+		if o.Kind() == d.Value.Kind() { // not a port's binding
+			m.Tenant = d.owner.Tenant
+		}
+		return
+	}
+	m.Tenant = p.tenant(d)
+	if have != nil {
+		m.Shared = have.GetMeta().Shared
+		if d.owner.Tenant == "" {
+			m.Tenant = have.GetMeta().Tenant
+		}
+	}
+	if d.owner.Shared != nil {
+		m.Shared = *d.owner.Shared
+	}
+}
+
 func (p *planner) remove(o model.Object) {
 	m := o.GetMeta()
 	p.ops = append(p.ops, store.Op{Verb: store.Delete, Object: o, IfRevision: m.Revision})
@@ -336,7 +372,7 @@ func (p *planner) check() error {
 	}
 	ops := slices.Clone(p.ops)
 	for i := range ops {
-		ops[i].Object = model.Clone(ops[i].Object)
+		ops[i].Object, ops[i].Tenant = model.Clone(ops[i].Object), p.home
 	}
 	staged, err := p.graph.Stage(ops...)
 	if err == nil {

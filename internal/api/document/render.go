@@ -35,6 +35,10 @@ func Render(o model.Object, x *ref.Index) ([]byte, error) {
 	if o.Kind() != model.KindBinding {
 		add("id", m.ID.String())
 	}
+	text("tenant", m.Tenant)
+	if m.Shared {
+		add("shared", true)
+	}
 	switch o := o.(type) {
 	case *model.Bridge:
 		add("admin_state_up", o.AdminStateUp)

@@ -21,13 +21,20 @@ const MinPrefix = 4
 
 // Index holds objects of all kinds. Not safe for concurrent use.
 type Index struct {
+	// Home is the tenant for whom names are looked up first; empty for the operators' own.
+	Home  string
 	ids   map[model.Key]model.Object
-	names map[model.Kind]map[string]uuid.UUID
+	names map[nameKey][]uuid.UUID // of all tenants
+}
+
+type nameKey struct {
+	kind model.Kind
+	name string
 }
 
 // New makes an empty index.
 func New() *Index {
-	return &Index{ids: make(map[model.Key]model.Object), names: make(map[model.Kind]map[string]uuid.UUID)}
+	return &Index{ids: make(map[model.Key]model.Object), names: make(map[nameKey][]uuid.UUID)}
 }
 
 // Load reads the given kinds, or all when there are none, from the store.
@@ -36,6 +43,10 @@ func Load(ctx context.Context, s store.Store, kinds ...model.Kind) (*Index, erro
 		kinds = model.Kinds
 	}
 	x := New()
+	var err error
+	if x.Home, err = Home(ctx, s); err != nil {
+		return nil, err
+	}
 	for _, k := range kinds {
 		objects, _, err := s.List(ctx, k)
 		if err != nil {
@@ -48,20 +59,28 @@ func Load(ctx context.Context, s store.Store, kinds ...model.Kind) (*Index, erro
 	return x, nil
 }
 
-// Add puts o in, in place of what had its id. Its name now means o.
+// Home asks a store on whose behalf it is used: a tenant, or "" for operators and for stores that know no users.
+func Home(ctx context.Context, s store.Store) (string, error) {
+	if h, ok := s.(interface {
+		Tenant(context.Context) (string, error)
+	}); ok {
+		return h.Tenant(ctx)
+	}
+	return "", nil
+}
+
+// Add puts o in, in place of what had its id.
 func (x *Index) Add(o model.Object) {
 	m, key := o.GetMeta(), model.KeyOf(o)
-	if old := x.ids[key]; old != nil && x.names[key.Kind][old.GetMeta().Name] == m.ID {
-		delete(x.names[key.Kind], old.GetMeta().Name)
+	if old := x.ids[key]; old != nil {
+		k := nameKey{key.Kind, old.GetMeta().Name}
+		x.names[k] = slices.DeleteFunc(x.names[k], func(id uuid.UUID) bool { return id == m.ID })
 	}
 	x.ids[key] = o
-	if m.Name == "" {
-		return
+	if m.Name != "" {
+		k := nameKey{key.Kind, m.Name}
+		x.names[k] = append(x.names[k], m.ID)
 	}
-	if x.names[key.Kind] == nil {
-		x.names[key.Kind] = make(map[string]uuid.UUID)
-	}
-	x.names[key.Kind][m.Name] = m.ID
 }
 
 // Get finds by id; nil when there is none.
@@ -69,17 +88,25 @@ func (x *Index) Get(kind model.Kind, id uuid.UUID) model.Object {
 	return x.ids[model.Key{Kind: kind, ID: id}]
 }
 
-// Named finds by exact name; nil when there is none.
+// Named finds what Home calls by an exact name; nil when there is none.
 func (x *Index) Named(kind model.Kind, name string) model.Object {
-	if id, ok := x.names[kind][name]; ok {
-		return x.Get(kind, id)
+	return x.NamedFor(x.Home, kind, name)
+}
+
+// NamedFor finds what a tenant ("": the operators) calls by an exact name of its own; nil when there is none.
+func (x *Index) NamedFor(tenant string, kind model.Kind, name string) model.Object {
+	for _, id := range x.names[nameKey{kind, name}] {
+		if o := x.Get(kind, id); o.GetMeta().Tenant == tenant {
+			return o
+		}
 	}
 	return nil
 }
 
-// Label is how to call an object that is referred to: its name, or else its id. A binding goes by its port's name.
+// Label is how to call an object that is referred to: its name where only one object has it, or else its id. A binding
+// goes by its port's name.
 func (x *Index) Label(kind model.Kind, id uuid.UUID) string {
-	if o := x.Get(kind, id); o != nil && o.GetMeta().Name != "" {
+	if o := x.Get(kind, id); o != nil && len(x.names[nameKey{kind, o.GetMeta().Name}]) == 1 {
 		return o.GetMeta().Name
 	}
 	if kind == model.KindBinding {
@@ -88,14 +115,21 @@ func (x *Index) Label(kind model.Kind, id uuid.UUID) string {
 	return id.String()
 }
 
-// Find resolves s: an exact name comes first, then an id, then the beginning of one. A
-// binding is also found by its port's name. Errors are *Error.
+// Find resolves s for Home.
 func (x *Index) Find(kind model.Kind, s string) (model.Object, error) {
-	if o := x.Named(kind, s); o != nil {
-		return o, nil
+	return x.FindFor(x.Home, kind, s)
+}
+
+// FindFor resolves s for a tenant: an exact name comes first, its own before others', then an id, then the beginning of one. A
+// binding is also found by its port's name. Errors are *Error.
+func (x *Index) FindFor(tenant string, kind model.Kind, s string) (model.Object, error) {
+	if o, err := x.byName(tenant, kind, s); o != nil || err != nil {
+		return o, err
 	}
 	if kind == model.KindBinding {
-		if port := x.Named(model.KindPort, s); port != nil {
+		if port, err := x.byName(tenant, model.KindPort, s); err != nil {
+			return nil, err
+		} else if port != nil {
 			if o := x.Get(kind, port.GetMeta().ID); o != nil {
 				return o, nil
 			}
@@ -119,10 +153,33 @@ func (x *Index) Find(kind model.Kind, s string) (model.Object, error) {
 	return nil, e
 }
 
+// byName is nil without an error when nothing is called so. For a tenant the names of other tenants count only as far as they are
+// shared; for operators all do, their own before them.
+func (x *Index) byName(tenant string, kind model.Kind, name string) (model.Object, error) {
+	if o := x.NamedFor(tenant, kind, name); o != nil {
+		return o, nil
+	}
+	var found []model.Object
+	for _, id := range x.names[nameKey{kind, name}] {
+		if o := x.Get(kind, id); tenant == "" || o.GetMeta().Tenant == "" || o.GetMeta().Shared {
+			found = append(found, o)
+		}
+	}
+	switch len(found) {
+	case 0:
+		return nil, nil
+	case 1:
+		return found[0], nil
+	}
+	return nil, &Error{Kind: kind, Ref: name, Matches: len(found), Named: true}
+}
+
 func (x *Index) nearest(kind model.Kind, s string) string {
-	names := make([]string, 0, len(x.names[kind]))
-	for n := range x.names[kind] {
-		names = append(names, n)
+	var names []string
+	for n, ids := range x.names {
+		if n.kind == kind && len(ids) > 0 {
+			names = append(names, n.name)
+		}
 	}
 	return Nearest(s, names)
 }
@@ -134,9 +191,13 @@ type Error struct {
 	Ref     string
 	Nearest string // a name that may have been meant; may be empty
 	Matches int
+	Named   bool // it is the name of Matches objects, of as many tenants
 }
 
 func (e *Error) Error() string {
+	if e.Named {
+		return fmt.Sprintf("%s %q is what %d tenants call one of theirs: give the id", e.Kind, e.Ref, e.Matches)
+	}
 	if e.Matches > 1 {
 		return fmt.Sprintf("%s %q is the beginning of %d ids: give more of it", e.Kind, e.Ref, e.Matches)
 	}

@@ -12,7 +12,7 @@ import (
 // FromModel converts an object of any kind.
 func FromModel(o model.Object) Object {
 	m := o.GetMeta()
-	meta := Meta{ID: m.ID.String(), Name: m.Name, Revision: m.Revision}
+	meta := Meta{ID: m.ID.String(), Name: m.Name, Tenant: m.Tenant, Shared: m.Shared, Revision: m.Revision}
 	switch o := o.(type) {
 	case *model.Bridge:
 		return &Bridge{Meta: meta, AdminStateUp: &o.AdminStateUp, PreForwardingID: idText(o.PreForwardingID), PostForwardingID: idText(o.PostForwardingID)}

@@ -52,7 +52,7 @@ func (p *parser) done(o model.Object) (model.Object, error) {
 }
 
 func (p *parser) meta(m Meta) model.Meta {
-	return model.Meta{ID: p.id("id", m.ID), Name: m.Name, Revision: m.Revision}
+	return model.Meta{ID: p.id("id", m.ID), Name: m.Name, Tenant: m.Tenant, Shared: m.Shared, Revision: m.Revision}
 }
 
 func (p *parser) id(path, s string) uuid.UUID {

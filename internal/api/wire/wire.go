@@ -13,7 +13,9 @@ import (
 // Meta is common to all objects.
 type Meta struct {
 	ID       string `json:"id,omitempty" format:"uuid" doc:"Identifier (UUID). Chosen by the server when absent on creation."`
-	Name     string `json:"name,omitempty" maxLength:"255" doc:"Name, unique within its kind; may be empty."`
+	Name     string `json:"name,omitempty" maxLength:"255" doc:"Name, unique within its kind and tenant; may be empty."`
+	Tenant   string `json:"tenant,omitempty" maxLength:"255" doc:"Whose it is (Neutron: project_id); absent for the operators' own. A tenant's token sets it. It never changes."`
+	Shared   bool   `json:"shared,omitempty" doc:"Every tenant sees it and may refer to it. Only operators share."`
 	Revision int64  `json:"revision,omitempty" readOnly:"true" doc:"Revision of the last change, also the ETag. Ignored in requests: use If-Match."`
 }
 

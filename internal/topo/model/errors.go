@@ -15,6 +15,7 @@ var (
 	ErrExists     = errors.New("already exists")    // id, or name within the kind
 	ErrInvalid    = errors.New("invalid")           // a rule is broken; the text names the field
 	ErrReferenced = errors.New("still referred to") // deletion would leave a dangling reference
+	ErrDenied     = errors.New("not permitted")     // it exists and may be seen, but not so be used
 )
 
 // Ref names an object in a way that people recognize.
@@ -57,7 +58,8 @@ func (e *FieldError) Unwrap() error { return ErrInvalid }
 // ReferenceError says which objects keep another one from being deleted. It wraps ErrReferenced.
 type ReferenceError struct {
 	Ref
-	By []Ref // ordered by kind, name and id
+	By     []Ref // ordered by kind, name and id
+	Others int   // that the asking tenant may not know of
 }
 
 func (e *ReferenceError) Error() string {
@@ -73,6 +75,12 @@ func (e *ReferenceError) Error() string {
 			b.WriteString(", ")
 		}
 		b.WriteString(r.String())
+	}
+	if e.Others > 0 {
+		if len(e.By) > 0 {
+			b.WriteString(", and ")
+		}
+		fmt.Fprintf(&b, "%d objects of others", e.Others)
 	}
 	return b.String()
 }

@@ -101,6 +101,7 @@ type Staged struct {
 	ops     []Op
 	Changes []Change // net, in the order of ops; peers that follow come last
 	undo    []func()
+	tenant  string // on whose behalf; empty: an operator's
 }
 
 // Stage applies ops and checks the whole that results; when it is not valid, the graph is as
@@ -112,6 +113,9 @@ func (g *Graph) Stage(ops ...Op) (*Staged, error) {
 		return nil, err
 	}
 	s := &Staged{graph: g, ops: ops, Changes: changes}
+	if len(ops) > 0 {
+		s.tenant = ops[0].Tenant
+	}
 	if err := s.apply(); err != nil {
 		s.Rollback()
 		return nil, err
@@ -149,6 +153,10 @@ func (s *Staged) Rollback() {
 func (g *Graph) collect(ops []Op) ([]Change, error) {
 	d := draft{graph: g, at: make(map[Key]int), keys: make(map[uint32]uuid.UUID)}
 	for _, op := range ops {
+		if op.Tenant != ops[0].Tenant {
+			return nil, fmt.Errorf("%w: one transaction on behalf of two tenants", ErrInvalid)
+		}
+		d.tenant = op.Tenant
 		if op.Object == nil || New(op.Object.Kind()) == nil {
 			return nil, fmt.Errorf("%w: an op without an object of a known kind", ErrInvalid)
 		}
@@ -169,6 +177,7 @@ type draft struct {
 	changes []Change
 	at      map[Key]int          // into changes
 	keys    map[uint32]uuid.UUID // tunnel keys of the changes' ports
+	tenant  string               // on whose behalf; empty: an operator's
 }
 
 func (d *draft) get(k Key) Object {
@@ -190,6 +199,12 @@ func (d *draft) set(k Key, o Object) {
 func (d *draft) op(op Op) error {
 	key := KeyOf(op.Object)
 	have := d.get(key)
+	if d.tenant != "" && have != nil && op.Verb != Create && have.GetMeta().Tenant != d.tenant {
+		if Visible(have, d.tenant) {
+			return &ObjectError{Ref: RefTo(have), Err: ErrDenied, Detail: "it is shared with you, but not yours"}
+		}
+		have = nil
+	}
 	if have == nil {
 		if op.Verb != Create || op.IfRevision != 0 {
 			return &ObjectError{Ref: RefTo(op.Object), Err: ErrNotFound}
@@ -210,6 +225,9 @@ func (d *draft) op(op Op) error {
 		if have != nil {
 			// A second op of this transaction still expects the stored revision.
 			o.GetMeta().Revision = have.GetMeta().Revision
+		}
+		if err := d.own(o, have); err != nil {
+			return err
 		}
 		Normalize(o)
 		Inherit(o, have)

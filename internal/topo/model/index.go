@@ -22,13 +22,15 @@ type uniqueKey struct {
 	mac   match.MAC
 	addr  netip.Addr
 	n     int
+
+	tenant string
 }
 
 // uniqueKeys lists what o claims for itself.
 func (g *Graph) uniqueKeys(o Object) []uniqueKey {
 	var keys []uniqueKey
 	if n := o.GetMeta().Name; n != "" {
-		keys = append(keys, uniqueKey{field: "name", kind: o.Kind(), text: n})
+		keys = append(keys, uniqueKey{field: "name", kind: o.Kind(), tenant: o.GetMeta().Tenant, text: n})
 	}
 	switch o := o.(type) {
 	case *Host:
@@ -93,14 +95,14 @@ func (s *Staged) apply() error {
 		if c.New == nil {
 			continue
 		}
-		if err := s.graph.validate(c); err != nil {
+		if err := s.validate(c); err != nil {
 			return err
 		}
 		if err := s.index(c.New); err != nil {
 			return err
 		}
 	}
-	return s.graph.checkAround(s.Changes)
+	return s.graph.checkAround(s.Changes, s.tenant)
 }
 
 func (s *Staged) set(k Key, o Object) {
@@ -154,13 +156,16 @@ func (s *Staged) index(o Object) error {
 }
 
 func (g *Graph) taken(o Object, u uniqueKey, owner uuid.UUID) error {
-	by := Ref{Kind: u.kind, ID: owner}
+	by := Ref{Kind: u.kind, ID: owner}.String()
 	if x := g.Get(u.kind, owner); x != nil {
-		by = RefTo(x)
+		by = RefTo(x).String()
+		if t := o.GetMeta().Tenant; t != "" && !Visible(x, t) {
+			by = "another tenant"
+		}
 	}
 	switch u.field {
 	case "name":
-		return &ObjectError{Ref: RefTo(o), Err: ErrExists, Detail: fmt.Sprintf("%s %s has this name", by.Kind, by.ID)}
+		return &ObjectError{Ref: RefTo(o), Err: ErrExists, Detail: fmt.Sprintf("%s %s has this name", u.kind, owner)}
 	case "mac":
 		return fieldErr(o, "mac", fmt.Sprintf("%s is already that of %s on the same bridge", u.mac, by))
 	case "addresses":

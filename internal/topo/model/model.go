@@ -39,7 +39,11 @@ var Kinds = []Kind{
 // Meta is common to all objects.
 type Meta struct {
 	ID   uuid.UUID
-	Name string // unique within its kind; may be empty
+	Name string // unique within its kind and tenant; may be empty
+	// Tenant is whose the object is (Neutron: project_id); empty for the operators' own. It never changes.
+	Tenant string
+	// Shared lets every tenant see the object and refer to it; it stays its owner's.
+	Shared bool
 	// Revision is the store's revision of the last change; 0 before it is stored.
 	Revision int64
 }

@@ -16,6 +16,9 @@ type Op struct {
 	Object Object // for Delete only the kind and id count
 	// IfRevision, when not 0, is the revision the object must still have.
 	IfRevision int64
+	// Tenant, when not empty, is on whose behalf it is: what others have and do not share does not exist for it, and
+	// what others share cannot be changed. All ops of a transaction have the same.
+	Tenant string
 }
 
 // Change is what a transaction does to one object, all its ops taken together.

@@ -33,6 +33,27 @@ func (g *Graph) dump() string {
 	return strings.Join(lines, "\n")
 }
 
+// foreign writes what is not a tenant's, and not shared: nothing of it may change on the tenant's behalf. Only that the tenant
+// unplugs its own port from one of theirs is seen at both ends.
+func (g *Graph) foreign(tenant string) string {
+	var lines []string
+	for k, m := range g.objects {
+		for _, o := range m {
+			if Visible(o, tenant) {
+				continue
+			}
+			c := Clone(o)
+			c.GetMeta().Revision = 0
+			if p, ok := c.(*Port); ok {
+				p.PeerID = uuid.Nil
+			}
+			lines = append(lines, fmt.Sprintf("%s %+v", k, c))
+		}
+	}
+	slices.Sort(lines)
+	return strings.Join(lines, "\n")
+}
+
 // check holds g against the rules, written down once more without any index.
 func check(t rapid.TB, g *Graph) {
 	t.Helper()
@@ -50,7 +71,7 @@ func check(t rapid.TB, g *Graph) {
 	for _, k := range Kinds {
 		for o := range g.All(k) {
 			if n := o.GetMeta().Name; n != "" {
-				own(claim{what: string(k) + n}, o.GetMeta().ID)
+				own(claim{what: string(k) + "/" + o.GetMeta().Tenant + "/" + n}, o.GetMeta().ID)
 			}
 			for _, to := range Refs(o) {
 				if g.Get(to.Kind, to.ID) == nil {
@@ -126,6 +147,7 @@ func TestRandomTransactions(t *testing.T) {
 		}
 		return uuid.Nil
 	}
+	tenants := rapid.SampledFrom([]string{"", "", "acme", "beta"})
 	bridges, routers, ports, hosts := pick(1, 2), pick(3, 4), pick(11, 16), pick(31, 32)
 	addrs := rapid.SampledFrom(pfx("10.0.0.1/24", "10.0.0.2/24", "10.0.1.1/24", "10.0.0.1/32", "10.0.0.2/32"))
 	object := rapid.Custom(func(t *rapid.T) Object {
@@ -166,13 +188,26 @@ func TestRandomTransactions(t *testing.T) {
 				if g.Get(o.Kind(), o.GetMeta().ID) != nil {
 					verb = rapid.SampledFrom([]Verb{Replace, Replace, Delete}).Draw(t, "verb")
 				}
+				if !slices.Contains(OperatorKinds, o.Kind()) {
+					o.GetMeta().Shared = rapid.Bool().Draw(t, "shared")
+				}
 				ops = append(ops, Op{Verb: verb, Object: o})
 			}
+			tenant := tenants.Draw(t, "tenant")
+			for i := range ops {
+				if ops[i].Tenant = tenant; tenant != "" {
+					ops[i].Object.GetMeta().Shared = false
+				}
+			}
+			theirs := g.foreign(tenant)
 			before := g.dump()
 			s, err := g.Stage(ops...)
 			if err == nil && rapid.Bool().Draw(t, "commit") {
 				s.Commit(rev + 1)
 				check(t, g)
+				if now := g.foreign(tenant); tenant != "" && now != theirs {
+					t.Fatalf("%s changed what is not its own:\n%s\nwas\n%s", tenant, now, theirs)
+				}
 				continue
 			}
 			if err == nil {

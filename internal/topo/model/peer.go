@@ -30,9 +30,11 @@ func (d *draft) followPeers() error {
 		self := changedID(c)
 		other, _ := d.get(Key{KindPort, now}).(*Port)
 		switch {
-		case other == nil || now == self: // validate says so
+		case other == nil || now == self || d.tenant != "" && !Visible(other, d.tenant): // validate says so
 		case other.PeerID == uuid.Nil:
 			d.setPeer(other, self)
+		case other.PeerID != self && other.Tenant != d.tenant && d.tenant != "":
+			return fieldErr(c.New, "peer", fmt.Sprintf("%s already has a peer", RefTo(other)))
 		case other.PeerID != self:
 			return fieldErr(c.New, "peer", fmt.Sprintf("%s already has a peer, port %s", RefTo(other), other.PeerID))
 		}

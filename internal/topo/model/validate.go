@@ -118,7 +118,7 @@ func validateMeta(o Object) error {
 	if id, err := uuid.Parse(m.Name); err == nil && id != m.ID {
 		return fieldErr(o, "name", "is the form of another object's id")
 	}
-	return nil
+	return validateTenant(o)
 }
 
 // exists checks a reference that must be there.
@@ -218,15 +218,15 @@ func (g *Graph) validateBinding(b *Binding) error {
 
 // checkAround checks what changes mean for objects that did not change themselves: nothing may refer to
 // what is gone, and routes and bindings must still fit their port.
-func (g *Graph) checkAround(changes []Change) error {
+func (g *Graph) checkAround(changes []Change, tenant string) error {
 	for _, c := range changes {
 		if c.New == nil {
 			if by := g.Referrers(KeyOf(c.Old)); len(by) > 0 {
-				return &ReferenceError{Ref: RefTo(c.Old), By: by}
+				return g.known(&ReferenceError{Ref: RefTo(c.Old), By: by}, tenant)
 			}
 		}
 		if err := g.checkFixed(c); err != nil {
-			return err
+			return g.blind(err, c, tenant)
 		}
 		if c.New == nil {
 			continue
@@ -236,7 +236,7 @@ func (g *Graph) checkAround(changes []Change) error {
 		}
 		for from := range g.referrers[KeyOf(c.New)] {
 			if err := g.validate(Change{New: g.Get(from.Kind, from.ID)}); err != nil {
-				return err
+				return g.blind(err, c, tenant)
 			}
 		}
 	}

@@ -58,3 +58,8 @@ func TestStore(t *testing.T) {
 		return storetest.Cluster{Open: c.open, Cut: c.down, Heal: c.up}
 	})
 }
+
+func TestTenant(t *testing.T) {
+	c := start(t)
+	storetest.RunTenant(t, storetest.Cluster{Open: c.open})
+}

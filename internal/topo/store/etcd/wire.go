@@ -135,7 +135,25 @@ func value[T any](p *T) T {
 	return *p
 }
 
+// wireOwner is whose any object is, beside the fields of its kind.
+type wireOwner struct {
+	Tenant string `json:"tenant,omitempty"`
+	Shared bool   `json:"shared,omitempty"`
+}
+
 func encode(o model.Object) ([]byte, error) {
+	b, err := encodeKind(o)
+	m := o.GetMeta()
+	owner := wireOwner{m.Tenant, m.Shared}
+	if err != nil || owner == (wireOwner{}) {
+		return b, err
+	}
+	w, err := json.Marshal(owner)
+	// An object always has an id: both sides of the comma have fields.
+	return append(append(b[:len(b)-1], ','), w[1:]...), err
+}
+
+func encodeKind(o model.Object) ([]byte, error) {
 	switch o := o.(type) {
 	case *model.Bridge:
 		return json.Marshal(wireBridge{o.ID, o.Name, o.AdminStateUp, optional(o.PreForwardingID), optional(o.PostForwardingID)})
@@ -182,7 +200,9 @@ func decode(k model.Key, data []byte, rev int64) (model.Object, error) {
 		return nil, fmt.Errorf("the value is of another id, %s", m.ID)
 	}
 	m.Revision = rev
-	return o, nil
+	owner, err := read[wireOwner](data)
+	m.Tenant, m.Shared = owner.Tenant, owner.Shared
+	return o, err
 }
 
 func decodeKind(kind model.Kind, data []byte) (model.Object, error) {

@@ -35,3 +35,8 @@ func TestStore(t *testing.T) {
 		}
 	})
 }
+
+func TestTenant(t *testing.T) {
+	srv := mem.NewServer()
+	storetest.RunTenant(t, storetest.Cluster{Open: func(*testing.T) store.Store { return srv.Client() }})
+}

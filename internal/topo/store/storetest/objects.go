@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"net/netip"
+	"slices"
 	"testing"
 
 	"github.com/google/uuid"
@@ -15,6 +16,11 @@ import (
 func testRoundTrip(t *testing.T, c Cluster) {
 	s, other := c.Open(t), c.Open(t)
 	objects := network()
+	for _, o := range objects {
+		if m := o.GetMeta(); !slices.Contains(model.OperatorKinds, o.Kind()) {
+			m.Tenant, m.Shared = "acme", true
+		}
+	}
 	rev := mustTxn(t, s, create(objects...)...)
 	if rev <= 0 {
 		t.Errorf("revision %d", rev)
@@ -153,5 +159,23 @@ func testStaleClient(t *testing.T, c Cluster) {
 	mustTxn(t, a, create(bridge(4, "two"))...)
 	if _, err := b.Txn(withPatience(t), store.Op{Verb: store.Delete, Object: bridge(3, "")}); !errors.Is(err, store.ErrNotFound) {
 		t.Errorf("b deletes twice: %v", err)
+	}
+}
+
+// RunTenant checks a store that its caller may use on behalf of any tenant: what is done on behalf of a tenant is its own, and reaches nobody else's.
+func RunTenant(t *testing.T, c Cluster) {
+	s, other := c.Open(t), c.Open(t)
+	mustTxn(t, s, store.Op{Verb: store.Create, Object: bridge(1, "blue"), Tenant: "acme"}, store.Op{Verb: store.Create, Object: bridge(2, "green"), Tenant: "acme"})
+	mustTxn(t, other, store.Op{Verb: store.Create, Object: bridge(3, "blue"), Tenant: "beta"})
+	for _, op := range []store.Op{
+		{Verb: store.Replace, Object: bridge(1, "taken"), Tenant: "beta"},
+		{Verb: store.Delete, Object: bridge(2, ""), Tenant: "beta"},
+	} {
+		if _, err := other.Txn(withPatience(t), op); !errors.Is(err, store.ErrNotFound) {
+			t.Errorf("verb %d on another's: %v", op.Verb, err)
+		}
+	}
+	if o, err := other.Get(withPatience(t), model.KindBridge, id(1)); err != nil || o.GetMeta().Tenant != "acme" || o.GetMeta().Name != "blue" {
+		t.Errorf("%+v, %v", o, err)
 	}
 }
