@@ -58,7 +58,29 @@ func (s *story) flood(ctx context.Context, number int) (err error) {
 	if err := s.account(ctx); err != nil {
 		return err
 	}
-	return judge(results, sent)
+	if err := judge(results, sent); err != nil {
+		return errors.Join(err, s.explain(ctx))
+	}
+	return nil
+}
+
+// explain is where an agent has lost packets, for who has to find out why.
+func (s *story) explain(ctx context.Context) error {
+	agent := debug.NewClient(s.agent.Socket())
+	stats, err := agent.Stats(ctx)
+	if err != nil {
+		return err
+	}
+	ports, err := agent.Ports(ctx)
+	if err != nil {
+		return err
+	}
+	errs := []error{fmt.Errorf("agent: dropped %v; tokens: %d in flight of %d; last error %q", stats.Dropped, stats.InFlight, stats.Tokens, stats.LastError)}
+	for _, p := range ports {
+		errs = append(errs, fmt.Errorf("port %s: received %d, sent %d, admitted %d, dropped %v; credit %d, queued %d",
+			p.Name, p.RxPackets, p.TxPackets, p.Admitted, p.Drops, p.Credit, p.Queued))
+	}
+	return errors.Join(errs...)
 }
 
 // judge is what the story promises of the flood: no loss, at any time, whatever it cost.
