@@ -10,6 +10,7 @@ import (
 	"os"
 	"path/filepath"
 	"runtime"
+	"sync"
 	"sync/atomic"
 	"time"
 
@@ -39,6 +40,7 @@ type Config struct {
 	RunDir   string // where agent.sock is made
 	Tokens   htb.Config
 	Worker   worker.Config // of each worker
+	Tunnel   Tunnel
 	Audit    time.Duration // how often the datapath's flow table is read back; default 5 s
 	Log      *slog.Logger
 	// Ready, when not nil, is called once, when everything that the host knows of is served.
@@ -59,6 +61,9 @@ type Agent struct {
 	mirror   *mirror.Mirror
 	bindings *binding.Manager
 	notReady atomic.Pointer[string]
+
+	hostsChanged chan struct{} // holds one
+	tunnelOff    sync.Once     // says that there will be none
 }
 
 // Run serves the host until ctx ends, which is no error. The datapath's ports and flows go on working
@@ -68,11 +73,12 @@ func Run(ctx context.Context, cfg Config) error {
 	if cfg.Audit <= 0 {
 		cfg.Audit = 5 * time.Second
 	}
+	cfg.Tunnel.withDefaults()
 	self, err := identify(ctx, cfg.Store, cfg.Host)
 	if err != nil {
 		return fmt.Errorf("host %s: %w", cfg.Host, err)
 	}
-	a := &Agent{cfg: cfg, log: cfg.Log, clock: clock.NewSystem(), dp: cfg.Datapath, host: self}
+	a := &Agent{cfg: cfg, log: cfg.Log, clock: clock.NewSystem(), dp: cfg.Datapath, host: self, hostsChanged: make(chan struct{}, 1)}
 	a.notReadyBecause("the topology has not been read yet")
 	a.build()
 	err = a.run(ctx)
@@ -94,7 +100,7 @@ func (a *Agent) build() {
 			Datapath: a.dp, State: a.tables, Tokens: a.policy, Clock: a.clock, Changed: a.changed,
 		}))
 	}
-	a.ports = newPorts(a.dp, a.policy, a.workers, a.log)
+	a.ports = newPorts(a.dp, a.policy, a.workers, a.tunnelKey, a.log)
 	a.mirror = mirror.New(a.host.ID)
 	a.bindings = binding.New(a.ports)
 	a.mirror.Subscribe(a.topologyChanged)
@@ -133,6 +139,13 @@ func find(ctx context.Context, s store.Store, name string) (*model.Host, error) 
 	return nil, nil
 }
 
+func (a *Agent) tunnelKey(vport uuid.UUID) uint32 {
+	if p := a.mirror.Snapshot().Port(vport); p != nil {
+		return p.TunnelKey
+	}
+	return 0
+}
+
 // topologyChanged runs in the mirror's goroutine, after the snapshot was published.
 func (a *Agent) topologyChanged(c mirror.Change) {
 	for _, w := range a.workers {
@@ -140,6 +153,10 @@ func (a *Agent) topologyChanged(c mirror.Change) {
 			w.SetTopology(c.Snapshot)
 			w.Invalidate(c.Tags)
 		})
+	}
+	select {
+	case a.hostsChanged <- struct{}{}:
+	default: // it will look anyway
 	}
 	if c.BindingsChanged {
 		a.bindings.SetBindings(c.Bindings)
@@ -177,6 +194,7 @@ func (a *Agent) run(ctx context.Context) error {
 	g.Go(func() error { return binding.WatchLinks(ctx, a.bindings, nil) })
 	g.Go(func() error { return a.tick(ctx) })
 	g.Go(func() error { return a.advertise(ctx) })
+	g.Go(func() error { return a.tunnel(ctx) })
 	g.Go(func() error { return a.takeOver(ctx) })
 	return g.Wait()
 }
@@ -191,6 +209,7 @@ func (a *Agent) takeOver(ctx context.Context) error {
 			return ctx.Err()
 		}
 	}
+	a.tunnelOnce() // before flows into it are judged
 	a.notReadyBecause("flows of an earlier agent are being adopted")
 	if err := a.adopt(ctx); err != nil {
 		return fmt.Errorf("adopting flows: %w", err)

@@ -85,5 +85,6 @@ func Cleanup(o Options) error {
 	if os.Geteuid() != 0 {
 		return errNotRoot
 	}
-	return errors.Join(ebpf.Cleanup(o.ebpf()), ovs.Cleanup(o.ovs()))
+	o.Tunnel.withDefaults()
+	return errors.Join(ebpf.Cleanup(o.ebpf()), ovs.Cleanup(o.ovs()), o.Tunnel.remove())
 }

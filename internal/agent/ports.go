@@ -1,6 +1,7 @@
 package agent
 
 import (
+	"errors"
 	"fmt"
 	"log/slog"
 	"sync"
@@ -22,19 +23,22 @@ type ports struct {
 	policy  *htb.Policy
 	workers []*worker.Worker
 	log     *slog.Logger
+	key     func(vport uuid.UUID) uint32 // the tunnel key, 0: none
 
-	mu    sync.Mutex
-	bound map[uuid.UUID]boundPort
-	table atomic.Pointer[xlate.Ports]
+	mu     sync.Mutex
+	bound  map[uuid.UUID]boundPort
+	tunnel *boundPort // nil: no other host can be reached
+	table  atomic.Pointer[xlate.Ports]
 }
 
 type boundPort struct {
 	datapath.Port
 	leaf *htb.Leaf
+	key  uint32
 }
 
-func newPorts(dp datapath.Datapath, policy *htb.Policy, workers []*worker.Worker, log *slog.Logger) *ports {
-	p := &ports{dp: dp, policy: policy, workers: workers, log: log, bound: map[uuid.UUID]boundPort{}}
+func newPorts(dp datapath.Datapath, policy *htb.Policy, workers []*worker.Worker, key func(uuid.UUID) uint32, log *slog.Logger) *ports {
+	p := &ports{dp: dp, policy: policy, workers: workers, key: key, log: log, bound: map[uuid.UUID]boundPort{}}
 	p.table.Store(xlate.NewPorts())
 	return p
 }
@@ -49,7 +53,13 @@ func (p *ports) Bind(vport uuid.UUID, iface string, _ int) error {
 		return fmt.Errorf("interface %s: %w", iface, err)
 	}
 	p.publish(p.table.Load().With(vport, dp.No), tag.Tag{Kind: tag.Binding, ID: vport})
-	p.bound[vport] = boundPort{dp, p.policy.Link(iface, htb.VM, dp.Credit)}
+	key := p.key(vport)
+	p.bound[vport] = boundPort{dp, p.policy.Link(iface, htb.VM, dp.Credit), key}
+	if key != 0 {
+		if err := p.dp.SetTunnelKey(key, dp.No); err != nil && !errors.Is(err, datapath.ErrTunnel) {
+			p.log.Warn("other hosts cannot reach a port", "port", vport, "error", err)
+		}
+	}
 	p.log.Info("bound", "port", vport, "interface", iface, "number", dp.No)
 	return nil
 }
@@ -63,6 +73,9 @@ func (p *ports) Unbind(vport uuid.UUID, iface string, _ int) {
 		return
 	}
 	delete(p.bound, vport)
+	if b.key != 0 {
+		_ = p.dp.SetTunnelKey(b.key, 0) // a datapath without tunnels has none
+	}
 	p.policy.Unlink(b.leaf) // while its cell is still the port's
 	if err := p.dp.DelPort(b.No); err != nil {
 		p.log.Warn("port cannot be deleted cleanly", "interface", iface, "error", err)
@@ -75,12 +88,12 @@ func (p *ports) Unbind(vport uuid.UUID, iface string, _ int) {
 }
 
 // publish hands the workers a new table, and then what it changes.
-func (p *ports) publish(t *xlate.Ports, changed tag.Tag) {
+func (p *ports) publish(t *xlate.Ports, changed ...tag.Tag) {
 	p.table.Store(t)
 	for _, w := range p.workers {
 		w.Do(func() {
 			w.SetPorts(t)
-			w.Invalidate([]tag.Tag{changed})
+			w.Invalidate(changed)
 		})
 	}
 }
@@ -102,12 +115,12 @@ func (p *ports) sweepStale() error {
 		return err
 	}
 	for _, x := range there {
-		if _, ok := p.table.Load().Virtual(x.No); ok {
+		if _, ok := p.table.Load().Virtual(x.No); ok || p.tunnel != nil && x.No == p.tunnel.No {
 			continue
 		}
 		if err := p.dp.DelPort(x.No); err != nil {
 			return fmt.Errorf("stale port %s: %w", x.Interface, err)
 		}
 	}
-	return nil
+	return p.sweepKeys()
 }

@@ -24,6 +24,7 @@ type Options struct {
 	Workers   int
 	MaxFlows  int // in the datapath
 	Tokens    htb.Config
+	Tunnel    Tunnel
 	Log       *slog.Logger
 	Ready     func()
 }
@@ -53,7 +54,7 @@ func Serve(ctx context.Context, o Options) error {
 		return errors.Join(err, dp.Close())
 	}
 	defer st.Close()
-	cfg := Config{Datapath: dp, Store: st, Host: o.Host, RunDir: o.RunDir, Tokens: o.Tokens, Log: o.Log, Ready: o.Ready}
+	cfg := Config{Datapath: dp, Store: st, Host: o.Host, RunDir: o.RunDir, Tokens: o.Tokens, Tunnel: o.Tunnel, Log: o.Log, Ready: o.Ready}
 	cfg.Worker.Flow.MaxFlows = o.MaxFlows
 	return Run(ctx, cfg)
 }

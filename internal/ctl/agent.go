@@ -54,6 +54,8 @@ func newAgent() *cobra.Command {
 	f.IntVar(&o.MaxFlows, "max-flows", 200_000, "most flows in the datapath (agent.datapath.max_flow_count)")
 	f.Int64Var(&o.Tokens.Global, "global-burst", o.Tokens.Global, "tokens in the system (agent.datapath.global_incoming_burst_capacity)")
 	f.Int64Var(&o.Tokens.VM, "vm-burst", o.Tokens.VM, "tokens of each VM's port (agent.datapath.vm_incoming_burst_capacity)")
+	f.StringVar(&o.Tunnel.Device, "tunnel-device", "viaduct-vxlan", "VXLAN device by which other hosts are reached; made when there is none")
+	f.IntVar(&o.Tunnel.Port, "tunnel-port", 4789, "UDP port of VXLAN, the same on all hosts")
 	f.StringVar(&level, "log-level", "info", "debug, info, warn or error")
 	f.BoolVar(&cleanup, "cleanup", false, "detach from all interfaces, remove programs, maps, pins and Open vSwitch datapath, and exit")
 	return c

@@ -33,9 +33,10 @@ const (
 	Floating         // an address looked up among a router port's floating IPs: ID port, Addr
 	Ports            // the ports leased for translation: ID device, Addr
 	Destination      // a connection whose destination is translated, absent or not: as Connection
+	Host             // where another host is reached, or that it is not: ID
 )
 
-var kindNames = [...]string{"", "device", "port", "route", "mac", "neighbour", "flood", "dp_port", "binding", "chain", "group", "connection", "translation", "floating", "ports", "destination"}
+var kindNames = [...]string{"", "device", "port", "route", "mac", "neighbour", "flood", "dp_port", "binding", "chain", "group", "connection", "translation", "floating", "ports", "destination", "host"}
 
 // IsConnection reports a kind that Of makes tags of.
 func (k Kind) IsConnection() bool { return k == Connection || k == Translation || k == Destination }

@@ -147,7 +147,7 @@ type Datapath interface {
 	// without a miss. Port 0 takes the key back. The port need not exist yet, and deleting it leaves the key: packets are
 	// then dropped as drop.OutputGone. Keys are 1 to 2^24-1. ErrTunnel when this datapath has no tunnels.
 	SetTunnelKey(key, port uint32) error
-	// TunnelKeys lists the keys with their ports.
+	// TunnelKeys lists the keys with their ports. ErrTunnel when this datapath has no tunnels.
 	TunnelKeys() (map[uint32]uint32, error)
 
 	// Execute sends packets now, each with its actions, in order. Never blocks on

@@ -124,7 +124,7 @@ func (w *Worker) translate() decision {
 	c := &w.sim
 	d := decision{result: c.Result, reason: c.Reason}
 	if d.result == sim.ResultForward {
-		w.actions, c.Tags, d.reason = w.ports.Translate(w.actions[:0], c.Tags, c.Actions)
+		w.actions, c.Tags, d.reason = w.ports.Translate(w.actions[:0], c.Tags, c.Actions, w.snapshot)
 		if d.reason != drop.None {
 			d.result = sim.ResultDrop
 		} else {

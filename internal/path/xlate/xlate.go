@@ -9,6 +9,7 @@ import (
 
 	"github.com/viaduct-net/viaduct/internal/base/action"
 	"github.com/viaduct-net/viaduct/internal/base/drop"
+	"github.com/viaduct-net/viaduct/internal/base/match"
 	"github.com/viaduct-net/viaduct/internal/base/tag"
 )
 
@@ -17,6 +18,12 @@ import (
 type Ports struct {
 	local   map[uuid.UUID]uint32
 	virtual map[uint32]uuid.UUID
+	tunnel  uint32 // datapath port of the tunnels; 0: there is none
+}
+
+// Remotes says where ports of other hosts are: see view.Snapshot.
+type Remotes interface {
+	Remote(vport uuid.UUID) (host uuid.UUID, peer match.Addr, key uint32, ok bool)
 }
 
 // NewPorts is the empty table.
@@ -36,12 +43,23 @@ func (p *Ports) With(vport uuid.UUID, no uint32) *Ports {
 
 // Without removes a virtual port.
 func (p *Ports) Without(vport uuid.UUID) *Ports {
-	q := &Ports{local: maps.Clone(p.local), virtual: maps.Clone(p.virtual)}
+	q := p.clone()
 	if no, ok := q.local[vport]; ok {
 		delete(q.virtual, no)
 		delete(q.local, vport)
 	}
 	return q
+}
+
+// WithTunnel sets the datapath port by which other hosts are reached; 0: none.
+func (p *Ports) WithTunnel(no uint32) *Ports {
+	q := p.clone()
+	q.tunnel = no
+	return q
+}
+
+func (p *Ports) clone() *Ports {
+	return &Ports{local: maps.Clone(p.local), virtual: maps.Clone(p.virtual), tunnel: p.tunnel}
 }
 
 // Virtual finds the virtual port of a datapath port.
@@ -60,9 +78,10 @@ func (p *Ports) Local(vport uuid.UUID) (uint32, bool) {
 func (p *Ports) Len() int { return len(p.local) }
 
 // Translate appends to dst the physical form of v and to tags what it depends on: where each
-// virtual port is bound. Ports without an active interface are left out; when none is left
-// the packet is dropped as Inactive. The list is in normal form (datapath.PutFlows).
-func (p *Ports) Translate(dst action.Physical, tags []tag.Tag, v action.Virtual) (action.Physical, []tag.Tag, drop.Reason) {
+// virtual port is bound, and where the host is reached that it is bound to. Ports without an active interface, and of hosts that
+// cannot be reached, are left out; when none is left the packet is dropped as Inactive. The list is in normal form
+// (datapath.PutFlows).
+func (p *Ports) Translate(dst action.Physical, tags []tag.Tag, v action.Virtual, remotes Remotes) (action.Physical, []tag.Tag, drop.Reason) {
 	outputs, start := 0, len(dst)
 	end := start // after the last output: what follows has no effect
 	for i := range v {
@@ -76,11 +95,18 @@ func (p *Ports) Translate(dst action.Physical, tags []tag.Tag, v action.Virtual)
 			continue
 		}
 		tags = append(tags, tag.Tag{Kind: tag.Binding, ID: a.VPort})
-		no, ok := p.local[a.VPort]
-		if !ok {
-			continue
+		if no, ok := p.local[a.VPort]; ok {
+			dst = append(dst, action.Action{Op: action.Output, Port: no})
+		} else {
+			host, peer, key, ok := remotes.Remote(a.VPort)
+			if host != uuid.Nil {
+				tags = append(tags, tag.Tag{Kind: tag.Host, ID: host})
+			}
+			if !ok || p.tunnel == 0 {
+				continue
+			}
+			dst = append(dst, action.Action{Op: action.Tunnel, Port: p.tunnel, Addr: peer, Key: key})
 		}
-		dst = append(dst, action.Action{Op: action.Output, Port: no})
 		outputs++
 		end = len(dst)
 	}

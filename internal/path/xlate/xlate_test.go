@@ -1,6 +1,7 @@
 package xlate
 
 import (
+	"net/netip"
 	"testing"
 
 	"github.com/google/go-cmp/cmp"
@@ -10,6 +11,7 @@ import (
 	"github.com/viaduct-net/viaduct/internal/base/drop"
 	"github.com/viaduct-net/viaduct/internal/base/match"
 	"github.com/viaduct-net/viaduct/internal/base/tag"
+	"github.com/viaduct-net/viaduct/internal/topo/view"
 )
 
 var (
@@ -20,8 +22,36 @@ var (
 func fwd(p uuid.UUID) action.Action { return action.Action{Op: action.Forward, VPort: p} }
 func out(n uint32) action.Action    { return action.Action{Op: action.Output, Port: n} }
 
+// far is on a host that is reached through a tunnel, cut on one that is not.
+var (
+	far, cut = uuid.UUID{4}, uuid.UUID{5}
+	peer     = match.AddrFrom(netip.MustParseAddr("192.0.2.1"))
+	remotes  = fakeRemotes{far: {uuid.UUID{8}, peer, 7}, cut: {host: uuid.UUID{9}, key: 8}}
+)
+
+type fakeRemotes map[uuid.UUID]struct {
+	host uuid.UUID
+	peer match.Addr
+	key  uint32
+}
+
+func (f fakeRemotes) Remote(p uuid.UUID) (uuid.UUID, match.Addr, uint32, bool) {
+	r := f[p]
+	return r.host, r.peer, r.key, r.peer != match.Addr{}
+}
+
+func tunnel(key uint32) action.Action {
+	return action.Action{Op: action.Tunnel, Port: 99, Addr: peer, Key: key}
+}
+
+func TestNoTunnel(t *testing.T) {
+	if got, _, reason := NewPorts().Translate(nil, nil, action.Virtual{fwd(far)}, remotes); reason != drop.Inactive || len(got) != 0 {
+		t.Errorf("without a tunnel: %v, %v", got, reason)
+	}
+}
+
 func TestTranslate(t *testing.T) {
-	ports := NewPorts().With(p1, 10).With(p2, 11)
+	ports := NewPorts().With(p1, 10).With(p2, 11).WithTunnel(99)
 	set, ttl := action.Action{Op: action.SetEthDst, MAC: mac}, action.Action{Op: action.DecTTL}
 	set2 := action.Action{Op: action.SetEthDst}
 	for _, c := range []struct {
@@ -36,11 +66,14 @@ func TestTranslate(t *testing.T) {
 		{"rewrites after the last output have no effect", action.Virtual{fwd(p1), set, fwd(p3)}, action.Physical{out(10)}, drop.None},
 		{"a rewrite for an absent port is overridden", action.Virtual{set, fwd(p3), ttl, set2, fwd(p2)}, action.Physical{ttl, set2, out(11)}, drop.None},
 		{"but not one that an output has seen", action.Virtual{set, fwd(p1), set2, fwd(p2)}, action.Physical{set, out(10), set2, out(11)}, drop.None},
+		{"remote", action.Virtual{set, fwd(far)}, action.Physical{set, tunnel(7)}, drop.None},
+		{"local and remote", action.Virtual{fwd(p1), set, fwd(far)}, action.Physical{out(10), set, tunnel(7)}, drop.None},
+		{"a host that cannot be reached", action.Virtual{set, fwd(cut)}, nil, drop.Inactive},
 		{"nobody", action.Virtual{set, fwd(p3)}, nil, drop.Inactive},
 		{"drop", nil, nil, drop.Inactive},
 	} {
 		t.Run(c.name, func(t *testing.T) {
-			got, tags, reason := ports.Translate(nil, nil, c.in)
+			got, tags, reason := ports.Translate(nil, nil, c.in, remotes)
 			if len(got) == 0 {
 				got = nil
 			}
@@ -51,6 +84,9 @@ func TestTranslate(t *testing.T) {
 			for _, a := range c.in {
 				if a.Op == action.Forward {
 					want = append(want, tag.Tag{Kind: tag.Binding, ID: a.VPort})
+					if r, ok := remotes[a.VPort]; ok {
+						want = append(want, tag.Tag{Kind: tag.Host, ID: r.host})
+					}
 				}
 			}
 			if !cmp.Equal(tags, want) {
@@ -79,10 +115,14 @@ func TestPorts(t *testing.T) {
 }
 
 func TestTranslateDoesNotAllocate(t *testing.T) {
-	ports := NewPorts().With(p1, 10)
-	v := action.Virtual{{Op: action.SetEthDst, MAC: mac}, {Op: action.DecTTL}, fwd(p1)}
+	ports := NewPorts().With(p1, 10).WithTunnel(99)
+	v := action.Virtual{{Op: action.SetEthDst, MAC: mac}, {Op: action.DecTTL}, fwd(p1), fwd(far)}
+	s := &view.Snapshot{
+		Ports: map[uuid.UUID]*view.Port{far: {Host: uuid.UUID{8}, TunnelKey: 7}},
+		Hosts: map[uuid.UUID]*view.Host{{8}: {Tunnel: peer}},
+	}
 	dst, tags := make(action.Physical, 0, 8), make([]tag.Tag, 0, 8)
-	if n := testing.AllocsPerRun(100, func() { ports.Translate(dst, tags, v) }); n != 0 {
+	if n := testing.AllocsPerRun(100, func() { ports.Translate(dst, tags, v, s) }); n != 0 {
 		t.Errorf("%v allocations", n)
 	}
 }

@@ -36,7 +36,7 @@ func (b builder) port(id uuid.UUID) *view.Port {
 	}
 	v := &view.Port{
 		ID: p.ID, Name: p.Name, Bridge: p.BridgeID, Router: p.RouterID, AdminUp: p.AdminStateUp,
-		MAC: p.MAC, Addrs: slices.Clone(p.Addresses),
+		MAC: p.MAC, Addrs: slices.Clone(p.Addresses), TunnelKey: p.TunnelKey,
 		Inbound: p.InboundFilterID, Outbound: p.OutboundFilterID, Groups: slices.Clone(p.PortGroups),
 	}
 	sortIDs(v.Groups)

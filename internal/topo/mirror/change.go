@@ -16,12 +16,12 @@ import (
 // dirty collects what may look different after the events since the last snapshot. It is filled
 // from the objects before and after each event.
 type dirty struct {
-	ports, bridges, routers, chains, groups map[uuid.UUID]struct{}
+	ports, bridges, routers, chains, groups, hosts map[uuid.UUID]struct{}
 }
 
 func newDirty() dirty {
 	set := func() map[uuid.UUID]struct{} { return make(map[uuid.UUID]struct{}) }
-	return dirty{set(), set(), set(), set(), set()}
+	return dirty{set(), set(), set(), set(), set(), set()}
 }
 
 // add marks what is built from o: itself, and what its neighbours in g have of it.
@@ -49,6 +49,8 @@ func (d dirty) add(g *model.Graph, o model.Object) {
 				d.port(peer) // a router on the link knows its MTU
 			}
 		}
+	case *model.Host:
+		d.hosts[o.ID] = struct{}{}
 	case *model.Route:
 		d.routers[o.RouterID] = struct{}{}
 	case *model.FloatingIP:
@@ -75,7 +77,7 @@ func (d dirty) port(p *model.Port) {
 // next builds the snapshot after old, and names what changed. Everything that is not dirty is
 // shared with old; the maps are copied when one of their entries changes.
 func (m *Mirror) next(old *view.Snapshot, d dirty, revision int64) (*view.Snapshot, []tag.Tag) {
-	s := &view.Snapshot{Revision: revision, Ports: old.Ports, Bridges: old.Bridges, Routers: old.Routers, Chains: old.Chains, Groups: old.Groups}
+	s := &view.Snapshot{Revision: revision, Ports: old.Ports, Bridges: old.Bridges, Routers: old.Routers, Chains: old.Chains, Groups: old.Groups, Hosts: old.Hosts}
 	b := builder{m.graph}
 	var tags []tag.Tag
 	for _, id := range sorted(d.ports) {
@@ -108,7 +110,8 @@ func (m *Mirror) next(old *view.Snapshot, d dirty, revision int64) (*view.Snapsh
 		s.Routers = with(s.Routers, old.Routers, id, is)
 		tags = append(tags, tag.Tag{Kind: tag.Device, ID: id})
 	}
-	return s, append(tags, m.policy(s, old, d)...)
+	tags = append(tags, m.policy(s, old, d)...)
+	return s, append(tags, m.hosts(s, old, d)...)
 }
 
 // with sets an entry (nil: none), in a copy when now is still the old map.

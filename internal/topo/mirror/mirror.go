@@ -8,6 +8,7 @@
 //	                  changed; MACEntry (VLAN 0) and Neighbour (ID: the bridge) for each seeded entry that changed
 //	a router          Device when it came, went or changed itself, or when any of its routes changed
 //	a chain           Chain when it came, went, or any of its rules changed
+//	a host            Host when it is reached in another way, or when this host is
 //	an address group  Group with each single address that came or went; without one when a subnet did, or the group itself
 //
 // A router's flows are invalidated together: which destinations flows have asked for is known to the flow table only, and
@@ -71,6 +72,7 @@ func New(host uuid.UUID) *Mirror {
 		Routers: make(map[uuid.UUID]*view.Router),
 		Chains:  make(map[uuid.UUID]*view.Chain),
 		Groups:  make(map[uuid.UUID]*view.AddressGroup),
+		Hosts:   make(map[uuid.UUID]*view.Host),
 	})
 	return m
 }

@@ -33,7 +33,8 @@ func TestChangeByChangeEqualsFromScratch(t *testing.T) {
 		<-ch // Synced
 		m := New(here)
 		base := create(sample()...)
-		base = append(base, create(&model.Bridge{Meta: model.Meta{ID: id(5)}}, &model.Router{Meta: model.Meta{ID: id(6)}, AdminStateUp: true})...)
+		base = append(base, create(&model.Bridge{Meta: model.Meta{ID: id(5)}}, &model.Router{Meta: model.Meta{ID: id(6)}, AdminStateUp: true},
+			&model.TunnelZone{Meta: model.Meta{ID: id(43)}}, &model.TunnelZone{Meta: model.Meta{ID: id(44)}})...)
 		txns := [][]store.Op{base}
 		for range rapid.IntRange(1, 12).Draw(t, "txns") {
 			var ops []store.Op
@@ -62,6 +63,9 @@ func TestChangeByChangeEqualsFromScratch(t *testing.T) {
 			compare(t, s, m)
 			for k := range union(before.Ports, after.Ports) {
 				mustTag(t, tags, before.Port(k) != after.Port(k), tag.Tag{Kind: tag.Port, ID: k})
+			}
+			for k := range union(before.Hosts, after.Hosts) {
+				mustTag(t, tags, before.Hosts[k] != after.Hosts[k], tag.Tag{Kind: tag.Host, ID: k})
 			}
 			for k := range union(before.Routers, after.Routers) {
 				mustTag(t, tags, before.Router(k) != after.Router(k), tag.Tag{Kind: tag.Device, ID: k})
@@ -123,8 +127,8 @@ func compare(t *rapid.T, s store.Store, m *Mirror) {
 	fresh := New(here)
 	want, _ := fresh.next(fresh.Snapshot(), fresh.reset(initial), m.Snapshot().Revision)
 	got := m.Snapshot()
-	if !reflect.DeepEqual(got.Ports, want.Ports) || !reflect.DeepEqual(got.Bridges, want.Bridges) {
-		t.Fatalf("ports or bridges have drifted:\n%+v\n%+v\nwant\n%+v\n%+v", got.Ports, got.Bridges, want.Ports, want.Bridges)
+	if !reflect.DeepEqual(got.Ports, want.Ports) || !reflect.DeepEqual(got.Bridges, want.Bridges) || !reflect.DeepEqual(got.Hosts, want.Hosts) {
+		t.Fatalf("hosts, ports or bridges have drifted:\n%+v\n%+v\nwant\n%+v\n%+v", got.Ports, got.Bridges, want.Ports, want.Bridges)
 	}
 	if !reflect.DeepEqual(m.routes, fresh.routes) || len(got.Routers) != len(want.Routers) {
 		t.Fatalf("routes have drifted:\n%+v\nwant\n%+v", m.routes, fresh.routes)
@@ -145,7 +149,16 @@ func randomOp(t *rapid.T, bridges, routers []uuid.UUID) store.Op {
 	pid := rapid.SampledFrom(ports).Draw(t, "port")
 	verb := rapid.SampledFrom([]store.Verb{store.Create, store.Replace, store.Replace, store.Delete}).Draw(t, "verb")
 	var o model.Object
-	switch rapid.IntRange(0, 7).Draw(t, "kind") {
+	switch rapid.IntRange(0, 8).Draw(t, "kind") {
+	case 8:
+		n := rapid.IntRange(0, 2).Draw(t, "which host")
+		o = &model.Host{Meta: model.Meta{ID: []uuid.UUID{here, there, id(41)}[n]}}
+		for _, zone := range []uuid.UUID{id(43), id(44)} {
+			if rapid.Bool().Draw(t, "in zone") {
+				end := model.TunnelEnd{ZoneID: zone, Address: netip.AddrFrom4([4]byte{192, 0, 2, byte(1 + n)})}
+				o.(*model.Host).Tunnels = append(o.(*model.Host).Tunnels, end)
+			}
+		}
 	case 7:
 		o = &model.Subnet{Meta: model.Meta{ID: rapid.SampledFrom([]uuid.UUID{id(30), id(31)}).Draw(t, "subnet")}, BridgeID: br, CIDR: pfx("fdff::/64")[0],
 			MTU: rapid.IntRange(1400, 1402).Draw(t, "mtu"), EnableDHCP: rapid.Bool().Draw(t, "dhcp")}

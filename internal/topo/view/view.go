@@ -29,7 +29,8 @@ type Port struct {
 	// LinkLocal is the router port's fe80::/64 address, from its MAC (RFC 4291
 	// appendix A). Zero for bridge ports.
 	LinkLocal netip.Addr
-	MTU       int // of the L3 link; 0: no limit
+	MTU       int    // of the L3 link; 0: no limit
+	TunnelKey uint32 // by which other hosts send to the port
 
 	// Masquerade hides IPv4 sources behind the router port's address.
 	Masquerade bool
@@ -147,9 +148,17 @@ type RouteTable interface {
 	Lookup(dst, src netip.Addr, hash uint32) (*Route, bool)
 }
 
+// Host is another host, as seen from this one.
+type Host struct {
+	ID     uuid.UUID
+	Name   string
+	Tunnel match.Addr // its end of the tunnel; zero: it cannot be reached
+}
+
 // Snapshot is one state of the whole virtual network.
 type Snapshot struct {
 	Revision int64
+	Hosts    map[uuid.UUID]*Host // other ones
 	Ports    map[uuid.UUID]*Port
 	Bridges  map[uuid.UUID]*Bridge
 	Routers  map[uuid.UUID]*Router
@@ -159,6 +168,19 @@ type Snapshot struct {
 
 // Port returns nil when there is none.
 func (s *Snapshot) Port(id uuid.UUID) *Port { return s.Ports[id] }
+
+// Remote says where the packets of an exterior port go that is on another host: to which host, by which tunnel. ok is false
+// when that host cannot be reached; the host is Nil when the port is not known or bound nowhere.
+func (s *Snapshot) Remote(port uuid.UUID) (host uuid.UUID, peer match.Addr, key uint32, ok bool) {
+	p := s.Ports[port]
+	if p == nil {
+		return uuid.Nil, peer, 0, false
+	}
+	if h := s.Hosts[p.Host]; h != nil {
+		peer = h.Tunnel
+	}
+	return p.Host, peer, p.TunnelKey, peer != (match.Addr{}) && p.TunnelKey != 0
+}
 
 // Bridge returns nil when there is none.
 func (s *Snapshot) Bridge(id uuid.UUID) *Bridge { return s.Bridges[id] }

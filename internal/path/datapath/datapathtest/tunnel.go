@@ -13,6 +13,9 @@ func tunnelKeys(b *bench) {
 		if err := b.dp.SetTunnelKey(1, 1); !errors.Is(err, datapath.ErrTunnel) {
 			b.Errorf("got %v, want ErrTunnel", err)
 		}
+		if _, err := b.dp.TunnelKeys(); !errors.Is(err, datapath.ErrTunnel) {
+			b.Errorf("got %v, want ErrTunnel", err)
+		}
 		return
 	}
 	p := b.ports(1)[0]

@@ -6,4 +6,4 @@ import "github.com/viaduct-net/viaduct/internal/path/datapath"
 func (*Datapath) SetTunnelKey(uint32, uint32) error { return datapath.ErrTunnel }
 
 // TunnelKeys implements datapath.Datapath.
-func (*Datapath) TunnelKeys() (map[uint32]uint32, error) { return nil, nil }
+func (*Datapath) TunnelKeys() (map[uint32]uint32, error) { return nil, datapath.ErrTunnel }

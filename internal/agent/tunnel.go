@@ -1,0 +1,165 @@
+package agent
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"time"
+
+	"github.com/vishvananda/netlink"
+
+	"github.com/viaduct-net/viaduct/internal/base/htb"
+	"github.com/viaduct-net/viaduct/internal/base/match"
+	"github.com/viaduct-net/viaduct/internal/base/tag"
+	"github.com/viaduct-net/viaduct/internal/path/datapath"
+	"github.com/viaduct-net/viaduct/internal/topo/view"
+)
+
+// Tunnel is how other hosts are reached.
+type Tunnel struct {
+	Device string // name of the VXLAN device; default viaduct-vxlan
+	Port   int    // of UDP; default 4789 (RFC 7348)
+}
+
+func (t *Tunnel) withDefaults() {
+	if t.Device == "" {
+		t.Device = "viaduct-vxlan"
+	}
+	if t.Port == 0 {
+		t.Port = 4789
+	}
+}
+
+// tunnelMTU is the device's: the underlay's says what fits, and what does not is the overlay's to know.
+const tunnelMTU = 65485
+
+// ensure makes the device, or takes over the one that is there: it is never made anew, since packets are on it.
+func (t *Tunnel) ensure() error {
+	want := &netlink.Vxlan{LinkAttrs: netlink.LinkAttrs{Name: t.Device, MTU: tunnelMTU}, FlowBased: true, Port: t.Port, Learning: false}
+	have, err := netlink.LinkByName(t.Device)
+	if gone := (netlink.LinkNotFoundError{}); errors.As(err, &gone) {
+		if err := netlink.LinkAdd(want); err != nil {
+			return fmt.Errorf("make VXLAN device %s on UDP port %d: %w", t.Device, t.Port, err)
+		}
+		have, err = netlink.LinkByName(t.Device)
+	}
+	if err != nil {
+		return fmt.Errorf("VXLAN device %s: %w", t.Device, err)
+	}
+	if v, ok := have.(*netlink.Vxlan); !ok || !v.FlowBased || v.Port != t.Port {
+		return fmt.Errorf("interface %s is no VXLAN device of ours (external, UDP port %d): delete it, or name another device", t.Device, t.Port)
+	}
+	return netlink.LinkSetUp(have)
+}
+
+// remove deletes the device if it is one that ensure would take.
+func (t *Tunnel) remove() error {
+	have, err := netlink.LinkByName(t.Device)
+	if gone := (netlink.LinkNotFoundError{}); errors.As(err, &gone) {
+		return nil
+	}
+	if v, ok := have.(*netlink.Vxlan); err != nil || !ok || !v.FlowBased {
+		return err
+	}
+	return netlink.LinkDel(have)
+}
+
+// reachable reports whether any other host shares a tunnel zone with this one.
+func reachable(s *view.Snapshot) bool {
+	for _, h := range s.Hosts {
+		if h.Tunnel != (match.Addr{}) {
+			return true
+		}
+	}
+	return false
+}
+
+// tunnelOnce opens the tunnel when there is anybody to reach. done: nothing is left to be done for now.
+func (a *Agent) tunnelOnce() (done bool) {
+	s := a.mirror.Snapshot()
+	if a.ports.tunnelled() || !reachable(s) {
+		return true
+	}
+	err := a.cfg.Tunnel.ensure()
+	if err == nil {
+		err = a.ports.openTunnel(a.cfg.Tunnel.Device, s)
+	}
+	if errors.Is(err, datapath.ErrTunnel) {
+		a.tunnelOff.Do(func() { a.log.Warn("other hosts cannot be reached", "error", err) })
+		return true
+	}
+	if err != nil {
+		a.log.Warn("no tunnel: other hosts cannot be reached", slog.Any("error", err), slog.Duration("retry_in", tunnelRetry))
+		return false
+	}
+	a.log.Info("tunnel", "device", a.cfg.Tunnel.Device, "udp_port", a.cfg.Tunnel.Port)
+	return true
+}
+
+const tunnelRetry = 2 * time.Second
+
+// tunnel opens the tunnel as soon as another host can be reached.
+func (a *Agent) tunnel(ctx context.Context) error {
+	var again <-chan time.Time
+	for {
+		select {
+		case <-ctx.Done():
+			return ctx.Err()
+		case <-a.hostsChanged:
+		case <-again:
+		}
+		if again = nil; !a.tunnelOnce() {
+			again = time.After(tunnelRetry)
+		}
+	}
+}
+
+// openTunnel makes the device a port by which workers reach other hosts.
+func (p *ports) openTunnel(device string, s *view.Snapshot) error {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if p.tunnel != nil {
+		return nil
+	}
+	if _, err := p.dp.TunnelKeys(); err != nil {
+		return err // no tunnels in this datapath, most likely
+	}
+	dp, err := p.dp.AddPort(device, datapath.Tunnel)
+	if err != nil {
+		return fmt.Errorf("interface %s: %w", device, err)
+	}
+	p.tunnel = &boundPort{Port: dp, leaf: p.policy.Link(device, htb.Tunnel, dp.Credit)}
+	var changed []tag.Tag
+	for id := range s.Hosts {
+		changed = append(changed, tag.Tag{Kind: tag.Host, ID: id})
+	}
+	p.publish(p.table.Load().WithTunnel(dp.No), changed...)
+	return nil
+}
+
+func (p *ports) tunnelled() bool {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return p.tunnel != nil
+}
+
+// sweepKeys takes back the keys of ports that an earlier agent had and this one has not. The caller holds mu.
+func (p *ports) sweepKeys() error {
+	keys, err := p.dp.TunnelKeys()
+	if errors.Is(err, datapath.ErrTunnel) {
+		return nil
+	}
+	if err != nil {
+		return err
+	}
+	for _, b := range p.bound {
+		delete(keys, b.key)
+	}
+	for key := range keys {
+		if err := p.dp.SetTunnelKey(key, 0); err != nil {
+			return err
+		}
+	}
+	return nil
+}
