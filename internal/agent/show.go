@@ -14,6 +14,7 @@ import (
 	"github.com/viaduct-net/viaduct/internal/base/drop"
 	"github.com/viaduct-net/viaduct/internal/base/match"
 	"github.com/viaduct-net/viaduct/internal/base/trace"
+	"github.com/viaduct-net/viaduct/internal/path/datapath"
 	"github.com/viaduct-net/viaduct/internal/path/flow"
 	"github.com/viaduct-net/viaduct/internal/path/sim"
 	"github.com/viaduct-net/viaduct/internal/path/upcall"
@@ -43,27 +44,41 @@ func (a *Agent) Ports(ctx context.Context) ([]debug.Port, error) {
 			describePort(&p, snap, v)
 		}
 		if dp, ok := a.ports.get(b.Port); ok {
-			p.Number = dp.No
-			st, err := a.dp.Stats(dp.No)
-			if err != nil {
+			if err := a.measure(ctx, &p, dp, queues[dp.No]); err != nil {
 				return nil, err
 			}
-			p.RxPackets, p.RxBytes, p.TxPackets, p.TxBytes, p.Admitted = st.RxPackets, st.RxBytes, st.TxPackets, st.TxBytes, st.Admitted
-			p.Drops = dropMap(st.Drops[:])
-			p.Credit = atomic.LoadInt64(dp.Credit)
-			q := queues[dp.No]
-			p.Queued, p.Work, p.Delay = q.Queued, q.Busy, q.Waited/int64(max(q.Served, 1))
-			p.Delays = q.Delays[:]
-			for _, w := range a.workers {
-				if err := w.Call(ctx, func() { n, _ := w.Flows().PortFlows(dp.No); p.Flows += n }); err != nil {
-					return nil, err
-				}
-			}
+		}
+		out = append(out, p)
+	}
+	if dp, ok := a.ports.getTunnel(); ok {
+		p := debug.Port{Name: "tunnel", Interface: dp.Interface, Status: debug.StatusUp}
+		if err := a.measure(ctx, &p, dp, queues[dp.No]); err != nil {
+			return nil, err
 		}
 		out = append(out, p)
 	}
 	slices.SortFunc(out, func(x, y debug.Port) int { return strings.Compare(x.Name+x.ID, y.Name+y.ID) })
 	return out, nil
+}
+
+// measure adds what the datapath and the workers have counted at a port.
+func (a *Agent) measure(ctx context.Context, p *debug.Port, dp datapath.Port, q upcall.PortStats) error {
+	st, err := a.dp.Stats(dp.No)
+	if err != nil {
+		return err
+	}
+	p.Number = dp.No
+	p.RxPackets, p.RxBytes, p.TxPackets, p.TxBytes, p.Admitted = st.RxPackets, st.RxBytes, st.TxPackets, st.TxBytes, st.Admitted
+	p.Drops = dropMap(st.Drops[:])
+	p.Credit = atomic.LoadInt64(dp.Credit)
+	p.Queued, p.Work, p.Delay = q.Queued, q.Busy, q.Waited/int64(max(q.Served, 1))
+	p.Delays = q.Delays[:]
+	for _, w := range a.workers {
+		if err := w.Call(ctx, func() { n, _ := w.Flows().PortFlows(dp.No); p.Flows += n }); err != nil {
+			return err
+		}
+	}
+	return nil
 }
 
 func describePort(p *debug.Port, snap *view.Snapshot, v *view.Port) {

@@ -78,7 +78,7 @@ func reachable(s *view.Snapshot) bool {
 // tunnelOnce opens the tunnel when there is anybody to reach. done: nothing is left to be done for now.
 func (a *Agent) tunnelOnce() (done bool) {
 	s := a.mirror.Snapshot()
-	if a.ports.tunnelled() || !reachable(s) {
+	if _, open := a.ports.getTunnel(); open || !reachable(s) {
 		return true
 	}
 	err := a.cfg.Tunnel.ensure()
@@ -138,10 +138,14 @@ func (p *ports) openTunnel(device string, s *view.Snapshot) error {
 	return nil
 }
 
-func (p *ports) tunnelled() bool {
+// getTunnel returns the port by which other hosts are reached.
+func (p *ports) getTunnel() (datapath.Port, bool) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	return p.tunnel != nil
+	if p.tunnel == nil {
+		return datapath.Port{}, false
+	}
+	return p.tunnel.Port, true
 }
 
 // sweepKeys takes back the keys of ports that an earlier agent had and this one has not. The caller holds mu.

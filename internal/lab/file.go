@@ -22,7 +22,7 @@ type vmDoc struct {
 	MAC       string         `yaml:"mac"`
 	Addresses []netip.Prefix `yaml:"addresses"`
 	Gateways  []netip.Addr   `yaml:"gateways"`
-	MTU       int            `yaml:"mtu"` // bytes, default 1500
+	MTU       int            `yaml:"mtu"` // bytes, default 1500; OverlayMTU when there are several hosts
 	Routes    []routeDoc     `yaml:"routes"`
 	Plugged   *bool          `yaml:"plugged"` // default true; `viaduct lab plug` does it later
 }

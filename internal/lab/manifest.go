@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
+	"net/netip"
 	"os"
 	"path/filepath"
 	"regexp"
@@ -31,12 +32,14 @@ const (
 // Manifest is all that a laboratory consists of. It is written before anything is made, and
 // again as processes start.
 type Manifest struct {
-	Name   string   `json:"name"`
-	Binary string   `json:"binary"` // path of viaduct
-	Server Server   `json:"server"`
-	Hosts  []Host   `json:"hosts"`
-	VMs    []VM     `json:"vms"`
-	Made   []string `json:"made"` // directories outside the laboratory's own that it made, outermost first
+	Name   string `json:"name"`
+	Binary string `json:"binary"` // path of viaduct
+	Server Server `json:"server"`
+	Hosts  []Host `json:"hosts"`
+	VMs    []VM   `json:"vms"`
+	// Underlay is where the hosts' network is; empty when they have none.
+	Underlay ns.Space `json:"underlay,omitempty"`
+	Made     []string `json:"made"` // directories outside the laboratory's own that it made, outermost first
 	// Mounted says that the laboratory mounted bpffs.
 	Mounted bool `json:"mounted,omitempty"`
 }
@@ -59,6 +62,8 @@ type Host struct {
 	RunDir string   `json:"run_dir"`
 	Pins   string   `json:"pins"` // directory in bpffs
 	Log    string   `json:"log"`
+	// Addresses of the underlay.
+	Addresses []netip.Prefix `json:"addresses,omitempty"`
 }
 
 // VM is a namespace plugged into a host.
@@ -182,6 +187,9 @@ func (l *Lab) spaces() (list []ns.Space) {
 	}
 	for _, h := range l.Hosts {
 		list = append(list, h.Space)
+	}
+	if l.Underlay != "" {
+		list = append(list, l.Underlay)
 	}
 	if l.Server.Space != "" {
 		list = append(list, l.Server.Space)

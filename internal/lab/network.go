@@ -88,6 +88,9 @@ func (n *network) complete(d vmDoc) (VM, error) {
 	}
 	vm := VM{Name: d.Name, Port: d.Port, Host: host, Interface: binding.Interface, Device: d.Device, Plugged: d.Plugged == nil || *d.Plugged,
 		NIC: plug.NIC{Name: "eth0", MAC: d.MAC, Addresses: d.Addresses, Gateways: d.Gateways, MTU: d.MTU}}
+	if len(n.hosts) > 1 && vm.NIC.MTU == 0 {
+		vm.NIC.MTU = OverlayMTU
+	}
 	if vm.Device == "" {
 		vm.Device = Veth
 	}

@@ -31,6 +31,7 @@ func plan(ctx context.Context, root, name, binary string, set *document.Set) (*L
 		return nil, fmt.Errorf("laboratory %q: %s", name, nameRule)
 	}
 	addHosts(set)
+	addUnderlay(set)
 	network, err := load(ctx, set, mem.New())
 	if err != nil {
 		return nil, err
@@ -54,7 +55,10 @@ func plan(ctx context.Context, root, name, binary string, set *document.Set) (*L
 		}
 		run := filepath.Join(dir, "hosts", h.Name)
 		l.Hosts = append(l.Hosts, Host{Name: h.Name, Space: ns.Space(name + ".host." + h.Name), RunDir: run,
-			Pins: filepath.Join(pinRoot, instance(name, h.Name)), Log: filepath.Join(run, "log")})
+			Pins: filepath.Join(pinRoot, instance(name, h.Name)), Log: filepath.Join(run, "log"), Addresses: underlayAddresses(h)})
+		if len(h.Tunnels) > 0 {
+			l.Underlay = ns.Space(name + ".underlay")
+		}
 	}
 	slices.SortFunc(l.Hosts, func(a, b Host) int { return strings.Compare(a.Name, b.Name) })
 	if len(l.Hosts) == 0 {

@@ -126,6 +126,9 @@ func (l *Lab) build(ctx context.Context, o Options, set *document.Set) error {
 			return err
 		}
 	}
+	if err := l.wire(); err != nil {
+		return err
+	}
 	fmt.Fprintf(o.Progress, "server\n")
 	if err := l.startServer(ctx); err != nil {
 		return err

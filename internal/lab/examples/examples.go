@@ -18,3 +18,8 @@ var Gateway string
 //
 //go:embed dhcp.yaml
 var DHCP string
+
+// TwoHosts is a subnet that two hosts share, and another one behind a router.
+//
+//go:embed two-hosts.yaml
+var TwoHosts string

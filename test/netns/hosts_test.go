@@ -1,0 +1,124 @@
+package netns
+
+import (
+	"context"
+	"fmt"
+	"testing"
+
+	"github.com/viaduct-net/viaduct/internal/agent/debug"
+	"github.com/viaduct-net/viaduct/internal/lab"
+	"github.com/viaduct-net/viaduct/internal/lab/examples"
+	"github.com/viaduct-net/viaduct/internal/lab/traffic"
+)
+
+// VMs of two hosts, over an underlay of each family.
+func TestHosts(t *testing.T) {
+	for _, u := range []struct {
+		name    string
+		replace []string
+	}{
+		{"IPv4", nil},
+		{"IPv6", []string{"192.168.77.1", "fd77::1", "192.168.77.2", "fd77::2"}},
+	} {
+		t.Run(u.name, func(t *testing.T) {
+			l := up(t, examples.TwoHosts, u.replace...)
+			alice := space(t, l, "alice")
+			for _, c := range []struct{ name, address string }{
+				{"same bridge", "10.0.1.11"}, {"same bridge6", "fd00:1::11"},
+				{"behind the router", "10.0.2.11"}, {"behind the router6", "fd00:2::11"},
+			} {
+				t.Run("ping "+c.name, func(t *testing.T) { ping(t, alice, c.address) })
+				t.Run("ping as long as it gets "+c.name, func(t *testing.T) {
+					size := lab.OverlayMTU - 28
+					if c.address[0] == 'f' {
+						size = lab.OverlayMTU - 48
+					}
+					ping(t, alice, c.address, "-M", "do", "-s", fmt.Sprint(size))
+				})
+				t.Run("ping fragmented "+c.name, func(t *testing.T) { ping(t, alice, c.address, "-s", "4000") })
+			}
+			for _, address := range []string{"10.0.2.11:5001", "[fd00:1::11]:5001"} {
+				t.Run("tcp "+address, func(t *testing.T) {
+					receiver := "dave"
+					if address[0] == '[' {
+						receiver = "bob"
+					}
+					receive, err := tools().StartReady(t.Context(), space(t, l, receiver), "tcp", "receive", "--duration=30s")
+					if err != nil {
+						t.Fatal(err)
+					}
+					var sent, received traffic.TCPResult
+					if err := tools().Run(t.Context(), alice, &sent, "tcp", "send", address, "--duration=500ms"); err != nil {
+						t.Error(err)
+					}
+					if err := receive.Wait(&received); err != nil {
+						t.Error(err)
+					}
+					if sent.Bytes == 0 || sent.Bytes != received.Bytes {
+						t.Errorf("%d bytes sent, %d received", sent.Bytes, received.Bytes)
+					}
+				})
+			}
+			// Whoever decided has decided for both: nothing that came out of a tunnel was a miss.
+			for i := range l.Hosts {
+				if p := tunnelPort(t, &l.Hosts[i]); p.RxPackets == 0 || p.Admitted != 0 || len(p.Drops) != 0 {
+					t.Errorf("host %s: %d packets out of the tunnel, %d misses, drops %v", l.Hosts[i].Name, p.RxPackets, p.Admitted, p.Drops)
+				}
+			}
+		})
+	}
+}
+
+func tunnelPort(t *testing.T, h *lab.Host) debug.Port {
+	t.Helper()
+	ports, err := debug.NewClient(h.Socket()).Ports(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, p := range ports {
+		if p.Name == "tunnel" {
+			return p
+		}
+	}
+	t.Fatalf("host %s has no tunnel", h.Name)
+	return debug.Port{}
+}
+
+// An agent that is killed while its VM talks with one on another host loses nothing, and adopts the flows into the tunnel.
+func TestHostsKilled(t *testing.T) {
+	l := up(t, examples.TwoHosts)
+	receive, err := tools().StartReady(t.Context(), space(t, l, "bob"), "tcp", "receive", "--duration=30s")
+	if err != nil {
+		t.Fatal(err)
+	}
+	send, err := tools().Start(t.Context(), space(t, l, "alice"), "tcp", "send", "10.0.1.11:5001", "--duration=4s")
+	if err != nil {
+		t.Fatal(err)
+	}
+	established := func(ctx context.Context) error {
+		if p := tunnelPort(t, &l.Hosts[0]); p.TxPackets < 1000 {
+			return fmt.Errorf("%d packets sent", p.TxPackets)
+		}
+		return nil
+	}
+	eventually(t, "TCP flows", established)
+	for i := range l.Hosts {
+		kill(t, &l.Hosts[i])
+	}
+	for i := range l.Hosts {
+		if err := l.StartAgent(t.Context(), &l.Hosts[i]); err != nil {
+			t.Fatal(err)
+		}
+	}
+	var sent, received traffic.TCPResult
+	if err := send.Wait(&sent); err != nil {
+		t.Error(err)
+	}
+	if err := receive.Wait(&received); err != nil {
+		t.Error(err)
+	}
+	if sent.Bytes == 0 || sent.Bytes != received.Bytes {
+		t.Errorf("%d bytes sent, %d received", sent.Bytes, received.Bytes)
+	}
+	ping(t, space(t, l, "alice"), "10.0.2.11")
+}
