@@ -50,7 +50,7 @@ type ARP struct {
 
 // Conntrack is agent.conntrack.
 type Conntrack struct {
-	MaxPerPort                                           int
+	MaxPerPort                                            int
 	TCPNew, TCP, TCPClosed, UDPNew, UDP, Other, FINLinger time.Duration
 }
 

@@ -42,7 +42,7 @@ func (c *cluster) up(t *testing.T) {
 
 func (c *cluster) down(*testing.T) { c.srv.Close() }
 
-func (c *cluster) open(t *testing.T) store.Store {
+func (c *cluster) open(t *testing.T) *etcd.Store {
 	t.Helper()
 	s, err := etcd.Open(etcd.Config{Endpoints: []string{c.srv.Endpoint()}, Logger: slog.New(slog.DiscardHandler)})
 	if err != nil {
@@ -55,7 +55,14 @@ func (c *cluster) open(t *testing.T) store.Store {
 func TestStore(t *testing.T) {
 	storetest.Run(t, func(t *testing.T) storetest.Cluster {
 		c := start(t)
-		return storetest.Cluster{Open: c.open, Cut: c.down, Heal: c.up}
+		return storetest.Cluster{Open: func(t *testing.T) store.Store { return c.open(t) }, Cut: c.down, Heal: c.up}
+	})
+}
+
+func TestKeys(t *testing.T) {
+	storetest.RunKeys(t, func(t *testing.T) storetest.KeysCluster {
+		c := start(t)
+		return storetest.KeysCluster{Open: func(t *testing.T) store.Keys { return c.open(t) }, Cut: c.down, Heal: c.up}
 	})
 }
 

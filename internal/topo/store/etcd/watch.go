@@ -55,8 +55,10 @@ func (s *Store) sendState(ctx context.Context, rev int64, out chan<- store.Event
 
 // sendChanges sends what comes after rev, until the stream breaks.
 func (s *Store) sendChanges(ctx context.Context, rev int64, out chan<- store.Event) {
-	opts := []clientv3.OpOption{clientv3.WithPrefix(), clientv3.WithRev(rev + 1), clientv3.WithPrevKV()}
-	for r := range s.client.Watch(clientv3.WithRequireLeader(ctx), s.prefix, opts...) {
+	// From behind all that begins with a dot.
+	from, end := s.prefix+"/", clientv3.GetPrefixRangeEnd(s.prefix)
+	opts := []clientv3.OpOption{clientv3.WithRange(end), clientv3.WithRev(rev + 1), clientv3.WithPrevKV()}
+	for r := range s.client.Watch(clientv3.WithRequireLeader(ctx), from, opts...) {
 		if r.CompactRevision > 0 {
 			s.log.Warn("watch of the store ends", "error", store.ErrCompacted, "compacted", r.CompactRevision)
 			return
@@ -77,9 +79,6 @@ func (s *Store) sendChanges(ctx context.Context, rev int64, out chan<- store.Eve
 func (s *Store) events(in []*clientv3.Event) []store.Event {
 	out := make([]store.Event, 0, len(in))
 	for _, e := range in {
-		if string(e.Kv.Key) == s.guardKey() {
-			continue
-		}
 		t := store.Event{Revision: e.Kv.ModRevision, Deleted: e.Type == clientv3.EventTypeDelete}
 		if t.Deleted {
 			t.Object = s.last(e)

@@ -18,6 +18,8 @@ type Store struct {
 	watches map[*watch]struct{} // guarded by srv.mu
 	away    bool                // guarded by srv.mu
 	closed  bool                // guarded by srv.mu
+
+	keyWatches map[*keyWatch]struct{} // guarded by srv.mu
 }
 
 var _ store.Store = (*Store)(nil)
@@ -28,11 +30,13 @@ type Server struct {
 	graph    *model.Graph
 	revision int64
 	clients  map[*Store]struct{}
+	text     text
 }
 
 // NewServer starts an empty one.
 func NewServer() *Server {
-	return &Server{graph: model.NewGraph(), clients: make(map[*Store]struct{})}
+	return &Server{graph: model.NewGraph(), clients: make(map[*Store]struct{}),
+		text: text{make(map[string]string), make(map[string]int64)}}
 }
 
 // New is a client of a server of its own.
@@ -42,7 +46,7 @@ func New() *Store { return NewServer().Client() }
 func (v *Server) Client() *Store {
 	v.mu.Lock()
 	defer v.mu.Unlock()
-	s := &Store{srv: v, watches: make(map[*watch]struct{})}
+	s := &Store{srv: v, watches: make(map[*watch]struct{}), keyWatches: make(map[*keyWatch]struct{})}
 	v.clients[s] = struct{}{}
 	return s
 }
@@ -67,6 +71,9 @@ func (s *Store) breakWatches() {
 		w.end()
 	}
 	clear(s.watches)
+	for w := range s.keyWatches {
+		s.endKeyWatch(w)
+	}
 }
 
 // reachable is nil when a call may go on. The caller holds srv.mu.

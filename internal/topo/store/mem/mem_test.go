@@ -12,26 +12,43 @@ import (
 
 func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
 
-func TestStore(t *testing.T) {
-	storetest.Run(t, func(t *testing.T) storetest.Cluster {
-		srv := mem.NewServer()
-		var clients []*mem.Store
-		each := func(f func(*mem.Store)) func(*testing.T) {
-			return func(*testing.T) {
-				for _, c := range clients {
-					f(c)
-				}
-			}
+// cluster is a server with clients that are cut off, and connected again, together.
+type cluster struct {
+	srv     *mem.Server
+	clients []*mem.Store
+}
+
+func (c *cluster) open(t *testing.T) *mem.Store {
+	s := c.srv.Client()
+	c.clients = append(c.clients, s)
+	t.Cleanup(func() { s.Close() })
+	return s
+}
+
+func (c *cluster) each(f func(*mem.Store)) func(*testing.T) {
+	return func(*testing.T) {
+		for _, s := range c.clients {
+			f(s)
 		}
+	}
+}
+
+func TestStore(t *testing.T) {
+	storetest.Run(t, func(*testing.T) storetest.Cluster {
+		c := &cluster{srv: mem.NewServer()}
 		return storetest.Cluster{
-			Open: func(t *testing.T) store.Store {
-				c := srv.Client()
-				clients = append(clients, c)
-				t.Cleanup(func() { c.Close() })
-				return c
-			},
-			Cut:  each((*mem.Store).Disconnect),
-			Heal: each((*mem.Store).Reconnect),
+			Open: func(t *testing.T) store.Store { return c.open(t) },
+			Cut:  c.each((*mem.Store).Disconnect), Heal: c.each((*mem.Store).Reconnect),
+		}
+	})
+}
+
+func TestKeys(t *testing.T) {
+	storetest.RunKeys(t, func(*testing.T) storetest.KeysCluster {
+		c := &cluster{srv: mem.NewServer()}
+		return storetest.KeysCluster{
+			Open: func(t *testing.T) store.Keys { return c.open(t) },
+			Cut:  c.each((*mem.Store).Disconnect), Heal: c.each((*mem.Store).Reconnect),
 		}
 	})
 }
