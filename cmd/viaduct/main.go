@@ -9,6 +9,7 @@ import (
 	"syscall"
 
 	"github.com/viaduct-net/viaduct/internal/ctl"
+	"github.com/viaduct-net/viaduct/internal/ctl/confctl"
 	"github.com/viaduct-net/viaduct/internal/ctl/hostctl"
 	"github.com/viaduct-net/viaduct/internal/ctl/mmctl"
 	"github.com/viaduct-net/viaduct/internal/lab"
@@ -21,6 +22,6 @@ func main() {
 	if filepath.Base(os.Args[0]) == mmctl.Name { // a link to this program
 		os.Exit(mmctl.Run(ctx, hostctl.Socket(), os.Args[1:], os.Stdout, os.Stderr))
 	}
-	commands := append(hostctl.Commands(), lab.Command(), demo.Command())
+	commands := append(hostctl.Commands(), confctl.Command(), lab.Command(), demo.Command())
 	os.Exit(ctl.Run(ctx, ctl.New(commands...), os.Args[1:]))
 }

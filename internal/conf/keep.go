@@ -4,6 +4,8 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"maps"
+	"slices"
 	"strings"
 
 	"github.com/google/uuid"
@@ -112,6 +114,7 @@ func Init(ctx context.Context, k store.Keys, changes []Change) error {
 // Updated is what Update has done.
 type Updated struct {
 	Revision      int64
+	Changed       bool // anything at all
 	Before, After *State
 }
 
@@ -160,6 +163,7 @@ func update(ctx context.Context, k store.Keys, hosts func(context.Context) (map[
 	if len(diff) == 0 {
 		return u, nil
 	}
+	u.Changed = true
 	u.Revision, err = k.WriteKeys(ctx, guard, u.Revision, diff)
 	return u, err
 }
@@ -178,4 +182,26 @@ func difference(a, b map[string]string) map[string]*string {
 		}
 	}
 	return d
+}
+
+// Keys are those that have come, gone or changed in some layer, and those of templates that were assigned or taken away; sorted.
+func (u *Updated) Keys() []string {
+	names := make(map[string]bool)
+	for at := range difference(u.Before.encode(), u.After.encode()) {
+		if name := at[strings.LastIndex(at, "/")+1:]; strings.HasPrefix(name, "agent.") {
+			names[name] = true
+		}
+	}
+	for id := range u.After.Hosts {
+		before, after := u.Before.Hosts[id].Template, u.After.Hosts[id].Template
+		if before == after {
+			continue
+		}
+		for _, l := range []Layer{u.Before.Templates[before], u.After.Templates[after]} {
+			for name := range l {
+				names[name] = true
+			}
+		}
+	}
+	return slices.Sorted(maps.Keys(names))
 }

@@ -17,7 +17,6 @@ import (
 	"github.com/prometheus/client_golang/prometheus/collectors"
 
 	"github.com/viaduct-net/viaduct/internal/api/native"
-	"github.com/viaduct-net/viaduct/internal/topo/store"
 	"github.com/viaduct-net/viaduct/internal/topo/store/etcd"
 )
 
@@ -70,6 +69,13 @@ func Run(ctx context.Context, c Config) error {
 		return err
 	}
 	defer s.Close()
+	background, cancel := context.WithCancel(ctx)
+	begun, err := c.initConf(background, s)
+	if err != nil {
+		cancel()
+		return err
+	}
+	defer func() { cancel(); <-begun }()
 	return c.serve(ctx, listener, s, Addresses{API: apiAddress(listener), Etcd: endpoints}, embedded)
 }
 
@@ -91,13 +97,13 @@ func (c *Config) etcd(ctx context.Context) (endpoints []string, failed <-chan er
 	return []string{e.Endpoint()}, e.Err(), e.Close, nil
 }
 
-func (c *Config) serve(ctx context.Context, l net.Listener, s store.Store, at Addresses, storeFailed <-chan error) error {
+func (c *Config) serve(ctx context.Context, l net.Listener, s *etcd.Store, at Addresses, storeFailed <-chan error) error {
 	metrics := prometheus.NewRegistry()
 	metrics.MustRegister(collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}))
 	watches, endWatches := context.WithCancel(context.Background())
 	defer endWatches()
 	srv := &http.Server{
-		Handler:           native.New(native.Config{Context: watches, Store: s, Version: c.Version, Log: c.Log, Metrics: metrics}),
+		Handler:           native.New(native.Config{Context: watches, Store: s, Keys: s, Version: c.Version, Log: c.Log, Metrics: metrics}),
 		ReadHeaderTimeout: 10 * time.Second,
 		IdleTimeout:       2 * time.Minute,
 		ErrorLog:          slog.NewLogLogger(c.Log.Handler(), slog.LevelWarn),

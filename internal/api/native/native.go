@@ -22,6 +22,7 @@ type Config struct {
 	// Context ends watches when it ends, so that a server can shut down while other requests finish.
 	Context context.Context
 	Store   store.Store
+	Keys    store.Keys // of the configuration
 	Version string
 	Log     *slog.Logger
 	// Metrics gets the API's metrics and is served at /metrics.
@@ -51,6 +52,7 @@ func newAPI(mux *http.ServeMux, c Config) huma.API {
 	registerKind[wire.PortGroup](api, c.Store)
 	registerKind[wire.AddressGroup](api, c.Store)
 	registerTransactions(api, c.Store)
+	registerConf(api, c)
 	registerWatch(api, c)
 	registerHealth(api, mux, c)
 	return api
@@ -68,6 +70,7 @@ func config(version string) huma.Config {
 	}
 	c.Tags = append(c.Tags,
 		&huma.Tag{Name: "changes", Description: "Several changes at once, and what changed."},
+		&huma.Tag{Name: "configuration", Description: "What operators set for hosts: a schema of keys, and layers of values."},
 		&huma.Tag{Name: "health", Description: "The state of the server."})
 	return c
 }

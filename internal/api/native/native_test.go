@@ -23,8 +23,9 @@ import (
 
 func newServer(t *testing.T, s store.Store) *httptest.Server {
 	t.Helper()
+	keys, _ := s.(store.Keys)
 	srv := httptest.NewServer(native.New(native.Config{
-		Context: t.Context(), Store: s, Version: "v1.2.3", Log: slog.New(slog.DiscardHandler), Metrics: prometheus.NewRegistry(),
+		Context: t.Context(), Store: s, Keys: keys, Version: "v1.2.3", Log: slog.New(slog.DiscardHandler), Metrics: prometheus.NewRegistry(),
 	}))
 	t.Cleanup(srv.Close)
 	return srv

@@ -1,0 +1,87 @@
+package confctl
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"strings"
+	"time"
+
+	"github.com/spf13/cobra"
+
+	"github.com/viaduct-net/viaduct/internal/api/client"
+	"github.com/viaduct-net/viaduct/internal/api/wire"
+	"github.com/viaduct-net/viaduct/internal/ctl/exit"
+)
+
+// waiting is what a change waits for.
+type waiting struct{ until string }
+
+func (w *waiting) flags(c *cobra.Command) {
+	c.Flags().StringVar(&w.until, "wait", "store", "what to wait for: store, or applied: until the running agents that it concerns have applied it (--timeout)")
+}
+
+func (w *waiting) check() error {
+	if w.until != "store" && w.until != "applied" {
+		return exit.Usagef("--wait %q: want store or applied", w.until)
+	}
+	return nil
+}
+
+// commit makes the changes, says what has become of them, and waits. names is how to call the layers.
+func (w *waiting) commit(c *cobra.Command, ctx context.Context, cl *client.Client, names []string, changes ...wire.ConfChange) error {
+	r, err := cl.ConfChange(ctx, changes...)
+	if err != nil {
+		return err
+	}
+	done := "configured"
+	if !r.Changed {
+		done = "unchanged"
+	}
+	for _, n := range names {
+		fmt.Fprintln(c.OutOrStdout(), n, done)
+	}
+	if len(r.Restart) > 0 {
+		fmt.Fprintf(c.ErrOrStderr(), "note: applies when the agents are started again: %s\n", strings.Join(r.Restart, ", "))
+	}
+	if w.until == "store" || !r.Changed {
+		return nil
+	}
+	return applied(ctx, cl, r.Revision, changes)
+}
+
+// pollEvery is how often hosts are looked at.
+const pollEvery = 100 * time.Millisecond
+
+// applied waits until the agents of all hosts that the changes concern have applied what was there at the revision.
+func applied(ctx context.Context, cl *client.Client, revision int64, changes []wire.ConfChange) error {
+	concerned := make(map[string]bool)
+	all := false
+	for _, ch := range changes {
+		all = all || ch.Template != "" // agents follow all templates
+		concerned[ch.Host] = true
+	}
+	var lagging []string
+	for {
+		hs, err := cl.ConfHosts(ctx)
+		switch {
+		case errors.Is(err, context.DeadlineExceeded) && lagging != nil:
+			return exit.With(exit.Timeout, fmt.Errorf("stored, but not applied yet by %s", strings.Join(lagging, ", ")))
+		case err != nil:
+			return err
+		}
+		lagging = nil
+		for _, h := range hs.Hosts {
+			if h.Agent != nil && (all || concerned[h.ID]) && h.Agent.Revision < revision {
+				lagging = append(lagging, label(h))
+			}
+		}
+		if lagging == nil {
+			return nil
+		}
+		select {
+		case <-time.After(pollEvery):
+		case <-ctx.Done(): // the next look says so
+		}
+	}
+}
