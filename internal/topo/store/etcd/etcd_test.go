@@ -68,5 +68,5 @@ func TestKeys(t *testing.T) {
 
 func TestTenant(t *testing.T) {
 	c := start(t)
-	storetest.RunTenant(t, storetest.Cluster{Open: c.open})
+	storetest.RunTenant(t, storetest.Cluster{Open: func(t *testing.T) store.Store { return c.open(t) }})
 }
