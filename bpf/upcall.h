@@ -2,21 +2,11 @@
 /* A miss: admission first, then one copy of the frame onto the worker's ring. */
 #pragma once
 
+#include "credit.h"
 #include "maps.h"
 #include "parse.h"
 
 /* Takes one token of the port, or of what has accumulated at the root. Returns the cell, to give it back. */
-static __always_inline __s64 *take(__s64 *cell)
-{
-	/* The plain read keeps a flood from fighting over the cache line. */
-	if (!cell || *(volatile __s64 *)cell <= 0)
-		return 0;
-	if (__sync_fetch_and_add(cell, -1) > 0)
-		return cell;
-	__sync_fetch_and_add(cell, 1);
-	return 0;
-}
-
 static __always_inline __s64 *admit(__u32 port)
 {
 	__s64 *cell = take(slot_of(&credits, port));

@@ -76,6 +76,9 @@ func openOVS(o *Options) (datapath.Datapath, error) {
 		return nil, err
 	}
 	o.Log.Info("datapath", "driver", OVS, "name", o.Name)
+	if err := dp.Unguarded(); err != nil {
+		o.Log.Warn("packets are admitted when the agent reads them, not in the kernel: a flood costs it a part of one CPU", "why", err)
+	}
 	return dp, nil
 }
 

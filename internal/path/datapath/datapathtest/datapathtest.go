@@ -3,6 +3,7 @@
 package datapathtest
 
 import (
+	"strings"
 	"testing"
 	"time"
 
@@ -32,6 +33,8 @@ type Limits struct {
 	LateTTL bool
 	// DropsUncounted: neither drop.FlowDrop nor drop.OutputGone is counted.
 	DropsUncounted bool
+	// Only runs tests with that prefix, for a variant of a datapath that differs from it there alone.
+	Only string
 	// NoTunnels: keys of tunnels are refused with datapath.ErrTunnel.
 	NoTunnels bool
 }
@@ -88,6 +91,9 @@ func RunLimited(t *testing.T, limits Limits, open func(t *testing.T) (datapath.D
 		{"Tunnel/Keys", tunnelKeys},
 		{"Close", closed},
 	} {
+		if !strings.HasPrefix(c.name, limits.Only) {
+			continue
+		}
 		t.Run(c.name, func(t *testing.T) {
 			dp, rig := open(t)
 			c.f(&bench{T: t, dp: dp, rig: rig, limits: limits})

@@ -55,6 +55,9 @@ func openTest(t testing.TB, opts Options) *Datapath {
 	if err != nil {
 		t.Fatal(err)
 	}
+	if err := d.Unguarded(); (err != nil) != opts.NoBPF {
+		t.Errorf("tokens are not taken in the kernel: %v", err)
+	}
 	t.Cleanup(func() {
 		_ = d.Close() // the test may have
 		if err := Cleanup(opts); err != nil {
@@ -171,12 +174,23 @@ func (r *rig) Recv(t testing.TB, iface string, timeout time.Duration) ([]byte, b
 }
 
 func TestConformance(t *testing.T) {
+	t.Run("tokens in the kernel", func(t *testing.T) { conformance(t, testOptions, "") })
+	t.Run("without BPF", func(t *testing.T) { conformance(t, withoutBPF, "Miss/") })
+}
+
+func withoutBPF() Options {
+	o := testOptions()
+	o.NoBPF = true
+	return o
+}
+
+func conformance(t *testing.T, options func() Options, only string) {
 	needModule(t)
-	limits := datapathtest.Limits{Coarse: func(k *match.Key) bool { return holds(k) != nil }, LateTTL: true, DropsUncounted: true, NoTunnels: true}
+	limits := datapathtest.Limits{Coarse: func(k *match.Key) bool { return holds(k) != nil }, LateTTL: true, DropsUncounted: true, NoTunnels: true, Only: only}
 	fds, dps := openFiles(t), datapaths(t)
 	datapathtest.RunLimited(t, limits, func(t *testing.T) (datapath.Datapath, datapathtest.Rig) {
 		t.Cleanup(func() { goleak.VerifyNone(t, goleak.IgnoreCurrent()) })
-		d := openTest(t, testOptions())
+		d := openTest(t, options())
 		return d, newRig(t, d)
 	})
 	if now := openFiles(t); now > fds+4 { // the runtime's poller and the netlink library keep some

@@ -275,7 +275,7 @@ func TestTaken(t *testing.T) {
 
 // TestBackPressure: while the reader is away, the kernel drops what the port's buffer cannot hold, and counts it.
 func TestBackPressure(t *testing.T) {
-	opts := testOptions()
+	opts := withoutBPF()
 	opts.SocketBuffer = 8 << 10
 	d := openTest(t, opts)
 	r := newRig(t, d)
@@ -297,6 +297,101 @@ func TestBackPressure(t *testing.T) {
 	}{{p.No, sent}, {other.No, 1}} {
 		if s, err := d.Stats(c.no); err != nil || s.Drops[drop.NoCredit] != c.want || s.Admitted != 0 {
 			t.Errorf("port %d: %v %+v", c.no, err, s)
+		}
+	}
+}
+
+// TestTokensInKernel: while the reader is away, no more than the tokens of the port and the root is queued; what had a token
+// and no room gives it back; and what waits on the socket of a port that is deleted is read, with its tokens.
+func TestTokensInKernel(t *testing.T) {
+	opts := testOptions()
+	d := openTest(t, opts)
+	r := newRig(t, d)
+	p, other := addPort(t, d, r), addPort(t, d, r)
+	atomic.AddInt64(p.Credit, 20)
+	atomic.AddInt64(d.RootCredit(), 10)
+	atomic.AddInt64(other.Credit, 1)
+	const sent = 100
+	d.reading.Lock()
+	for i := range uint16(sent) {
+		r.deliver(t, p.Interface, udp(9, i))
+	}
+	if n := d.cells.Refused(p.No); n != sent-30 {
+		t.Errorf("%d were refused in the kernel, want %d", n, sent-30)
+	}
+	r.deliver(t, other.Interface, udp(9, 1))
+	d.reading.Unlock()
+	settle(t, d)
+	for _, c := range []struct {
+		p                 datapath.Port
+		refused, admitted uint64
+	}{{p, sent - 30, 30}, {other, 0, 1}} {
+		if s, err := d.Stats(c.p.No); err != nil || s.Drops[drop.NoCredit] != c.refused || s.Admitted != c.admitted || *c.p.Credit != 0 {
+			t.Errorf("port %d: %v %+v, %d tokens", c.p.No, err, s, *c.p.Credit)
+		}
+	}
+
+	atomic.AddInt64(p.Credit, 5)
+	d.reading.Lock()
+	for i := range uint16(3) {
+		r.deliver(t, p.Interface, udp(9, i))
+	}
+	deleted := make(chan error)
+	go func() { deleted <- d.DelPort(p.No) }()
+	for d.port(p.No) != nil { // DelPort waits for the reader's lock only
+		time.Sleep(time.Millisecond)
+	}
+	d.reading.Unlock()
+	if err := <-deleted; err != nil {
+		t.Fatal(err)
+	}
+	ms := []*datapath.Miss{{}}
+	read := 0
+	for w := range d.Workers() {
+		for {
+			n, err := d.ReadMisses(w, ms, 0)
+			if err != nil {
+				t.Fatal(err)
+			}
+			if n == 0 {
+				break
+			}
+			read++
+		}
+	}
+	if read != 30+1+3 || *p.Credit != 2 {
+		t.Errorf("%d misses were read, want 34; %d tokens are left, want 2", read, *p.Credit)
+	}
+}
+
+// TestTokensWithoutRoom: the token of a miss that the socket has no room for comes back.
+func TestTokensWithoutRoom(t *testing.T) {
+	opts := testOptions()
+	opts.SocketBuffer = 8 << 10
+	d := openTest(t, opts)
+	r := newRig(t, d)
+	p := addPort(t, d, r)
+	atomic.AddInt64(p.Credit, 100)
+	d.reading.Lock()
+	for i := range uint16(100) {
+		r.deliver(t, p.Interface, udp(9, i))
+	}
+	n := lost(portFD(d, p.No))
+	d.reading.Unlock()
+	if n == 0 {
+		t.Fatal("none was lost")
+	}
+	for deadline := time.Now().Add(5 * time.Second); ; time.Sleep(10 * time.Millisecond) {
+		s, err := d.Stats(p.No)
+		if err != nil {
+			t.Fatal(err)
+		}
+		tokens := atomic.LoadInt64(p.Credit)
+		if s.Admitted+uint64(tokens) == 100 && uint64(tokens) == n && s.Drops[drop.NoCredit] == n {
+			return
+		}
+		if time.Now().After(deadline) {
+			t.Fatalf("%d were lost; %d tokens, %+v", n, tokens, s)
 		}
 	}
 }

@@ -20,12 +20,15 @@ const (
 	maxUpcall = 1<<16 + 4<<10
 	// turnSize is how many messages of one port are read before it is the next one's turn.
 	turnSize = 16
+	// lostTurn is how often, in milliseconds, tokens come back of misses that had no room on a socket. The default room
+	// is for more than there are tokens.
+	lostTurn = 1000
 	// stopEvent stands for the event that ends the reader, where others have port numbers.
 	stopEvent = 0
 )
 
-// reader takes what the kernel sends up off the ports' sockets, in turns of equal size. A
-// packet of a port without a token is thrown away in the kernel, uncopied.
+// reader takes what the kernel sends up off the ports' sockets, in turns of equal size. What comes has a token already,
+// or else is thrown away here, uncopied, when its port has none.
 type reader struct {
 	d      *Datapath
 	poll   int // epoll
@@ -74,10 +77,22 @@ func (r *reader) release() {
 
 func (r *reader) run() {
 	defer close(r.done)
+	wait, checked := -1, monotonic()
+	if r.d.cells != nil {
+		wait = lostTurn
+	}
 	for {
-		n, err := unix.EpollWait(r.poll, r.events, -1)
+		n, err := unix.EpollWait(r.poll, r.events, wait)
 		if err != nil && !errors.Is(err, unix.EINTR) {
 			return // not while the descriptor is open
+		}
+		if now := monotonic(); wait > 0 && now-checked >= lostTurn*1e6 {
+			checked = now
+			r.d.reading.Lock()
+			for _, p := range *r.d.ports.Load() {
+				r.d.giveBackLost(p)
+			}
+			r.d.reading.Unlock()
 		}
 		for _, e := range r.events[:max(n, 0)] {
 			if e.Fd == stopEvent {
@@ -93,11 +108,12 @@ func (r *reader) run() {
 	}
 }
 
-// turn reads from one port.
-func (r *reader) turn(p *port) {
+// turn reads from one port, and reports whether there may be more.
+func (r *reader) turn(p *port) bool {
+	guarded := r.d.cells != nil
 	for range turnSize {
 		b := r.buf
-		if atomic.LoadInt64(p.credit) <= 0 && atomic.LoadInt64(&r.d.root) <= 0 {
+		if !guarded && atomic.LoadInt64(p.credit) <= 0 && atomic.LoadInt64(r.d.root) <= 0 {
 			b = b[:0]
 		}
 		n, err := r.recv(p.fd, b, unix.MSG_DONTWAIT|unix.MSG_TRUNC)
@@ -105,25 +121,41 @@ func (r *reader) turn(p *port) {
 		case errors.Is(err, unix.ENOBUFS): // some were lost, SO_MEMINFO says how many
 			continue
 		case err != nil:
-			return // EAGAIN: no more
+			return false // EAGAIN: no more
 		case len(b) == 0:
 			p.drops[drop.NoCredit].Add(1)
 		case n > len(b):
-			p.drops[drop.TooBig].Add(1)
+			r.unfit(p, drop.TooBig)
 		default:
 			r.upcall(p, b[:n])
 		}
 	}
+	return true
+}
+
+// unfit counts a message that becomes no miss. Its token goes back.
+func (r *reader) unfit(p *port, why drop.Reason) {
+	p.drops[why].Add(1)
+	if r.d.cells != nil {
+		atomic.AddInt64(p.credit, 1)
+	}
+}
+
+// giveBackLost gives back the tokens of messages that had no room on the port's socket. The caller holds reading.
+func (d *Datapath) giveBackLost(p *port) {
+	n := uint32(lost(p.fd)) // it wraps
+	atomic.AddInt64(p.credit, int64(n-p.lost))
+	p.lost = n
 }
 
 // upcall makes a miss of a message.
 func (r *reader) upcall(p *port, b []byte) {
 	m := &r.miss
 	if err := parseMiss(m, b, r.d.packets, p.no, p.class == datapath.Tunnel); err != nil {
-		p.drops[drop.Malformed].Add(1)
+		r.unfit(p, drop.Malformed)
 		return
 	}
-	if !htb.Take(p.credit, &r.d.root) {
+	if r.d.cells == nil && !htb.Take(p.credit, r.d.root) {
 		p.drops[drop.NoCredit].Add(1)
 		return
 	}

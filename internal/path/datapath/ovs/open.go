@@ -14,18 +14,24 @@ import (
 	"github.com/viaduct-net/viaduct/internal/base/match"
 	"github.com/viaduct-net/viaduct/internal/base/packet"
 	"github.com/viaduct-net/viaduct/internal/path/datapath"
+	"github.com/viaduct-net/viaduct/internal/path/datapath/ebpf/admission"
 )
 
 // Options of a datapath. The zero value of each field is its default.
 type Options struct {
 	Name         string // of the datapath and its local interface; default "viaduct"
 	Workers      int    // miss queues; default 1, at most 64
-	SocketBuffer int    // bytes of misses that wait in the kernel for each port; default 64 KiB
+	SocketBuffer int    // bytes of misses that wait in the kernel for each port; default 4 MiB with tokens in the kernel, 64 KiB without
+
+	// NoBPF takes tokens when misses are read, as where the kernel loads no BPF programs: docs/ovs.md says what that costs.
+	NoBPF bool
 }
 
 const (
 	maxWorkers = 64
-	classShift = 28
+	// What waits is bounded by the port's tokens, all of which must fit, or else by the buffer alone.
+	guardedBuffer, openBuffer = 4 << 20, 64 << 10
+	classShift                = 28
 )
 
 func (o Options) withDefaults() (Options, error) {
@@ -34,9 +40,6 @@ func (o Options) withDefaults() (Options, error) {
 	}
 	if o.Workers == 0 {
 		o.Workers = 1
-	}
-	if o.SocketBuffer == 0 {
-		o.SocketBuffer = 64 << 10
 	}
 	if o.Workers < 1 || o.Workers > maxWorkers || o.SocketBuffer < 0 || len(o.Name) >= unix.IFNAMSIZ {
 		return o, fmt.Errorf("datapath %q, %d workers, %d bytes: out of range", o.Name, o.Workers, o.SocketBuffer)
@@ -60,12 +63,14 @@ type Datapath struct {
 
 	datapaths, vports, flows, packets uint16 // netlink families
 
-	queues  []*queue
-	reader  *reader
-	reading sync.Mutex // a turn of the reader
-	root    int64
-	closed  atomic.Bool
-	ports   atomic.Pointer[map[uint32]*port] // replaced under mu
+	queues    []*queue
+	reader    *reader
+	reading   sync.Mutex       // a turn of the reader
+	cells     *admission.Cells // takes tokens in the kernel; nil: the reader does, and root and the ports have cells of their own
+	unguarded error            // why cells is nil
+	root      *int64
+	closed    atomic.Bool
+	ports     atomic.Pointer[map[uint32]*port] // replaced under mu
 
 	mu     sync.Mutex // ctl, changes of ports
 	ctl    *conn
@@ -114,6 +119,7 @@ func Open(opts Options) (_ *Datapath, err error) {
 	if err := d.openSenders(d.opts.Workers + 1); err != nil {
 		return nil, err
 	}
+	d.openCells()
 	r, err := newReader(d)
 	if err != nil {
 		return nil, err
@@ -249,8 +255,28 @@ func (d *Datapath) probe() error {
 	return d.DelFlows([]match.Key{k})
 }
 
+// openCells has the kernel take tokens, where it can.
+func (d *Datapath) openCells() {
+	d.unguarded = errors.New("switched off")
+	if !d.opts.NoBPF {
+		d.cells, d.unguarded = admission.New(maxPorts)
+	}
+	buffer := guardedBuffer
+	if d.unguarded == nil {
+		d.root = d.cells.Tokens(0)
+	} else {
+		d.root, d.cells, buffer = new(int64), nil, openBuffer
+	}
+	if d.opts.SocketBuffer == 0 {
+		d.opts.SocketBuffer = buffer
+	}
+}
+
+// Unguarded says why tokens are not taken in the kernel, before a miss is queued, but when it is read. Nil: they are.
+func (d *Datapath) Unguarded() error { return d.unguarded }
+
 // RootCredit implements datapath.Datapath.
-func (d *Datapath) RootCredit() *int64 { return &d.root }
+func (d *Datapath) RootCredit() *int64 { return d.root }
 
 // Close implements datapath.Datapath.
 func (d *Datapath) Close() error {
@@ -283,6 +309,9 @@ func (d *Datapath) release() {
 		if c != nil {
 			c.close()
 		}
+	}
+	if d.cells != nil {
+		d.cells.Close()
 	}
 	if d.owner >= 0 {
 		unix.Close(d.owner)

@@ -29,6 +29,7 @@ type port struct {
 	// that is not known: it counts since the interface exists.
 	before counters
 
+	lost            uint32 // messages that had no room, as far as their tokens were given back; the reader's lock is held
 	admitted        atomic.Uint64
 	drops           [drop.KernelReasons]atomic.Uint64
 	executed, bytes atomic.Uint64 // sent out without a flow
@@ -115,7 +116,7 @@ func (d *Datapath) addPort(iface string, class datapath.Class) (*port, error) {
 		d.forget(p) // somebody took it out of the datapath
 		break
 	}
-	p := &port{class: class, name: iface, ifindex: l.Attrs().Index, mtu: l.Attrs().MTU, credit: new(int64)}
+	p := &port{class: class, name: iface, ifindex: l.Attrs().Index, mtu: l.Attrs().MTU}
 	if p.no, err = d.newNumber(); err != nil {
 		return nil, err
 	}
@@ -149,8 +150,7 @@ func (d *Datapath) newNumber() (uint32, error) {
 	return 0, errors.New("all port numbers are taken")
 }
 
-// openSocket opens what the port's misses come to. Its buffer bounds what waits in the
-// kernel: as many full-size packets as the port could ever have tokens for.
+// openSocket opens what the port's misses come to, and has them need a token there where the kernel can do that.
 func (d *Datapath) openSocket(p *port) (err error) {
 	pid := d.pid(p.no, p.class)
 	if p.fd, err = netlinkSocket(pid); err != nil {
@@ -162,6 +162,11 @@ func (d *Datapath) openSocket(p *port) (err error) {
 	err = errors.Join(
 		unix.SetsockoptInt(p.fd, unix.SOL_SOCKET, unix.SO_RCVBUFFORCE, d.opts.SocketBuffer),
 		unix.SetsockoptInt(p.fd, unix.SOL_NETLINK, unix.NETLINK_NO_ENOBUFS, 1))
+	p.credit = new(int64)
+	if d.cells != nil && err == nil {
+		p.credit = d.cells.Tokens(p.no)
+		err = d.cells.Guard(p.fd, p.no)
+	}
 	if err != nil {
 		unix.Close(p.fd)
 	}
@@ -178,11 +183,16 @@ func (d *Datapath) serve(p *port) error {
 	return nil
 }
 
-// forget is the opposite of serve and openSocket.
+// forget is the opposite of serve and openSocket. What waits on the socket holds tokens, so it is read.
 func (d *Datapath) forget(p *port) {
 	d.change(func(ports map[uint32]*port) { delete(ports, p.no) })
 	d.reading.Lock() // the reader may be at it
 	defer d.reading.Unlock()
+	if d.cells != nil {
+		for d.reader.turn(p) {
+		}
+		d.giveBackLost(p)
+	}
 	unix.Close(p.fd)
 }
 
@@ -261,7 +271,7 @@ func (d *Datapath) Ports() ([]datapath.Port, error) {
 	return ps, nil
 }
 
-// Stats implements datapath.Datapath. What the kernel dropped because the port sent faster than its socket was read counts
+// Stats implements datapath.Datapath. What the kernel dropped because the port's socket was full counts
 // as drop.NoCredit: it is the same refusal, given earlier. drop.FlowDrop and drop.OutputGone stay 0.
 func (d *Datapath) Stats(no uint32) (s datapath.PortStats, err error) {
 	d.mu.Lock()
@@ -287,6 +297,9 @@ func (d *Datapath) Stats(no uint32) (s datapath.PortStats, err error) {
 		s.Drops[i] = p.drops[i].Load()
 	}
 	s.Drops[drop.NoCredit] += lost(p.fd)
+	if d.cells != nil {
+		s.Drops[drop.NoCredit] += d.cells.Refused(no)
+	}
 	return s, nil
 }
 
@@ -321,7 +334,7 @@ func (d *Datapath) adoptPort(v *vport) error {
 	if err != nil || v.typ != vportNetdev || d.pid(v.no, class) != v.pid { // about to vanish, or not made by us
 		return d.delVport(v.no)
 	}
-	p := &port{no: v.no, class: class, name: l.Attrs().Name, ifindex: v.ifindex, mtu: l.Attrs().MTU, credit: new(int64)}
+	p := &port{no: v.no, class: class, name: l.Attrs().Name, ifindex: v.ifindex, mtu: l.Attrs().MTU}
 	if err := d.openSocket(p); err != nil {
 		return err
 	}
