@@ -33,6 +33,9 @@ var columns = map[model.Kind][]string{
 	model.KindRule:         {"NAME", "CHAIN", "POSITION", "MATCH", "ACTION"},
 	model.KindPortGroup:    {"NAME"},
 	model.KindAddressGroup: {"NAME", "ADDRESSES"},
+
+	model.KindSecurityGroup:     {"NAME", "STATEFUL"},
+	model.KindSecurityGroupRule: {"NAME", "SECURITY GROUP", "DIRECTION", "ALLOWS"},
 }
 
 // printTables prints one table for each kind, with the id and revision when wide.
@@ -95,6 +98,10 @@ func row(x *ref.Index, o model.Object) []string {
 		return []string{name, x.Label(model.KindPort, o.PortID), o.Address.String(), o.FixedAddress.String()}
 	case *model.AddressGroup:
 		return []string{name, orDash(joinPrefixes(o.Addresses))}
+	case *model.SecurityGroup:
+		return []string{name, strconv.FormatBool(o.Stateful)}
+	case *model.SecurityGroupRule:
+		return []string{name, x.Label(model.KindSecurityGroup, o.GroupID), string(o.Direction), document.AllowsText(o, x)}
 	case *model.Rule:
 		return []string{name, x.Label(model.KindChain, o.ChainID), strconv.Itoa(o.Position), document.MatchText(&o.Match, x), ruleAction(x, o)}
 	}

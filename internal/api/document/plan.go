@@ -217,6 +217,10 @@ func (p *planner) object(d *Doc, id uuid.UUID) {
 			Meta: meta(id, v.Name), ChainID: p.find(d, "chain", model.KindChain, v.Chain), Position: v.Position, Action: v.Action,
 			JumpID: p.find(d, "jump", model.KindChain, v.Jump), Match: p.match(d, v.Match),
 		})
+	case *SecurityGroup:
+		p.put(d, "", &wire.SecurityGroup{Meta: meta(id, v.Name), Stateful: v.Stateful})
+	case *SecurityGroupRule:
+		p.securityGroupRule(d, v, id)
 	case *Subnet:
 		p.subnet(d, v, id)
 	case *Binding:
@@ -239,6 +243,9 @@ func (p *planner) port(d *Doc, v *Port, id uuid.UUID) {
 		OutboundFilterID: p.find(d, "outbound_filter", model.KindChain, v.OutboundFilter),
 		PortGroups:       p.findAll(d, "port_groups", model.KindPortGroup, v.PortGroups),
 		PortSecurity:     v.PortSecurity, AllowedAddressPairs: v.AllowedAddressPairs,
+	}
+	if v.SecurityGroups != nil {
+		w.SecurityGroups = append([]string{}, p.findAll(d, "security_groups", model.KindSecurityGroup, v.SecurityGroups)...)
 	}
 	stored, _ := p.stored.Get(model.KindPort, id).(*model.Port)
 	if !d.given("peer") && stored != nil && stored.PeerID != uuid.Nil {

@@ -80,6 +80,13 @@ func Render(o model.Object, x *ref.Index) ([]byte, error) {
 			}
 			add("allowed_address_pairs", pairs)
 		}
+		if o.SecurityGroups != nil {
+			groups := []string{}
+			for _, id := range o.SecurityGroups {
+				groups = append(groups, x.Label(model.KindSecurityGroup, id))
+			}
+			add("security_groups", groups)
+		}
 	case *model.Host:
 		var ends []yaml.MapSlice
 		for _, t := range o.Tunnels {
@@ -92,6 +99,10 @@ func Render(o model.Object, x *ref.Index) ([]byte, error) {
 		if w := wire.FromModel(o).(*wire.AddressGroup); len(w.Addresses) > 0 {
 			add("addresses", w.Addresses)
 		}
+	case *model.SecurityGroup:
+		add("stateful", o.Stateful)
+	case *model.SecurityGroupRule:
+		doc = append(doc, given(securityGroupRule(o, x))...)
 	case *model.Rule:
 		link("chain", model.KindChain, o.ChainID)
 		add("position", o.Position)

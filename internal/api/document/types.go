@@ -69,6 +69,7 @@ type Port struct {
 
 	PortSecurity        bool               `yaml:"port_security"`
 	AllowedAddressPairs []wire.AddressPair `yaml:"allowed_address_pairs"`
+	SecurityGroups      []string           `yaml:"security_groups"` // an empty list is not the same as none
 }
 
 // PortBinding is a Port's Binding.
@@ -167,6 +168,10 @@ func newValue(kind string) Value {
 		return new(PortGroup)
 	case model.KindAddressGroup:
 		return new(AddressGroup)
+	case model.KindSecurityGroup:
+		return new(SecurityGroup)
+	case model.KindSecurityGroupRule:
+		return new(SecurityGroupRule)
 	case model.KindSubnet:
 		return new(Subnet)
 	}

@@ -31,6 +31,9 @@ func FromModel(o model.Object) Object {
 			p.Masquerade = &o.Masquerade
 		}
 		p.PortSecurity, p.TunnelKey = o.PortSecurity, o.TunnelKey
+		if o.SecurityGroups != nil {
+			p.SecurityGroups = append([]string{}, idTexts(o.SecurityGroups)...)
+		}
 		for _, a := range o.AllowedAddressPairs {
 			w := AddressPair{Address: subnetText(a.Address)}
 			if a.MAC != (match.MAC{}) {
@@ -84,6 +87,10 @@ func FromModel(o model.Object) Object {
 			Meta: meta, ChainID: idText(o.ChainID), Position: o.Position, Action: string(o.Action), JumpID: idText(o.JumpID),
 			Match: FromCondition(&o.Match, func(_ model.Kind, id uuid.UUID) string { return id.String() }),
 		}
+	case *model.SecurityGroup:
+		return &SecurityGroup{Meta: meta, Stateful: &o.Stateful}
+	case *model.SecurityGroupRule:
+		return FromSecurityGroupRule(o, meta)
 	case *model.Subnet:
 		return fromSubnet(o, meta)
 	}
@@ -125,6 +132,9 @@ func (w *Port) Model() (model.Object, error) {
 		PortGroups: p.ids("port_groups", w.PortGroups), PortSecurity: w.PortSecurity, TunnelKey: w.TunnelKey,
 	}
 	o.Masquerade = w.Masquerade != nil && *w.Masquerade
+	if w.SecurityGroups != nil {
+		o.SecurityGroups = append([]uuid.UUID{}, p.ids("security_groups", w.SecurityGroups)...)
+	}
 	if w.MAC != "" {
 		o.MAC = p.mac("mac", w.MAC)
 	}

@@ -24,13 +24,13 @@ var (
 )
 
 func (n names) text(v uint16, format string) string {
+	if v == 0 {
+		return ""
+	}
 	for _, x := range n {
 		if x.value == v {
 			return x.name
 		}
-	}
-	if v == 0 {
-		return ""
 	}
 	return fmt.Sprintf(format, v)
 }

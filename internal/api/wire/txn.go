@@ -22,6 +22,9 @@ type Any struct {
 	PortGroup    *PortGroup    `json:"port_group,omitempty"`
 	AddressGroup *AddressGroup `json:"address_group,omitempty"`
 	Subnet       *Subnet       `json:"subnet,omitempty"`
+
+	SecurityGroup     *SecurityGroup     `json:"security_group,omitempty"`
+	SecurityGroupRule *SecurityGroupRule `json:"security_group_rule,omitempty"`
 }
 
 // Wrap puts an object into the field of its kind.
@@ -54,6 +57,10 @@ func Wrap(o Object) *Any {
 		a.AddressGroup = o
 	case *Subnet:
 		a.Subnet = o
+	case *SecurityGroup:
+		a.SecurityGroup = o
+	case *SecurityGroupRule:
+		a.SecurityGroupRule = o
 	}
 	return a
 }
@@ -81,6 +88,8 @@ func (a *Any) Object() (Object, error) {
 	set(a.Rule, a.Rule != nil)
 	set(a.PortGroup, a.PortGroup != nil)
 	set(a.AddressGroup, a.AddressGroup != nil)
+	set(a.SecurityGroup, a.SecurityGroup != nil)
+	set(a.SecurityGroupRule, a.SecurityGroupRule != nil)
 	if n != 1 {
 		return nil, errors.New("exactly one of " + kindList() + " must be given")
 	}
@@ -89,7 +98,7 @@ func (a *Any) Object() (Object, error) {
 
 // Ref names an object.
 type Ref struct {
-	Kind model.Kind `json:"kind" enum:"bridge,router,port,route,tunnel_zone,host,binding,floating_ip,chain,rule,port_group,address_group,subnet" doc:"Kind of the object."`
+	Kind model.Kind `json:"kind" enum:"bridge,router,port,route,tunnel_zone,host,binding,floating_ip,chain,rule,port_group,address_group,subnet,security_group,security_group_rule" doc:"Kind of the object."`
 	ID   string     `json:"id" format:"uuid" doc:"Identifier of the object."`
 }
 

@@ -52,6 +52,7 @@ type Port struct {
 
 	PortSecurity        bool          `json:"port_security,omitempty" doc:"Of a bridge port: the VM may send only IP, ARP and neighbour discovery, from mac with one of addresses or its link-local address or from an allowed pair; no answers of DHCP servers, no router advertisements. Needs mac."`
 	AllowedAddressPairs []AddressPair `json:"allowed_address_pairs,omitempty" doc:"What else the VM may send from; only with port_security."`
+	SecurityGroups      []string      `json:"security_groups,omitzero" required:"false" doc:"Security groups that the port is in (UUIDs); only with port_security. Absent: the tenant's group called default, if there is one. Empty: none, so that nothing is allowed."`
 
 	TunnelKey uint32 `json:"tunnel_key,omitempty" maximum:"16777214" doc:"VXLAN network identifier by which other hosts send to the port. Chosen by the server; it cannot change."`
 }
@@ -170,6 +171,10 @@ func New(kind model.Kind) Object {
 		return new(PortGroup)
 	case model.KindAddressGroup:
 		return new(AddressGroup)
+	case model.KindSecurityGroup:
+		return new(SecurityGroup)
+	case model.KindSecurityGroupRule:
+		return new(SecurityGroupRule)
 	case model.KindSubnet:
 		return new(Subnet)
 	}

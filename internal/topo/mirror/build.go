@@ -46,7 +46,7 @@ func (b builder) port(id uuid.UUID) *view.Port {
 		v.Host, v.Interface = x.HostID, x.Interface
 	}
 	if p.PortSecurity {
-		v.Sources = sources(p)
+		v.Sources, v.SecurityGroups = sources(p), b.securityGroups(p)
 	}
 	if p.RouterID != uuid.Nil {
 		v.LinkLocal, v.MTU, v.Masquerade = linkLocal(p.MAC), b.linkMTU(p), p.Masquerade

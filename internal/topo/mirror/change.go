@@ -16,12 +16,12 @@ import (
 // dirty collects what may look different after the events since the last snapshot. It is filled
 // from the objects before and after each event.
 type dirty struct {
-	ports, bridges, routers, chains, groups, hosts map[uuid.UUID]struct{}
+	ports, bridges, routers, chains, groups, security, hosts map[uuid.UUID]struct{}
 }
 
 func newDirty() dirty {
 	set := func() map[uuid.UUID]struct{} { return make(map[uuid.UUID]struct{}) }
-	return dirty{set(), set(), set(), set(), set(), set()}
+	return dirty{set(), set(), set(), set(), set(), set(), set()}
 }
 
 // add marks what is built from o: itself, and what its neighbours in g have of it.
@@ -33,6 +33,7 @@ func (d dirty) add(g *model.Graph, o model.Object) {
 		d.routers[o.ID] = struct{}{}
 	case *model.Port:
 		d.port(o)
+		d.members(g, o)
 		if peer, ok := get[*model.Port](g, o.PeerID); ok {
 			d.port(peer) // a bridge knows the MAC and the addresses of peer router ports
 		}
@@ -42,6 +43,10 @@ func (d dirty) add(g *model.Graph, o model.Object) {
 		d.chains[o.ChainID] = struct{}{}
 	case *model.AddressGroup:
 		d.groups[o.ID] = struct{}{}
+	case *model.SecurityGroup:
+		d.securityGroup(g, o)
+	case *model.SecurityGroupRule:
+		d.security[o.GroupID] = struct{}{}
 	case *model.Subnet:
 		d.bridges[o.BridgeID] = struct{}{}
 		for p := range g.ReferrersOf(model.Key{Kind: model.KindBridge, ID: o.BridgeID}, model.KindPort) {
@@ -77,7 +82,7 @@ func (d dirty) port(p *model.Port) {
 // next builds the snapshot after old, and names what changed. Everything that is not dirty is
 // shared with old; the maps are copied when one of their entries changes.
 func (m *Mirror) next(old *view.Snapshot, d dirty, revision int64) (*view.Snapshot, []tag.Tag) {
-	s := &view.Snapshot{Revision: revision, Ports: old.Ports, Bridges: old.Bridges, Routers: old.Routers, Chains: old.Chains, Groups: old.Groups, Hosts: old.Hosts}
+	s := &view.Snapshot{Revision: revision, Ports: old.Ports, Bridges: old.Bridges, Routers: old.Routers, Chains: old.Chains, Groups: old.Groups, Security: old.Security, Hosts: old.Hosts}
 	b := builder{m.graph}
 	var tags []tag.Tag
 	for _, id := range sorted(d.ports) {

@@ -9,6 +9,8 @@
 //	a router          Device when it came, went or changed itself, or when any of its routes changed
 //	a chain           Chain when it came, went, or any of its rules changed
 //	a host            Host when it is reached in another way, or when this host is
+//	a security group  Chain when it came, went, or any of its rules changed; Group, as for address groups, when the addresses
+//	                  of its ports changed
 //	an address group  Group with each single address that came or went; without one when a subnet did, or the group itself
 //
 // A router's flows are invalidated together: which destinations flows have asked for is known to the flow table only, and
@@ -73,6 +75,8 @@ func New(host uuid.UUID) *Mirror {
 		Chains:  make(map[uuid.UUID]*view.Chain),
 		Groups:  make(map[uuid.UUID]*view.AddressGroup),
 		Hosts:   make(map[uuid.UUID]*view.Host),
+
+		Security: make(map[uuid.UUID]*view.SecurityGroup),
 	})
 	return m
 }

@@ -15,6 +15,7 @@ import (
 	"github.com/viaduct-net/viaduct/internal/topo/model"
 	"github.com/viaduct-net/viaduct/internal/topo/store"
 	"github.com/viaduct-net/viaduct/internal/topo/store/mem"
+	"github.com/viaduct-net/viaduct/internal/topo/view"
 )
 
 // TestChangeByChangeEqualsFromScratch applies random transactions one by one, and compares each snapshot with
@@ -66,6 +67,10 @@ func TestChangeByChangeEqualsFromScratch(t *testing.T) {
 			}
 			for k := range union(before.Hosts, after.Hosts) {
 				mustTag(t, tags, before.Hosts[k] != after.Hosts[k], tag.Tag{Kind: tag.Host, ID: k})
+			}
+			for k := range union(before.Security, after.Security) {
+				mustTag(t, tags, before.SecurityGroup(k) != after.SecurityGroup(k), tag.Tag{Kind: tag.Chain, ID: k})
+				mustTagMembers(t, tags, k, before.AddressGroup(k), after.AddressGroup(k))
 			}
 			for k := range union(before.Routers, after.Routers) {
 				mustTag(t, tags, before.Router(k) != after.Router(k), tag.Tag{Kind: tag.Device, ID: k})
@@ -130,6 +135,20 @@ func compare(t *rapid.T, s store.Store, m *Mirror) {
 	if !reflect.DeepEqual(got.Ports, want.Ports) || !reflect.DeepEqual(got.Bridges, want.Bridges) || !reflect.DeepEqual(got.Hosts, want.Hosts) {
 		t.Fatalf("hosts, ports or bridges have drifted:\n%+v\n%+v\nwant\n%+v\n%+v", got.Ports, got.Bridges, want.Ports, want.Bridges)
 	}
+	forget := func(groups map[uuid.UUID]*view.SecurityGroup) { // counters are not part of the state
+		for _, g := range groups {
+			for _, rules := range [][]view.Rule{g.Ingress.Rules, g.Egress.Rules} {
+				for i := range rules {
+					rules[i].Hits = nil
+				}
+			}
+		}
+	}
+	forget(got.Security)
+	forget(want.Security)
+	if !reflect.DeepEqual(got.Security, want.Security) || !reflect.DeepEqual(got.Groups, want.Groups) {
+		t.Fatalf("groups have drifted:\n%+v\n%+v\nwant\n%+v\n%+v", got.Security, got.Groups, want.Security, want.Groups)
+	}
 	if !reflect.DeepEqual(m.routes, fresh.routes) || len(got.Routers) != len(want.Routers) {
 		t.Fatalf("routes have drifted:\n%+v\nwant\n%+v", m.routes, fresh.routes)
 	}
@@ -141,6 +160,19 @@ func compare(t *rapid.T, s store.Store, m *Mirror) {
 	// A second reading of the same state changes nothing.
 	if again, tags := m.next(got, m.reset(initial), got.Revision); len(tags) > 0 || !reflect.DeepEqual(again, got) {
 		t.Fatalf("the same state again changes %v", tags)
+	}
+}
+
+// mustTagMembers demands a tag for each address that came or went, or one for all.
+func mustTagMembers(t *rapid.T, tags []tag.Tag, group uuid.UUID, was, is *view.AddressGroup) {
+	t.Helper()
+	if slices.Contains(tags, tag.Tag{Kind: tag.Group, ID: group}) {
+		return
+	}
+	for n := range byte(16) {
+		for _, a := range []netip.Addr{netip.AddrFrom4([4]byte{10, 0, 0, n}), netip.AddrFrom4([4]byte{10, 9, 0, n})} {
+			mustTag(t, tags, was.Contains(a) != is.Contains(a), tag.Tag{Kind: tag.Group, ID: group, Addr: match.AddrFrom(a)})
+		}
 	}
 }
 
@@ -159,6 +191,14 @@ func randomOp(t *rapid.T, bridges, routers []uuid.UUID) store.Op {
 				o.(*model.Host).Tunnels = append(o.(*model.Host).Tunnels, end)
 			}
 		}
+	}
+	switch rapid.IntRange(0, 9).Draw(t, "kind") {
+	case 8:
+		o = &model.SecurityGroup{Meta: model.Meta{ID: rapid.SampledFrom(securityGroups).Draw(t, "group"), Name: rapid.SampledFrom([]string{"default", "a", ""}).Draw(t, "name")}}
+	case 9:
+		o = &model.SecurityGroupRule{Meta: model.Meta{ID: rapid.SampledFrom([]uuid.UUID{id(42), id(43)}).Draw(t, "rule")},
+			GroupID: rapid.SampledFrom(securityGroups).Draw(t, "of"), RemoteGroupID: rapid.SampledFrom(securityGroups).Draw(t, "remote"),
+			Direction: rapid.SampledFrom([]model.Direction{model.Ingress, model.Egress}).Draw(t, "direction")}
 	case 7:
 		o = &model.Subnet{Meta: model.Meta{ID: rapid.SampledFrom([]uuid.UUID{id(30), id(31)}).Draw(t, "subnet")}, BridgeID: br, CIDR: pfx("fdff::/64")[0],
 			MTU: rapid.IntRange(1400, 1402).Draw(t, "mtu"), EnableDHCP: rapid.Bool().Draw(t, "dhcp")}
@@ -183,6 +223,7 @@ func randomOp(t *rapid.T, bridges, routers []uuid.UUID) store.Op {
 			p.BridgeID = br
 			if rapid.Bool().Draw(t, "mac") {
 				p.MAC = match.MAC{0x52, 0x54, 0, 0, rapid.Byte().Draw(t, "byte") & 1, n}
+				secure(t, p, n)
 			}
 		}
 		switch usual := map[uuid.UUID]uuid.UUID{lan: up, up: lan, id(17): id(18), id(18): id(17)}; rapid.IntRange(0, 3).Draw(t, "peered") {
@@ -195,6 +236,24 @@ func randomOp(t *rapid.T, bridges, routers []uuid.UUID) store.Op {
 		o = p
 	}
 	return store.Op{Verb: verb, Object: o}
+}
+
+var securityGroups = []uuid.UUID{id(40), id(41)}
+
+// secure draws the groups of a VM's port, and what it brings to them.
+func secure(t *rapid.T, p *model.Port, n byte) {
+	if p.PortSecurity = rapid.Bool().Draw(t, "secure"); !p.PortSecurity {
+		return
+	}
+	if rapid.Bool().Draw(t, "address") {
+		p.Addresses = []netip.Prefix{netip.PrefixFrom(netip.AddrFrom4([4]byte{10, 0, 0, n}), 32)}
+	}
+	if rapid.Bool().Draw(t, "pair") {
+		p.AllowedAddressPairs = []model.AddressPair{{Address: netip.PrefixFrom(netip.AddrFrom4([4]byte{10, 9, 0, n}), 32)}}
+	}
+	if rapid.Bool().Draw(t, "explicit") {
+		p.SecurityGroups = append([]uuid.UUID{}, securityGroups[:rapid.IntRange(0, 2).Draw(t, "groups")]...)
+	}
 }
 
 // subnets are those of router port n alone, so that they never overlap.

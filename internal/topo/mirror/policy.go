@@ -28,6 +28,15 @@ func (m *Mirror) policy(s, old *view.Snapshot, d dirty) []tag.Tag {
 		s.Chains = with(s.Chains, old.Chains, id, is)
 		tags = append(tags, tag.Tag{Kind: tag.Chain, ID: id})
 	}
+	for _, id := range sorted(d.security) {
+		was, is := old.SecurityGroup(id), b.securityGroup(id)
+		recount(was, is)
+		if reflect.DeepEqual(was, is) {
+			continue
+		}
+		s.Security = with(s.Security, old.Security, id, is)
+		tags = append(tags, tag.Tag{Kind: tag.Chain, ID: id})
+	}
 	for _, id := range sorted(d.groups) {
 		was, is := old.AddressGroup(id), b.group(id)
 		if ts := groupTags(id, was, is); len(ts) > 0 {
@@ -40,18 +49,25 @@ func (m *Mirror) policy(s, old *view.Snapshot, d dirty) []tag.Tag {
 
 // count gives each rule its counter: the one that it had, or a new one.
 func count(was, is *view.Chain) {
-	had := make(map[uuid.UUID]*atomic.Uint64)
+	var before, now []view.Rule
 	if was != nil {
-		for i := range was.Rules {
-			had[was.Rules[i].ID] = was.Rules[i].Hits
-		}
+		before = was.Rules
 	}
 	if is != nil {
-		for i := range is.Rules {
-			r := &is.Rules[i]
-			if r.Hits = had[r.ID]; r.Hits == nil {
-				r.Hits = new(atomic.Uint64)
-			}
+		now = is.Rules
+	}
+	keepHits(before, now)
+}
+
+func keepHits(was, is []view.Rule) {
+	had := make(map[uuid.UUID]*atomic.Uint64)
+	for i := range was {
+		had[was[i].ID] = was[i].Hits
+	}
+	for i := range is {
+		r := &is[i]
+		if r.Hits = had[r.ID]; r.Hits == nil {
+			r.Hits = new(atomic.Uint64)
 		}
 	}
 }
@@ -89,7 +105,7 @@ func rule(r *model.Rule) view.Rule {
 func (b builder) group(id uuid.UUID) *view.AddressGroup {
 	x, ok := get[*model.AddressGroup](b.graph, id)
 	if !ok {
-		return nil
+		return b.members(id)
 	}
 	list := slices.SortedFunc(slices.Values(x.Addresses), func(a, b netip.Prefix) int {
 		return cmp.Or(a.Addr().Compare(b.Addr()), cmp.Compare(a.Bits(), b.Bits()))

@@ -17,7 +17,7 @@ import (
 type uniqueKey struct {
 	field string
 	kind  Kind
-	scope uuid.UUID // bridge, host or chain
+	scope uuid.UUID // bridge, host, chain or security group
 	text  string
 	mac   match.MAC
 	addr  netip.Addr
@@ -57,6 +57,8 @@ func (g *Graph) uniqueKeys(o Object) []uniqueKey {
 			uniqueKey{field: "fixed_address", kind: KindFloatingIP, scope: o.PortID, addr: o.FixedAddress})
 	case *Binding:
 		keys = append(keys, uniqueKey{field: "interface", kind: KindBinding, scope: o.HostID, text: o.Interface})
+	case *SecurityGroupRule:
+		keys = append(keys, uniqueKey{field: "rule", kind: KindSecurityGroupRule, scope: o.GroupID, text: o.content()})
 	case *Rule:
 		keys = append(keys, uniqueKey{field: "position", kind: KindRule, scope: o.ChainID, n: o.Position})
 	}
@@ -181,6 +183,9 @@ func (g *Graph) taken(o Object, u uniqueKey, owner uuid.UUID) error {
 	}
 	if u.kind == KindFloatingIP {
 		return fieldErr(o, u.field, fmt.Sprintf("%s is already that of %s at the same port", u.addr, by))
+	}
+	if u.kind == KindSecurityGroupRule {
+		return fieldErr(o, "security_group", fmt.Sprintf("%s of the same group says the same", by))
 	}
 	if u.field == "position" {
 		return fieldErr(o, u.field, fmt.Sprintf("%d is already that of %s in the same chain", u.n, by))

@@ -29,11 +29,15 @@ const (
 	KindRule         Kind = "rule"
 	KindPortGroup    Kind = "port_group"
 	KindAddressGroup Kind = "address_group"
+
+	KindSecurityGroup     Kind = "security_group"
+	KindSecurityGroupRule Kind = "security_group_rule"
 )
 
 // Kinds lists all kinds in the order in which they may be created: what is referred to first.
 var Kinds = []Kind{
-	KindChain, KindPortGroup, KindAddressGroup, KindBridge, KindSubnet, KindRouter, KindZone, KindHost, KindPort, KindRoute, KindBinding, KindFloatingIP, KindRule,
+	KindChain, KindPortGroup, KindAddressGroup, KindSecurityGroup, KindSecurityGroupRule, KindBridge, KindSubnet, KindRouter, KindZone, KindHost, KindPort, KindRoute,
+	KindBinding, KindFloatingIP, KindRule,
 }
 
 // Meta is common to all objects.
@@ -99,6 +103,9 @@ type Port struct {
 	// link-local address of MAC, or from an allowed pair; and no answers of DHCP servers, no router advertisements.
 	PortSecurity        bool
 	AllowedAddressPairs []AddressPair
+	// SecurityGroups of a port with PortSecurity; nil: it is in its tenant's DefaultGroup, if there is such a group, and else in
+	// none and filtered by none. An empty list: in none, so that nothing is allowed.
+	SecurityGroups []uuid.UUID
 	// TunnelKey is the VXLAN network identifier by which other hosts send to the port, 1 to MaxTunnelKey; unique. It is chosen
 	// when the port is stored first, and stays.
 	TunnelKey uint32

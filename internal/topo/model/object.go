@@ -42,6 +42,10 @@ func New(k Kind) Object {
 		return &PortGroup{}
 	case KindAddressGroup:
 		return &AddressGroup{}
+	case KindSecurityGroup:
+		return &SecurityGroup{}
+	case KindSecurityGroupRule:
+		return &SecurityGroupRule{}
 	case KindSubnet:
 		return &Subnet{}
 	}
@@ -67,6 +71,7 @@ func Assign(dst, src Object) {
 		c.Addresses = slices.Clone(s.Addresses)
 		c.PortGroups = slices.Clone(s.PortGroups)
 		c.AllowedAddressPairs = slices.Clone(s.AllowedAddressPairs)
+		c.SecurityGroups = slices.Clone(s.SecurityGroups)
 		*dst.(*Port) = c
 	case *Route:
 		*dst.(*Route) = *s
@@ -90,6 +95,10 @@ func Assign(dst, src Object) {
 		c := *s
 		c.Addresses = slices.Clone(s.Addresses)
 		*dst.(*AddressGroup) = c
+	case *SecurityGroup:
+		*dst.(*SecurityGroup) = *s
+	case *SecurityGroupRule:
+		*dst.(*SecurityGroupRule) = s.clone()
 	case *Subnet:
 		*dst.(*Subnet) = s.clone()
 	}
@@ -119,6 +128,13 @@ func Refs(o Object) []Key {
 		for _, id := range o.PortGroups {
 			add(KindPortGroup, id)
 		}
+		for _, id := range o.SecurityGroups {
+			add(KindSecurityGroup, id)
+		}
+	case *SecurityGroupRule:
+		add(KindSecurityGroup, o.GroupID)
+		add(KindSecurityGroup, o.RemoteGroupID)
+		add(KindAddressGroup, o.RemoteAddressGroupID)
 	case *Subnet:
 		add(KindBridge, o.BridgeID)
 	case *Rule:

@@ -58,6 +58,9 @@ func (g *Graph) validatePort(p *Port) error {
 	if err := validateSecurity(p); err != nil {
 		return err
 	}
+	if err := g.validatePortGroups(p); err != nil {
+		return err
+	}
 	if onRouter {
 		return g.validateSubnets(p)
 	}

@@ -32,6 +32,8 @@ func PartOf(o Object) (k Key, ok bool) {
 		k = Key{KindRouter, o.RouterID}
 	case *Rule:
 		k = Key{KindChain, o.ChainID}
+	case *SecurityGroupRule:
+		k = Key{KindSecurityGroup, o.GroupID}
 	case *FloatingIP:
 		k = Key{KindPort, o.PortID}
 	case *Binding:

@@ -48,6 +48,10 @@ func Normalize(o Object) {
 		}
 	case *Rule:
 		normalizeRule(o)
+	case *SecurityGroupRule:
+		if o.EtherType == "" {
+			o.EtherType = IPv4
+		}
 	}
 }
 
@@ -64,6 +68,11 @@ func (g *Graph) validate(c Change) error {
 		return g.validateFilters(o, filterRef{"pre_routing", o.PreRoutingID}, filterRef{"post_routing", o.PostRoutingID})
 	case *AddressGroup:
 		return g.validateAddressGroup(o)
+	case *SecurityGroupRule:
+		if old, ok := c.Old.(*SecurityGroupRule); ok && old.GroupID != o.GroupID {
+			return fieldErr(o, "security_group", "cannot change: delete the rule and create another")
+		}
+		return g.validateSecurityGroupRule(o)
 	case *Rule:
 		if old, ok := c.Old.(*Rule); ok && old.ChainID != o.ChainID {
 			return fieldErr(o, "chain", "cannot change: delete the rule and create another")
@@ -227,6 +236,9 @@ func (g *Graph) checkAround(changes []Change, tenant string) error {
 		}
 		if err := g.checkFixed(c); err != nil {
 			return g.blind(err, c, tenant)
+		}
+		if err := g.checkDefault(c); err != nil {
+			return err
 		}
 		if c.New == nil {
 			continue

@@ -3,6 +3,7 @@ package view
 import (
 	"net/netip"
 	"strconv"
+	"strings"
 	"sync/atomic"
 
 	"github.com/gaissmai/bart"
@@ -52,6 +53,17 @@ func (r *Rule) Label() string {
 		return r.Name
 	}
 	return "at " + strconv.Itoa(r.Position)
+}
+
+// Text is the rule's condition for people: groups by the names that group knows.
+func (r *Rule) Text(group func(uuid.UUID) *AddressGroup) string {
+	s := r.Match.String()
+	for _, id := range []uuid.UUID{r.Match.SrcGroup, r.Match.DstGroup} {
+		if g := group(id); g != nil && g.Name != "" {
+			s = strings.ReplaceAll(s, id.String(), g.Name)
+		}
+	}
+	return s
 }
 
 // AddressGroup is a set of addresses.

@@ -40,6 +40,8 @@ type Port struct {
 	Groups            []uuid.UUID // port groups that it is in, in order
 	// Sources is what the VM may send from; nil: anything.
 	Sources []Source
+	// SecurityGroups that decide what the VM may send and receive, ordered by id; nil: all of it. An empty list: nothing.
+	SecurityGroups []uuid.UUID
 }
 
 // Source is a MAC address with a set of IP addresses.
@@ -163,7 +165,8 @@ type Snapshot struct {
 	Bridges  map[uuid.UUID]*Bridge
 	Routers  map[uuid.UUID]*Router
 	Chains   map[uuid.UUID]*Chain
-	Groups   map[uuid.UUID]*AddressGroup
+	Groups   map[uuid.UUID]*AddressGroup // address groups, and the members' addresses of security groups
+	Security map[uuid.UUID]*SecurityGroup
 }
 
 // Port returns nil when there is none.
@@ -190,6 +193,9 @@ func (s *Snapshot) Router(id uuid.UUID) *Router { return s.Routers[id] }
 
 // Chain returns nil when there is none.
 func (s *Snapshot) Chain(id uuid.UUID) *Chain { return s.Chains[id] }
+
+// SecurityGroup returns nil when there is none.
+func (s *Snapshot) SecurityGroup(id uuid.UUID) *SecurityGroup { return s.Security[id] }
 
 // AddressGroup returns nil when there is none.
 func (s *Snapshot) AddressGroup(id uuid.UUID) *AddressGroup { return s.Groups[id] }

@@ -17,6 +17,28 @@ type wireAddressGroup struct {
 	Addresses []netip.Prefix `json:"addresses,omitempty"`
 }
 
+type wireSecurityGroup struct {
+	ID       uuid.UUID `json:"id"`
+	Name     string    `json:"name,omitempty"`
+	Stateful bool      `json:"stateful"`
+}
+
+type wireSecurityGroupRule struct {
+	ID        uuid.UUID       `json:"id"`
+	Name      string          `json:"name,omitempty"`
+	Group     uuid.UUID       `json:"security_group"`
+	Direction model.Direction `json:"direction"`
+	EtherType model.EtherType `json:"ethertype"`
+	Protocol  uint8           `json:"protocol,omitempty"`
+	PortMin   *uint16         `json:"port_range_min,omitempty"`
+	PortMax   *uint16         `json:"port_range_max,omitempty"`
+	ICMPType  *uint8          `json:"icmp_type,omitempty"`
+	ICMPCode  *uint8          `json:"icmp_code,omitempty"`
+	Prefix    *netip.Prefix   `json:"remote_ip_prefix,omitempty"`
+	Remote    *uuid.UUID      `json:"remote_group,omitempty"`
+	Addresses *uuid.UUID      `json:"remote_address_group,omitempty"`
+}
+
 type wireRule struct {
 	ID       uuid.UUID        `json:"id"`
 	Name     string           `json:"name,omitempty"`
@@ -76,6 +98,11 @@ func encodePolicy(o model.Object) ([]byte, error) {
 		return json.Marshal(wireNamed{o.ID, o.Name})
 	case *model.AddressGroup:
 		return json.Marshal(wireAddressGroup{o.ID, o.Name, o.Addresses})
+	case *model.SecurityGroup:
+		return json.Marshal(wireSecurityGroup{o.ID, o.Name, o.Stateful})
+	case *model.SecurityGroupRule:
+		return json.Marshal(wireSecurityGroupRule{o.ID, o.Name, o.GroupID, o.Direction, o.EtherType, o.Protocol, o.PortMin, o.PortMax,
+			o.ICMPType, o.ICMPCode, optional(o.RemotePrefix), optional(o.RemoteGroupID), optional(o.RemoteAddressGroupID)})
 	case *model.Rule:
 		return json.Marshal(wireRule{o.ID, o.Name, o.ChainID, o.Position, encodeMatch(&o.Match), o.Action, optional(o.JumpID)})
 	}
@@ -94,6 +121,14 @@ func decodePolicy(kind model.Kind, data []byte) (model.Object, error) {
 	case model.KindAddressGroup:
 		w, err := read[wireAddressGroup](data)
 		return &model.AddressGroup{Meta: meta(w.ID, w.Name), Addresses: w.Addresses}, err
+	case model.KindSecurityGroup:
+		w, err := read[wireSecurityGroup](data)
+		return &model.SecurityGroup{Meta: meta(w.ID, w.Name), Stateful: w.Stateful}, err
+	case model.KindSecurityGroupRule:
+		w, err := read[wireSecurityGroupRule](data)
+		return &model.SecurityGroupRule{Meta: meta(w.ID, w.Name), GroupID: w.Group, Direction: w.Direction, EtherType: w.EtherType,
+			Protocol: w.Protocol, PortMin: w.PortMin, PortMax: w.PortMax, ICMPType: w.ICMPType, ICMPCode: w.ICMPCode,
+			RemotePrefix: value(w.Prefix), RemoteGroupID: value(w.Remote), RemoteAddressGroupID: value(w.Addresses)}, err
 	case model.KindRule:
 		w, err := read[wireRule](data)
 		if err != nil {

@@ -44,6 +44,7 @@ type wirePort struct {
 	Security     bool           `json:"port_security,omitempty"`
 	Pairs        []wirePair     `json:"allowed_address_pairs,omitempty"`
 	TunnelKey    uint32         `json:"tunnel_key,omitempty"`
+	Groups       []uuid.UUID    `json:"security_groups,omitzero"` // none is not the same as an empty list
 }
 
 type wireRoute struct {
@@ -166,7 +167,7 @@ func encodeKind(o model.Object) ([]byte, error) {
 		if o.MAC != (match.MAC{}) {
 			w.MAC = o.MAC.String()
 		}
-		w.Security, w.Pairs, w.TunnelKey = o.PortSecurity, encodePairs(o.AllowedAddressPairs), o.TunnelKey
+		w.Security, w.Pairs, w.Groups, w.TunnelKey = o.PortSecurity, encodePairs(o.AllowedAddressPairs), o.SecurityGroups, o.TunnelKey
 		return json.Marshal(w)
 	case *model.Route:
 		return json.Marshal(wireRoute{ID: o.ID, Name: o.Name, Router: o.RouterID, Destination: o.Destination, Source: optional(o.Source),
@@ -224,7 +225,7 @@ func decodeKind(kind model.Kind, data []byte) (model.Object, error) {
 		if err == nil && w.MAC != "" {
 			p.MAC, err = parseMAC(w.MAC)
 		}
-		if p.PortSecurity = w.Security; err == nil {
+		if p.PortSecurity, p.SecurityGroups = w.Security, w.Groups; err == nil {
 			p.AllowedAddressPairs, err = decodePairs(w.Pairs)
 		}
 		return p, err

@@ -111,12 +111,25 @@ func network() []model.Object {
 		&model.Port{Meta: model.Meta{ID: id(16)}, BridgeID: id(14), InboundFilterID: id(10), OutboundFilterID: id(11), PortGroups: []uuid.UUID{id(12)},
 			MAC: match.MAC{2, 5: 9}, PortSecurity: true, AllowedAddressPairs: []model.AddressPair{
 				{Address: netip.MustParsePrefix("10.0.0.7/32")}, {MAC: match.MAC{2, 5: 8}, Address: netip.MustParsePrefix("fd00::/64")}}},
+		&model.SecurityGroup{Meta: model.Meta{ID: id(30), Name: "default"}, Stateful: true},
+		&model.SecurityGroup{Meta: model.Meta{ID: id(31)}},
+		&model.SecurityGroupRule{Meta: model.Meta{ID: id(32), Name: "all"}, GroupID: id(30), Direction: model.Egress, EtherType: model.IPv6},
+		&model.SecurityGroupRule{Meta: model.Meta{ID: id(33)}, GroupID: id(30), Direction: model.Ingress, EtherType: model.IPv4, Protocol: 6,
+			PortMin: number(80), PortMax: number(90), RemotePrefix: netip.MustParsePrefix("10.0.0.0/8")},
+		&model.SecurityGroupRule{Meta: model.Meta{ID: id(34)}, GroupID: id(31), Direction: model.Ingress, EtherType: model.IPv4, Protocol: 1,
+			ICMPType: octet(0), ICMPCode: octet(0), RemoteGroupID: id(30)},
+		&model.SecurityGroupRule{Meta: model.Meta{ID: id(35)}, GroupID: id(31), Direction: model.Ingress, EtherType: model.IPv4, RemoteAddressGroupID: id(13)},
+		&model.Port{Meta: model.Meta{ID: id(36)}, BridgeID: id(14), MAC: match.MAC{2, 5: 36}, PortSecurity: true, SecurityGroups: []uuid.UUID{id(31), id(30)}},
+		&model.Port{Meta: model.Meta{ID: id(37)}, BridgeID: id(14), MAC: match.MAC{2, 5: 37}, PortSecurity: true, SecurityGroups: []uuid.UUID{}},
 		&model.Rule{Meta: model.Meta{ID: id(17), Name: "jump"}, ChainID: id(10), Position: 5, Action: model.RuleJump, JumpID: id(11)},
 		&model.Rule{Meta: model.Meta{ID: id(18)}, ChainID: id(11), Position: 1, Action: model.RuleReject, Match: condition(6)},
 		&model.TunnelZone{Meta: model.Meta{ID: id(20), Name: "rack"}},
 		&model.Rule{Meta: model.Meta{ID: id(19)}, ChainID: id(11), Position: 2, Action: model.RuleDrop, Match: condition(1)},
 	}
 }
+
+func number(n uint16) *uint16 { return &n }
+func octet(n uint8) *uint8    { return &n }
 
 // condition has every field that can be given with a protocol.
 func condition(proto uint8) model.Condition {
