@@ -51,6 +51,9 @@ const (
 	FilterDrop    // sim: a rule of a filter chain drops
 	FilterReject  // sim: a rule of a filter chain rejects
 	FilterTooLong // sim: a filter's chains have too many rules
+	GroupDrop     // sim: no rule of the port's security groups allows it
+	ConnRevoked   // sim: of a connection that the security groups do not allow any more
+	ConnInvalid   // sim: of no connection, and nothing that begins one
 	SpoofedMAC    // sim: secured port: not from its MAC addresses
 	SpoofedIP     // sim: secured port: not from its IP addresses
 	SpoofedARP    // sim: secured port: ARP that claims another's address
@@ -127,6 +130,9 @@ var info = [NumReasons + 1]struct{ name, stage, meaning string }{
 	FilterDrop:    {"filter_drop", "sim", "a rule of a filter chain drops it"},
 	FilterReject:  {"filter_reject", "sim", "a rule of a filter chain rejects it"},
 	FilterTooLong: {"filter_too_long", "sim", "a filter's chains have more rules than one packet may be held against"},
+	GroupDrop:     {"group_drop", "sim", "no rule of the port's security groups allows it"},
+	ConnRevoked:   {"connection_revoked", "sim", "of a connection that the port's security groups do not allow any more"},
+	ConnInvalid:   {"connection_invalid", "sim", "of no known connection, and nothing that begins one: TCP without SYN or ACK, an ICMP error about nothing"},
 	SpoofedMAC:    {"spoofed_mac", "sim", "a secured port sends from a MAC address that is not its own"},
 	SpoofedIP:     {"spoofed_ip", "sim", "a secured port sends from an IP address that is not its own"},
 	SpoofedARP:    {"spoofed_arp", "sim", "a secured port claims another's address by ARP"},

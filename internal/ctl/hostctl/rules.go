@@ -8,9 +8,9 @@ import (
 
 func rulesCommand() *cobra.Command {
 	c := &cobra.Command{
-		Use:   "rules [CHAIN]",
-		Short: "Show the rules of filter chains and how often they were met on this host",
-		Long:  "HITS counts packets that were simulated, about one for each new flow; the packets that follow are switched by the kernel.",
+		Use:   "rules [CHAIN|SECURITY-GROUP]",
+		Short: "Show the rules of filter chains and security groups, and how often they were met on this host",
+		Long:  "HITS counts packets that were simulated and fitted the rule, or answer what fits it: about one for each new flow; the packets that follow are switched by the kernel.",
 		Args:  cobra.MaximumNArgs(1),
 	}
 	socket, output := socketFlag(c), outputFlag(c)

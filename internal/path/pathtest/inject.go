@@ -27,7 +27,9 @@ type Injection struct {
 //
 //	arp   op=request|reply ip=SENDER>TARGET [sha=MAC]
 //	udp   ip=SRC>DST ports=S>D [ttl=N] [len=N] [tos=N]
-//	tcp   the same, and [gso=SIZE]
+//	tcp   the same, and [gso=SIZE] [flags=SAFRPU], S when absent
+//	sctp  ip=SRC>DST ports=S>D
+//	ip    ip=SRC>DST proto=N [len=N]      any other protocol
 //	echo  ip=SRC>DST [id=N] [ttl=N] [len=N]
 //	error ip=SRC>DST                      an ICMP error that quotes a packet
 //	icmp  ip=SRC>DST type=N [code=N]      any other message of either family
@@ -35,6 +37,8 @@ type Injection struct {
 //	na    ip=SRC>DST target=ADDR [lla=MAC]
 //	dhcp, dhcp6, rs, ra                   see dhcp.go
 //	other type=N                          any EtherType, 46 bytes of payload
+//
+// IP packets also take frag=first|later, and IPv6 ones ext: a hop-by-hop options header.
 func (t *Topology) Inject(line string) (in Injection, err error) {
 	defer func() {
 		if r := recover(); r != nil {
@@ -51,7 +55,7 @@ func (t *Topology) Inject(line string) (in Injection, err error) {
 		k, v, _ := strings.Cut(x, "=")
 		w.get[k] = v
 	}
-	frame := w.frame(f[0])
+	frame := w.fragment(w.frame(f[0]))
 	v, why := packet.Parse(frame, 1)
 	if why != drop.None {
 		return in, fmt.Errorf("%q: %s", line, why)
@@ -132,7 +136,12 @@ func (w words) frame(kind string) []byte {
 		return packet.BuildUDP(nil, eth, w.ip(), s, d, payload)
 	case "tcp":
 		s, d := w.ports()
-		return packet.BuildTCP(nil, eth, w.ip(), packet.TCP{SrcPort: s, DstPort: d, Flags: packet.FlagSYN}, payload)
+		return packet.BuildTCP(nil, eth, w.ip(), packet.TCP{SrcPort: s, DstPort: d, Flags: w.flags()}, payload)
+	case "sctp":
+		s, d := w.ports()
+		return packet.BuildSCTP(nil, eth, w.ip(), s, d, 1, payload)
+	case "ip":
+		return packet.BuildIP(nil, eth, w.ip(), uint8(w.number("proto", 0)), payload)
 	case "echo":
 		return packet.BuildEchoRequest(nil, eth, w.ip(), uint16(w.number("id", 1)), 1, payload)
 	case "icmp":

@@ -44,6 +44,16 @@ func (t *Topology) policy(f []string) error {
 		return t.filter(f[1], f[2], t.chain(f[3]).ID)
 	case "rule":
 		return t.rule(t.chain(f[1]), f[2], f[3:])
+	case "allow":
+		return t.securityRule(f[1], f[2], f[3:])
+	case "stateless":
+		t.securityGroup(f[1]).Stateful = false
+	case "groups":
+		p := t.port(f[1])
+		p.SecurityGroups = []uuid.UUID{}
+		for _, name := range f[2:] {
+			p.SecurityGroups = append(p.SecurityGroups, t.securityGroup(name).ID)
+		}
 	default:
 		return fmt.Errorf("unknown statement")
 	}

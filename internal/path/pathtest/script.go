@@ -6,11 +6,14 @@ import (
 	"testing"
 
 	"github.com/rogpeppe/go-internal/txtar"
+
+	"github.com/viaduct-net/viaduct/internal/path/sim"
 )
 
 // Script runs a .txtar file: the file "network" is a topology (see Parse), each further file is
 // named by a title and holds the packet on a line that starts with >, then its
-// whole outcome. With rewrite the outcomes are replaced by what came out.
+// whole outcome; after >+ the connections that it begins are committed, so that later packets may answer it. A line that starts with
+// - takes the named rule of a security group away first. With rewrite the outcomes are replaced by what came out.
 func Script(t *testing.T, path string, rewrite bool) {
 	t.Helper()
 	ar, err := txtar.ParseFile(path)
@@ -27,11 +30,21 @@ func Script(t *testing.T, path string, rewrite bool) {
 	for i := range ar.Files[1:] {
 		f := &ar.Files[1+i]
 		line, want, _ := strings.Cut(string(f.Data), "\n")
-		in, err := topo.Inject(strings.TrimPrefix(line, ">"))
+		rule, packet, _ := strings.Cut(line, ">")
+		if name, ok := strings.CutPrefix(rule, "-"); ok {
+			topo.Revoke(strings.TrimSpace(name))
+		}
+		packet, commit := strings.CutPrefix(packet, "+")
+		in, err := topo.Inject(packet)
 		if err != nil {
 			t.Fatalf("%s: %s: %v", path, f.Name, err)
 		}
 		got := topo.Outcome(&in, true) + "\n"
+		if commit {
+			var c sim.Context
+			topo.Simulate(&c, &in)
+			topo.State.Commit(&c)
+		}
 		if rewrite {
 			f.Data = []byte(line + "\n" + got)
 		} else if got != want {

@@ -14,6 +14,7 @@ import (
 	"github.com/google/uuid"
 
 	"github.com/viaduct-net/viaduct/internal/base/match"
+	"github.com/viaduct-net/viaduct/internal/topo/model"
 	"github.com/viaduct-net/viaduct/internal/topo/view"
 )
 
@@ -25,6 +26,7 @@ type Topology struct {
 	view.Snapshot
 	State State
 	names map[uuid.UUID]string
+	allow map[uuid.UUID][]*model.SecurityGroupRule // by group
 }
 
 // Parse reads a network, one statement a line; # starts a comment.
@@ -50,6 +52,9 @@ type Topology struct {
 //	filter PORT in|out CHAIN
 //	filter DEVICE pre|post CHAIN
 //	secure PORT [MAC=PREFIX...]          it may send from its own addresses, or from these pairs alone
+//	allow GROUP in|out [WORD...]         a rule of a security group; for its words see Allow
+//	stateless GROUP
+//	groups PORT [GROUP...]               security groups; no group allows nothing
 //
 // and what has been learnt:
 //
@@ -65,9 +70,11 @@ func Parse(text string) (*Topology, error) {
 			Routers:  map[uuid.UUID]*view.Router{},
 			Chains:   map[uuid.UUID]*view.Chain{},
 			Groups:   map[uuid.UUID]*view.AddressGroup{},
+			Security: map[uuid.UUID]*view.SecurityGroup{},
 		},
 		State: newState(),
 		names: map[uuid.UUID]string{},
+		allow: map[uuid.UUID][]*model.SecurityGroupRule{},
 	}
 	for i, line := range strings.Split(text, "\n") {
 		line, _, _ = strings.Cut(line, "#")
@@ -80,6 +87,7 @@ func Parse(text string) (*Topology, error) {
 		}
 	}
 	t.seed()
+	t.members()
 	return t, nil
 }
 

@@ -59,6 +59,32 @@ func TestFiltersDoNotAllocate(t *testing.T) {
 	}
 }
 
+// hundredAllowed are two groups with a hundred rules of each sort between them, of which the last allow.
+func hundredAllowed() string {
+	text := "secure va\nsecure vb\ngroups va g h\ngroups vb g h\ngroup some 192.0.2.1 192.0.2.2 198.51.100.0/24\n"
+	for i := range 24 {
+		text += fmt.Sprintf("allow g in proto=6 ports=%d\nallow g out proto=17 ports=%d prefix=192.0.2.0/24\nallow h in proto=17 ports=%d addresses=some\nallow h out proto=17 ports=%d\n",
+			i+1000, i+1, i+1, i+1000)
+	}
+	return text + "allow g out proto=17 remote=h\nallow g in proto=17 prefix=10.0.0.0/8\nallow h out six\nallow h in six\n"
+}
+
+func TestSecurityGroupsDoNotAllocate(t *testing.T) {
+	topo := pathtest.MustParse(small + hundredAllowed())
+	for _, tc := range cases {
+		in := topo.MustInject(tc.packet)
+		var c sim.Context
+		topo.Simulate(&c, &in)
+		if n := testing.AllocsPerRun(100, func() { topo.Simulate(&c, &in) }); n != 0 {
+			t.Errorf("%s: %v allocations, want 0", tc.name, n)
+		}
+	}
+}
+
+func BenchmarkSimulateSecurityGroups(b *testing.B) {
+	bench(b, pathtest.MustParse(small+hundredAllowed()), cases[0].packet)
+}
+
 func BenchmarkSimulateFilters(b *testing.B) {
 	bench(b, pathtest.MustParse(small+hundred()), cases[0].packet)
 }

@@ -32,9 +32,6 @@ func (c *Context) bridge(br *view.Bridge, in *view.Port, b branch) {
 	if in.Exterior() {
 		c.learnMAC(br, in, src, vlan, &b)
 	}
-	if vlan == 0 && len(br.Subnets) > 0 && in.Exterior() && c.host(br, in, &b) {
-		return
-	}
 	if !c.filter(br.Pre, place{"pre-forwarding filter", "bridge", br.Name, br.ID, nil}, &b) {
 		return
 	}

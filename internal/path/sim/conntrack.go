@@ -26,7 +26,7 @@ func (c *Context) isReturn(b *branch, device uuid.UUID) bool {
 	}
 	_, reply, ok := c.connection(tag.Connection, device, &t, quoted)
 	if !ok && !quoted {
-		c.propose(b, Learn{Kind: LearnConnection, Conn: tag.Connection, Device: device, Port: device, Orig: t, Reply: t.Reverse()})
+		c.begin(b, device, t)
 	}
 	return ok && (reply || quoted)
 }

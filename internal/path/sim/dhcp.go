@@ -3,14 +3,34 @@ package sim
 import (
 	"net/netip"
 
+	"github.com/google/uuid"
+
 	"github.com/viaduct-net/viaduct/internal/base/dhcp"
 	"github.com/viaduct-net/viaduct/internal/base/dhcp/dhcp4"
 	"github.com/viaduct-net/viaduct/internal/base/dhcp/dhcp6"
 	"github.com/viaduct-net/viaduct/internal/base/drop"
 	"github.com/viaduct-net/viaduct/internal/base/match"
 	"github.com/viaduct-net/viaduct/internal/base/packet"
+	"github.com/viaduct-net/viaduct/internal/base/tag"
 	"github.com/viaduct-net/viaduct/internal/topo/view"
 )
+
+// served hands the packet to the subnets of the port's bridge, before any filter: who may not speak yet may ask for an
+// address. True when it is taken.
+func (c *Context) served(p *view.Port, b *branch) bool {
+	if p.Bridge == uuid.Nil || !p.Exterior() {
+		return false
+	}
+	c.depend(tag.Tag{Kind: tag.Device, ID: p.Bridge})
+	br := c.Topo.Bridge(p.Bridge)
+	if br == nil || !br.AdminUp || len(br.Subnets) == 0 || c.read(match.VLAN).VLAN&vidMask != 0 || !c.host(br, p, b) {
+		return false
+	}
+	if src := c.readSrc(b); !src.IsMulticast() {
+		c.learnMAC(br, p, src, 0, b)
+	}
+	return true
+}
 
 // host is a bridge's part in how a host comes by its addresses: on a bridge with subnets it answers DHCP
 // clients itself, and nobody else may. True when the packet is taken.

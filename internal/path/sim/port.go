@@ -18,7 +18,8 @@ func (c *Context) port(id uuid.UUID, b *branch) *view.Port {
 	return p
 }
 
-// ingress takes the packet from the wire or the peer through the port's filter into its device.
+// ingress takes the packet from the wire or the peer into its device: past port security, DHCP, security groups and the
+// port's filter.
 func (c *Context) ingress(p *view.Port, b branch) {
 	b.in, b.at, b.nat = p, b.header, 0
 	if b.node != nil {
@@ -33,6 +34,9 @@ func (c *Context) ingress(p *view.Port, b branch) {
 	}
 	if why := c.spoofed(p, &b); why != drop.None {
 		c.drop(&b, ResultDrop, why)
+		return
+	}
+	if c.served(p, &b) || !c.guard(p, true, &b) {
 		return
 	}
 	if !c.filter(p.Inbound, place{"inbound filter", "port", p.Name, p.ID, nil}, &b) {
@@ -52,13 +56,13 @@ func (c *Context) ingress(p *view.Port, b branch) {
 	c.drop(&b, ResultErrorDrop, drop.Unplugged)
 }
 
-// egress takes the packet out of a bridge or a router, through the port's filter.
+// egress takes the packet out of a bridge or a router, through the port's filter and its security groups.
 func (c *Context) egress(p *view.Port, b branch) {
 	if !p.AdminUp {
 		c.drop(&b, ResultDrop, drop.AdminDown)
 		return
 	}
-	if c.filter(p.Outbound, place{"outbound filter", "port", p.Name, p.ID, p}, &b) {
+	if c.filter(p.Outbound, place{"outbound filter", "port", p.Name, p.ID, p}, &b) && c.guard(p, false, &b) {
 		c.emit(p, b)
 	}
 }

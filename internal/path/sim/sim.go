@@ -22,6 +22,7 @@ type Topology interface {
 	Router(uuid.UUID) *view.Router
 	Chain(uuid.UUID) *view.Chain
 	AddressGroup(uuid.UUID) *view.AddressGroup
+	SecurityGroup(uuid.UUID) *view.SecurityGroup
 }
 
 // State is what flows have learnt. Lookups do not allocate and have no effect.

@@ -50,6 +50,27 @@ subnet a6 a fd01::/64 gw=fd01::1 mode=stateful
 subnet c4 c 10.0.3.0/24
 `
 
+// grouped is rich with security groups: both kinds, and rules of each sort.
+const grouped = rich + `
+secure va
+secure vb
+groups va web
+groups vb web plain
+groups ve
+group outside 8.8.8.8 fd09::/16
+stateless plain
+allow web out
+allow web out six proto=17 ports=53
+allow web in proto=17 ports=50-60
+allow web in proto=6 remote=web
+allow web in proto=1 type=8
+allow web in six proto=58 type=128 code=0 prefix=fd01::/64
+allow web in six remote=web
+allow plain in proto=17 ports=80 prefix=10.0.1.0/24
+allow plain in six proto=17 ports=80-90
+allow plain out proto=17 addresses=outside
+`
+
 // gen draws packets from small alphabets, so that collisions with the network happen.
 type gen struct {
 	t    *rapid.T
@@ -86,7 +107,7 @@ func (g gen) view() packet.View {
 	case "udp":
 		frame = packet.BuildUDP(nil, eth, ip, pick(t, "sport", uint16(1), 0x0800), pick(t, "dport", uint16(53), 80, 53, 80, 53, 80, 67, 68, 546, 547), payload)
 	case "tcp":
-		frame = packet.BuildTCP(nil, eth, ip, packet.TCP{SrcPort: 1, DstPort: 2}, payload)
+		frame = packet.BuildTCP(nil, eth, ip, packet.TCP{SrcPort: 1, DstPort: 2, Flags: pick(t, "flags", uint8(0), packet.FlagSYN, packet.FlagSYN, packet.FlagACK)}, payload)
 	case "icmp":
 		frame = packet.BuildICMP(nil, eth, ip, packet.ICMP{Type: pick(t, "type", uint8(8), 128, 0, 3, 8, 128, 0, 3, 133, 134), Rest: pick(t, "id", uint32(1)<<16, 2<<16)}, payload)
 	case "arp":
@@ -127,7 +148,13 @@ func ttlCost(as action.Virtual) (n uint8) {
 // TestMaskIsSound: a flow that is installed for one packet does to every packet that matches it
 // what the simulator would have done.
 func TestMaskIsSound(t *testing.T) {
-	topo := pathtest.MustParse(rich)
+	for name, text := range map[string]string{"plain": rich, "groups": grouped} {
+		t.Run(name, func(t *testing.T) { maskIsSound(t, text, name == "groups") })
+	}
+}
+
+func maskIsSound(t *testing.T, text string, groups bool) {
+	topo := pathtest.MustParse(text)
 	var a, b sim.Context
 	seen := map[string]int{}
 	rapid.Check(t, func(t *rapid.T) {
@@ -136,12 +163,19 @@ func TestMaskIsSound(t *testing.T) {
 			in := pathtest.Injection{Port: pathtest.ID(pick(t, "port", "va", "vb", "vc", "ve", "up")), View: g.view()}
 			topo.Simulate(&a, &in)
 			seen[fmt.Sprint(a.Result, " ", a.Reason)]++
+			if a.Result == sim.ResultForward {
+				topo.State.Commit(&a) // as before a flow is installed
+			}
 			if a.Result != sim.ResultConsumed && a.Result != sim.ResultNotYet && !a.UserSpace {
 				checkTwin(t, topo, &a, &b, in, mutate(in.View, g.view(), a.Mask))
 			}
 		}
 	})
-	for _, want := range []string{"forward none", "consumed none", "not yet none", "drop dhcp_spoofed", "error drop ttl_expired", "drop blackhole"} {
+	wants := []string{"forward none", "consumed none", "not yet none", "drop dhcp_spoofed", "error drop ttl_expired", "drop blackhole"}
+	if groups {
+		wants = []string{"forward none", "drop group_drop", "drop connection_invalid", "drop spoofed_ip"}
+	}
+	for _, want := range wants {
 		if seen[want] == 0 && !testing.Short() { // few packets may miss it
 			t.Errorf("no packet ended as %q: the generator has become too narrow", want)
 		}

@@ -9,16 +9,24 @@ import (
 	"pgregory.net/rapid"
 
 	"github.com/viaduct-net/viaduct/internal/base/clock"
+	"github.com/viaduct-net/viaduct/internal/base/match"
 	"github.com/viaduct-net/viaduct/internal/base/tag"
 	"github.com/viaduct-net/viaduct/internal/path/pathtest"
 	"github.com/viaduct-net/viaduct/internal/path/sim"
 	"github.com/viaduct-net/viaduct/internal/state"
+	"github.com/viaduct-net/viaduct/internal/state/conntrack"
 )
 
 // TestTagsAreComplete: when a change of learnt state makes a packet's outcome different, one of
 // the tags of the change is among those of the outcome.
 func TestTagsAreComplete(t *testing.T) {
-	topo := pathtest.MustParse(rich)
+	for name, text := range map[string]string{"plain": rich, "groups": grouped} {
+		t.Run(name, func(t *testing.T) { tagsAreComplete(t, text) })
+	}
+}
+
+func tagsAreComplete(t *testing.T, text string) {
+	topo := pathtest.MustParse(text)
 	differed := 0
 	rapid.Check(t, func(t *rapid.T) {
 		clk := &clock.Manual{}
@@ -37,6 +45,10 @@ func TestTagsAreComplete(t *testing.T) {
 			for range rapid.IntRange(1, 4).Draw(t, "changes") {
 				changed = append(changed, g.change(s, clk)...)
 			}
+			if rapid.Bool().Draw(t, "connect") { // what the packet itself would have begun, or an answer to it
+				tu := match.Tuple{Src: in.View.Key.Src, Dst: in.View.Key.Dst, SrcPort: in.View.Key.SrcPort, DstPort: in.View.Key.DstPort, Proto: in.View.Key.Proto}
+				changed = append(changed, connect(s, pathtest.ID(pick(t, "tracker", "va", "vb")), tu, rapid.Bool().Draw(t, "answer"))...)
+			}
 			run(&after, in)
 			if before.Result == sim.ResultNotYet || before.Result == sim.ResultConsumed || before.UserSpace {
 				continue // no flow
@@ -54,6 +66,17 @@ func TestTagsAreComplete(t *testing.T) {
 	if differed < 10 && !testing.Short() { // few packets, few differences
 		t.Errorf("only %d outcomes differed: the generator has become too narrow", differed)
 	}
+}
+
+func connect(s *state.Tables, device uuid.UUID, t match.Tuple, answer bool) []tag.Tag {
+	if answer {
+		t = t.Reverse()
+	}
+	if s.AddConnection(conntrack.Conn{Kind: tag.Connection, Device: device, Orig: t, Reply: t.Reverse(), Owner: device}) != conntrack.Added {
+		return nil
+	}
+	r := t.Reverse()
+	return []tag.Tag{tag.Of(tag.Connection, device, &t), tag.Of(tag.Connection, device, &r)}
 }
 
 // change changes the state and returns the tags that say so.

@@ -88,7 +88,7 @@ func (w *Worker) specimen(k *match.Key) (packet.View, bool) {
 	case k.Proto == packet.ProtoUDP:
 		frame = packet.BuildUDP(frame, eth, ip, k.SrcPort, k.DstPort, nil)
 	case k.Proto == packet.ProtoTCP:
-		frame = packet.BuildTCP(frame, eth, ip, packet.TCP{SrcPort: k.SrcPort, DstPort: k.DstPort}, nil)
+		frame = packet.BuildTCP(frame, eth, ip, packet.TCP{SrcPort: k.SrcPort, DstPort: k.DstPort, Flags: packet.FlagACK}, nil)
 	case k.Proto == packet.ProtoICMP && k.EthType == packet.EthTypeIPv4, k.Proto == packet.ProtoICMPv6:
 		frame = packet.BuildICMP(frame, eth, ip, icmp, nil)
 	default:

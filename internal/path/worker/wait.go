@@ -103,8 +103,8 @@ func (w *Worker) giveUp(m *datapath.Miss, why drop.Reason) {
 	w.queue.Recycle(m)
 }
 
-// A flow keeps what it depends on from expiring: neighbours, connections that exist, and its own source MAC, not the
-// destination's: who only receives is not known to be there.
+// A flow keeps what it depends on from expiring: neighbours, connections that exist, unless it drops what is not allowed of them any
+// more, and its own source MAC, not the destination's: who only receives is not known to be there.
 func (w *Worker) keeps(k *match.Key, t tag.Tag) bool {
 	switch t.Kind {
 	case tag.Neighbour:
@@ -112,7 +112,7 @@ func (w *Worker) keeps(k *match.Key, t tag.Tag) bool {
 	case tag.MACEntry:
 		return t.MAC == k.EthSrc
 	case tag.Connection, tag.Translation, tag.Destination:
-		return w.tables.HasConnection(t)
+		return w.sim.Result == sim.ResultForward && w.tables.HasConnection(t)
 	}
 	return false
 }
