@@ -181,8 +181,8 @@ func randomOp(t *rapid.T, bridges, routers []uuid.UUID) store.Op {
 	pid := rapid.SampledFrom(ports).Draw(t, "port")
 	verb := rapid.SampledFrom([]store.Verb{store.Create, store.Replace, store.Replace, store.Delete}).Draw(t, "verb")
 	var o model.Object
-	switch rapid.IntRange(0, 8).Draw(t, "kind") {
-	case 8:
+	switch rapid.IntRange(0, 10).Draw(t, "kind") {
+	case 10:
 		n := rapid.IntRange(0, 2).Draw(t, "which host")
 		o = &model.Host{Meta: model.Meta{ID: []uuid.UUID{here, there, id(41)}[n]}}
 		for _, zone := range []uuid.UUID{id(43), id(44)} {
@@ -191,12 +191,10 @@ func randomOp(t *rapid.T, bridges, routers []uuid.UUID) store.Op {
 				o.(*model.Host).Tunnels = append(o.(*model.Host).Tunnels, end)
 			}
 		}
-	}
-	switch rapid.IntRange(0, 9).Draw(t, "kind") {
 	case 8:
 		o = &model.SecurityGroup{Meta: model.Meta{ID: rapid.SampledFrom(securityGroups).Draw(t, "group"), Name: rapid.SampledFrom([]string{"default", "a", ""}).Draw(t, "name")}}
 	case 9:
-		o = &model.SecurityGroupRule{Meta: model.Meta{ID: rapid.SampledFrom([]uuid.UUID{id(42), id(43)}).Draw(t, "rule")},
+		o = &model.SecurityGroupRule{Meta: model.Meta{ID: rapid.SampledFrom([]uuid.UUID{id(47), id(48)}).Draw(t, "rule")},
 			GroupID: rapid.SampledFrom(securityGroups).Draw(t, "of"), RemoteGroupID: rapid.SampledFrom(securityGroups).Draw(t, "remote"),
 			Direction: rapid.SampledFrom([]model.Direction{model.Ingress, model.Egress}).Draw(t, "direction")}
 	case 7:
@@ -238,7 +236,7 @@ func randomOp(t *rapid.T, bridges, routers []uuid.UUID) store.Op {
 	return store.Op{Verb: verb, Object: o}
 }
 
-var securityGroups = []uuid.UUID{id(40), id(41)}
+var securityGroups = []uuid.UUID{id(45), id(46)}
 
 // secure draws the groups of a VM's port, and what it brings to them.
 func secure(t *rapid.T, p *model.Port, n byte) {
