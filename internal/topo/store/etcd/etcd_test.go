@@ -70,3 +70,13 @@ func TestTenant(t *testing.T) {
 	c := start(t)
 	storetest.RunTenant(t, storetest.Cluster{Open: func(t *testing.T) store.Store { return c.open(t) }})
 }
+
+func TestShared(t *testing.T) {
+	storetest.RunShared(t, func(t *testing.T) storetest.SharedCluster {
+		c := start(t)
+		return storetest.SharedCluster{
+			Open:    func(t *testing.T) store.Shared { return c.open(t) },
+			Abandon: func(t *testing.T, s store.Shared) { s.(*etcd.Store).Close() },
+		}
+	})
+}

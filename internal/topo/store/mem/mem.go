@@ -14,12 +14,14 @@ import (
 
 // Store is a client of a Server.
 type Store struct {
-	srv     *Server
-	watches map[*watch]struct{} // guarded by srv.mu
-	away    bool                // guarded by srv.mu
-	closed  bool                // guarded by srv.mu
+	srv *Server
 
-	keyWatches map[*keyWatch]struct{} // guarded by srv.mu
+	// Guarded by srv.mu.
+	watches       map[*watch[store.Event]]struct{}
+	keyWatches    map[*keyWatch]struct{}
+	sharedWatches map[*watch[store.SharedEvent]]string // their prefix
+	sessions      map[*session]struct{}
+	away, closed  bool
 }
 
 var _ store.Store = (*Store)(nil)
@@ -29,13 +31,14 @@ type Server struct {
 	mu       sync.Mutex
 	graph    *model.Graph
 	revision int64
+	shared   map[string]*entry
 	clients  map[*Store]struct{}
 	text     text
 }
 
 // NewServer starts an empty one.
 func NewServer() *Server {
-	return &Server{graph: model.NewGraph(), clients: make(map[*Store]struct{}),
+	return &Server{graph: model.NewGraph(), shared: make(map[string]*entry), clients: make(map[*Store]struct{}),
 		text: text{make(map[string]string), make(map[string]int64)}}
 }
 
@@ -46,7 +49,8 @@ func New() *Store { return NewServer().Client() }
 func (v *Server) Client() *Store {
 	v.mu.Lock()
 	defer v.mu.Unlock()
-	s := &Store{srv: v, watches: make(map[*watch]struct{}), keyWatches: make(map[*keyWatch]struct{})}
+	s := &Store{srv: v, watches: make(map[*watch[store.Event]]struct{}), keyWatches: make(map[*keyWatch]struct{}),
+		sharedWatches: make(map[*watch[store.SharedEvent]]string), sessions: make(map[*session]struct{})}
 	v.clients[s] = struct{}{}
 	return s
 }
@@ -74,6 +78,10 @@ func (s *Store) breakWatches() {
 	for w := range s.keyWatches {
 		s.endKeyWatch(w)
 	}
+	for w := range s.sharedWatches {
+		w.end()
+	}
+	clear(s.sharedWatches)
 }
 
 // reachable is nil when a call may go on. The caller holds srv.mu.
@@ -142,7 +150,7 @@ func (s *Store) Watch(ctx context.Context) (<-chan store.Event, error) {
 	if err := s.reachable(ctx); err != nil {
 		return nil, err
 	}
-	w := &watch{wake: make(chan struct{}, 1)}
+	w := &watch[store.Event]{wake: make(chan struct{}, 1)}
 	var initial []store.Event
 	for _, k := range model.Kinds {
 		for _, o := range s.srv.graph.List(k) {
@@ -168,6 +176,7 @@ func (s *Store) Close() error {
 	defer s.srv.mu.Unlock()
 	s.closed = true
 	s.breakWatches()
+	s.expire()
 	delete(s.srv.clients, s)
 	return nil
 }

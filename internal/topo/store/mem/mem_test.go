@@ -57,3 +57,13 @@ func TestTenant(t *testing.T) {
 	srv := mem.NewServer()
 	storetest.RunTenant(t, storetest.Cluster{Open: func(*testing.T) store.Store { return srv.Client() }})
 }
+
+func TestShared(t *testing.T) {
+	storetest.RunShared(t, func(*testing.T) storetest.SharedCluster {
+		srv := mem.NewServer()
+		return storetest.SharedCluster{
+			Open:    func(*testing.T) store.Shared { return srv.Client() },
+			Abandon: func(_ *testing.T, s store.Shared) { s.(*mem.Store).Expire() },
+		}
+	})
+}

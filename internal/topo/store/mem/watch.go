@@ -3,20 +3,18 @@ package mem
 import (
 	"context"
 	"sync"
-
-	"github.com/viaduct-net/viaduct/internal/topo/store"
 )
 
 // watch is a queue without bound, so that a slow reader never holds up a writer.
-type watch struct {
+type watch[E any] struct {
 	wake chan struct{} // buffered: one pending wake-up is enough
 
 	mu    sync.Mutex
-	queue []store.Event
+	queue []E
 	ended bool
 }
 
-func (w *watch) push(es []store.Event) {
+func (w *watch[E]) push(es []E) {
 	w.mu.Lock()
 	w.queue = append(w.queue, es...)
 	w.mu.Unlock()
@@ -24,21 +22,21 @@ func (w *watch) push(es []store.Event) {
 }
 
 // end breaks the stream: what is still queued is lost, as on a broken connection.
-func (w *watch) end() {
+func (w *watch[E]) end() {
 	w.mu.Lock()
 	w.ended = true
 	w.mu.Unlock()
 	w.signal()
 }
 
-func (w *watch) signal() {
+func (w *watch[E]) signal() {
 	select {
 	case w.wake <- struct{}{}:
 	default:
 	}
 }
 
-func (w *watch) take() (es []store.Event, ended bool) {
+func (w *watch[E]) take() (es []E, ended bool) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	es, w.queue = w.queue, nil
@@ -46,7 +44,7 @@ func (w *watch) take() (es []store.Event, ended bool) {
 }
 
 // run sends what is queued until the watch or ctx ends.
-func (w *watch) run(ctx context.Context, out chan<- store.Event) {
+func (w *watch[E]) run(ctx context.Context, out chan<- E) {
 	for {
 		es, ended := w.take()
 		if ended {
