@@ -51,7 +51,7 @@ func (a *Agent) Rules(_ context.Context, chain string) ([]debug.Rule, error) {
 }
 
 func shown(snap *view.Snapshot, l *ruleList, r *view.Rule) debug.Rule {
-	x := debug.Rule{ID: r.ID.String(), Name: r.Name, Chain: l.title, Position: r.Position, Match: r.Text(snap.AddressGroup), Action: r.Verdict.String()}
+	x := debug.Rule{ID: r.ID.String(), Name: r.Name, Chain: l.title, Position: r.Position, Match: r.Text(snap.AddressGroup), Action: r.Action()}
 	if r.Verdict == view.VerdictJump {
 		if to := snap.Chain(r.Jump); to != nil {
 			x.Action += " " + to.Name

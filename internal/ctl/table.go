@@ -13,6 +13,7 @@ import (
 
 	"github.com/viaduct-net/viaduct/internal/api/document"
 	"github.com/viaduct-net/viaduct/internal/api/ref"
+	"github.com/viaduct-net/viaduct/internal/api/wire"
 	"github.com/viaduct-net/viaduct/internal/base/match"
 	"github.com/viaduct-net/viaduct/internal/topo/model"
 )
@@ -171,8 +172,23 @@ func nextHop(x *ref.Index, r *model.Route) string {
 
 func ruleAction(x *ref.Index, r *model.Rule) string {
 	s := string(r.Action)
-	if r.Action == model.RuleJump {
+	switch r.Action {
+	case model.RuleJump:
 		s += " " + x.Label(model.KindChain, r.JumpID)
+	case model.RulePushVLAN:
+		s += " " + strconv.Itoa(int(r.VLAN))
+	case model.RuleRedirect:
+		s += " port/" + x.Label(model.KindPort, r.Redirect.PortID)
+	case model.RuleDNAT, model.RuleSNAT:
+		for i, t := range wire.FromTargets(r.Targets) {
+			s += map[bool]string{true: " to ", false: ", "}[i == 0] + t.Addresses
+			if t.Ports != "" {
+				s += " port " + t.Ports
+			}
+		}
+	}
+	if r.Then != "" && r.Then != model.RuleAccept {
+		s += ", " + string(r.Then)
 	}
 	return s
 }

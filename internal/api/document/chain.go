@@ -3,6 +3,8 @@ package document
 import (
 	"fmt"
 
+	"github.com/google/uuid"
+
 	"github.com/viaduct-net/viaduct/internal/api/wire"
 	"github.com/viaduct-net/viaduct/internal/topo/model"
 )
@@ -35,6 +37,12 @@ type Rule struct {
 	Match    *wire.Match `yaml:"match"` // with names in place of ids
 	Action   string      `yaml:"action,required"`
 	Jump     string      `yaml:"jump"`
+
+	Then     string           `yaml:"then"`
+	Targets  []wire.NATTarget `yaml:"targets"`
+	Redirect *wire.Redirect   `yaml:"redirect"` // with a name in place of the id
+	VLAN     int              `yaml:"vlan"`
+	Log      bool             `yaml:"log"`
 }
 
 // Kind implements Value.
@@ -53,6 +61,20 @@ func (v *Chain) identity() (name, id string)        { return v.Name, v.ID }
 func (v *PortGroup) identity() (name, id string)    { return v.Name, v.ID }
 func (v *AddressGroup) identity() (name, id string) { return v.Name, v.ID }
 func (v *Rule) identity() (name, id string)         { return v.Name, v.ID }
+
+func (p *planner) rule(d *Doc, v *Rule, id uuid.UUID) {
+	w := &wire.Rule{
+		Meta: meta(id, v.Name), ChainID: p.find(d, "chain", model.KindChain, v.Chain), Position: v.Position, Action: v.Action,
+		JumpID: p.find(d, "jump", model.KindChain, v.Jump), Match: p.match(d, v.Match),
+		Then: v.Then, Targets: v.Targets, VLAN: v.VLAN, Log: v.Log,
+	}
+	if v.Redirect != nil {
+		r := *v.Redirect
+		r.Port = p.find(d, "redirect.port", model.KindPort, r.Port)
+		w.Redirect = &r
+	}
+	p.put(d, "", w)
+}
 
 // match resolves the references in a condition; nil stays nil.
 func (p *planner) match(d *Doc, m *wire.Match) *wire.Match {

@@ -213,10 +213,7 @@ func (p *planner) object(d *Doc, id uuid.UUID) {
 	case *AddressGroup:
 		p.put(d, "", &wire.AddressGroup{Meta: meta(id, v.Name), Addresses: v.Addresses})
 	case *Rule:
-		p.put(d, "", &wire.Rule{
-			Meta: meta(id, v.Name), ChainID: p.find(d, "chain", model.KindChain, v.Chain), Position: v.Position, Action: v.Action,
-			JumpID: p.find(d, "jump", model.KindChain, v.Jump), Match: p.match(d, v.Match),
-		})
+		p.rule(d, v, id)
 	case *SecurityGroup:
 		p.put(d, "", &wire.SecurityGroup{Meta: meta(id, v.Name), Stateful: v.Stateful})
 	case *SecurityGroupRule:
@@ -242,7 +239,7 @@ func (p *planner) port(d *Doc, v *Port, id uuid.UUID) {
 		InboundFilterID:  p.find(d, "inbound_filter", model.KindChain, v.InboundFilter),
 		OutboundFilterID: p.find(d, "outbound_filter", model.KindChain, v.OutboundFilter),
 		PortGroups:       p.findAll(d, "port_groups", model.KindPortGroup, v.PortGroups),
-		PortSecurity:     v.PortSecurity, AllowedAddressPairs: v.AllowedAddressPairs,
+		PortSecurity:     v.PortSecurity, AllowedAddressPairs: v.AllowedAddressPairs, VLAN: v.VLAN,
 	}
 	if v.SecurityGroups != nil {
 		w.SecurityGroups = append([]string{}, p.findAll(d, "security_groups", model.KindSecurityGroup, v.SecurityGroups)...)

@@ -70,6 +70,9 @@ func Render(o model.Object, x *ref.Index) ([]byte, error) {
 			}
 			add("port_groups", groups)
 		}
+		if o.VLAN != 0 {
+			add("vlan", o.VLAN)
+		}
 		if o.PortSecurity {
 			add("port_security", true)
 		}
@@ -111,6 +114,7 @@ func Render(o model.Object, x *ref.Index) ([]byte, error) {
 		}
 		add("action", string(o.Action))
 		link("jump", model.KindChain, o.JumpID)
+		renderEffect(o, x, add, text)
 	case *model.Route:
 		w := wire.FromModel(o).(*wire.Route)
 		link("router", model.KindRouter, o.RouterID)
@@ -132,6 +136,27 @@ func Render(o model.Object, x *ref.Index) ([]byte, error) {
 		text("fixed_address", o.FixedAddress.String())
 	}
 	return yaml.Marshal(doc)
+}
+
+// renderEffect adds what a rule does beyond its action.
+func renderEffect(o *model.Rule, x *ref.Index, add func(string, any), text func(string, string)) {
+	text("then", string(o.Then))
+	var targets []yaml.MapSlice
+	for _, t := range wire.FromTargets(o.Targets) {
+		targets = append(targets, given(&t))
+	}
+	if targets != nil {
+		add("targets", targets)
+	}
+	if r := o.Redirect; r != (model.Redirect{}) {
+		add("redirect", given(&wire.Redirect{Port: x.Label(model.KindPort, r.PortID), Egress: r.Egress, FailOpen: r.FailOpen}))
+	}
+	if o.VLAN != 0 {
+		add("vlan", o.VLAN)
+	}
+	if o.Log {
+		add("log", true)
+	}
 }
 
 // label calls objects as x does; a kind of "" is a bridge's or a router's.
@@ -159,7 +184,7 @@ func MatchText(m *model.Condition, x *ref.Index) string {
 			continue
 		}
 		value := fmt.Sprint(reflect.Indirect(reflect.ValueOf(item.Value)))
-		if name == "no_vlan" {
+		if value == "true" { // of those that are given or not
 			value = ""
 		}
 		if slices.Contains(w.Not, name) {

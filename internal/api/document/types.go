@@ -70,6 +70,8 @@ type Port struct {
 	PortSecurity        bool               `yaml:"port_security"`
 	AllowedAddressPairs []wire.AddressPair `yaml:"allowed_address_pairs"`
 	SecurityGroups      []string           `yaml:"security_groups"` // an empty list is not the same as none
+
+	VLAN int `yaml:"vlan"`
 }
 
 // PortBinding is a Port's Binding.

@@ -18,19 +18,9 @@ type AddressGroup struct {
 	Addresses []string `json:"addresses,omitempty" example:"[\"10.0.1.0/24\"]" doc:"Addresses and subnets in the group, of either family."`
 }
 
-// Rule is model.Rule on the wire.
-type Rule struct {
-	Meta
-	ChainID  string `json:"chain_id" format:"uuid" doc:"Chain that the rule is in."`
-	Position int    `json:"position" minimum:"1" doc:"Place in the chain: rules are tried in ascending order. Unique in the chain."`
-	Match    *Match `json:"match,omitempty" doc:"Condition that a packet must fit; every packet when absent."`
-	Action   string `json:"action" enum:"accept,drop,reject,jump,return,continue" doc:"What becomes of a packet that fits: accept, drop and reject decide; jump goes on in another chain, return in the calling one (at the top level it accepts), continue with the next rule."`
-	JumpID   string `json:"jump_id,omitempty" format:"uuid" doc:"Chain to jump to; only with action jump."`
-}
-
 // Match is a condition, on the wire and, with names in place of ids, in documents. All fields that are given must fit.
 type Match struct {
-	Invert       bool     `json:"invert,omitempty" yaml:"invert" doc:"Fit what does not fit the fields together; fragment is not inverted."`
+	Invert       bool     `json:"invert,omitempty" yaml:"invert" doc:"Fit what does not fit the fields together; fragment and connection stand outside."`
 	Not          []string `json:"not,omitempty" yaml:"not" example:"[\"src\"]" doc:"Fields that are inverted, by name. A packet that lacks what a field is about fits its inversion."`
 	InPorts      []string `json:"in_ports,omitempty" yaml:"in_ports" doc:"Ports by which the packet entered the device at hand."`
 	OutPorts     []string `json:"out_ports,omitempty" yaml:"out_ports" doc:"Ports by which it leaves the device."`
@@ -47,6 +37,8 @@ type Match struct {
 	Proto        string   `json:"proto,omitempty" yaml:"proto" example:"tcp" doc:"tcp, udp, sctp, icmp, icmpv6, or a number; of IPv6 after extension headers."`
 	Src          string   `json:"src,omitempty" yaml:"src" example:"10.0.0.0/8" doc:"Source address or subnet; of ARP the sender's."`
 	Dst          string   `json:"dst,omitempty" yaml:"dst" example:"10.0.0.0/8" doc:"Destination address or subnet; of ARP the target's."`
+	OriginalDst  string   `json:"original_dst,omitempty" yaml:"original_dst" doc:"Address or subnet of the destination with which the packet came to the device at hand, before translation."`
+	DstRewritten bool     `json:"dst_rewritten,omitempty" yaml:"dst_rewritten" doc:"The device at hand has translated the destination."`
 	SrcGroup     string   `json:"src_group,omitempty" yaml:"src_group" doc:"Address group of the source."`
 	DstGroup     string   `json:"dst_group,omitempty" yaml:"dst_group" doc:"Address group of the destination."`
 	SrcPorts     string   `json:"src_ports,omitempty" yaml:"src_ports" example:"1024-65535" doc:"Source port or range; needs proto tcp, udp or sctp."`
@@ -56,7 +48,7 @@ type Match struct {
 	QuotedSrc    string   `json:"quoted_src,omitempty" yaml:"quoted_src" doc:"Source of the packet that an ICMP error quotes."`
 	QuotedDst    string   `json:"quoted_dst,omitempty" yaml:"quoted_dst" doc:"Destination of the packet that an ICMP error quotes."`
 	Fragment     string   `json:"fragment,omitempty" yaml:"fragment" enum:"any,header,nonheader,unfragmented" doc:"Pieces of fragmented packets that the rule is about: all; those with a transport header; the later ones; none. Default any, with transport fields header."`
-	Connection   string   `json:"connection,omitempty" yaml:"connection" enum:"new,return" doc:"Packets that the rule is about by their connection: return, answers to what has passed at the same port, bridge or router, and ICMP errors about it; new, all others. Asking has the connection tracked. Not inverted."`
+	Connection   string   `json:"connection,omitempty" yaml:"connection" enum:"new,return" doc:"Packets that the rule is about by their connection: return, answers to what has passed at the same port, bridge or router, and ICMP errors about it; new, all others. Asking has the connection tracked."`
 }
 
 // Kind implements Object.
@@ -67,9 +59,6 @@ func (*PortGroup) Kind() model.Kind { return model.KindPortGroup }
 
 // Kind implements Object.
 func (*AddressGroup) Kind() model.Kind { return model.KindAddressGroup }
-
-// Kind implements Object.
-func (*Rule) Kind() model.Kind { return model.KindRule }
 
 // Model implements Object.
 func (w *Chain) Model() (model.Object, error) {
@@ -89,19 +78,6 @@ func (w *AddressGroup) Model() (model.Object, error) {
 	o := &model.AddressGroup{Meta: p.meta(w.Meta)}
 	for i, a := range w.Addresses {
 		o.Addresses = append(o.Addresses, p.subnet(index("addresses", i), a))
-	}
-	return p.done(o)
-}
-
-// Model implements Object.
-func (w *Rule) Model() (model.Object, error) {
-	var p parser
-	o := &model.Rule{
-		Meta: p.meta(w.Meta), ChainID: p.id("chain_id", w.ChainID), Position: w.Position,
-		Action: model.RuleAction(w.Action), JumpID: p.id("jump_id", w.JumpID),
-	}
-	if w.Match != nil {
-		o.Match = p.match(w.Match)
 	}
 	return p.done(o)
 }

@@ -17,11 +17,12 @@ import (
 func full() model.Condition {
 	tos := uint8(0)
 	return model.Condition{
-		Invert: true, Not: model.MatchSrc | model.MatchQuotedDst | model.MatchInPorts,
+		Invert: true, Not: model.MatchSrc | model.MatchQuotedDst | model.MatchInPorts | model.MatchFragment | model.MatchConnection | model.MatchNoVLAN,
 		InPorts: []uuid.UUID{{1}, {2}}, OutPorts: []uuid.UUID{{3}}, InPortGroup: uuid.UUID{4}, OutPortGroup: uuid.UUID{5}, PortGroup: uuid.UUID{6},
 		Traversed: uuid.UUID{7}, EthType: 0x88cc, EthSrc: model.MACMatch{Addr: match.MAC{2}, Mask: match.MAC{0xff}},
 		EthDst: model.MACMatch{Addr: match.MAC{2, 5: 1}, Mask: model.FullMAC}, VLAN: 4094, NoVLAN: true, TOS: &tos, Proto: 132,
-		Src: netip.MustParsePrefix("10.0.0.0/8"), Dst: netip.MustParsePrefix("10.0.0.1/32"), SrcGroup: uuid.UUID{8}, DstGroup: uuid.UUID{9},
+		Src: netip.MustParsePrefix("10.0.0.0/8"), Dst: netip.MustParsePrefix("10.0.0.1/32"),
+		OriginalDst: netip.MustParsePrefix("203.0.113.0/24"), DstRewritten: true, SrcGroup: uuid.UUID{8}, DstGroup: uuid.UUID{9},
 		SrcPorts: &model.Range{From: 0, To: 0}, DstPorts: &model.Range{From: 80, To: 90}, ICMPTypes: &model.Range{From: 8, To: 8}, ICMPCodes: &model.Range{From: 0, To: 15},
 		QuotedSrc: netip.MustParsePrefix("fd00::/8"), QuotedDst: netip.MustParsePrefix("fd00::1/128"), Fragment: model.FragmentUnfragmented, Connection: model.ConnectionNew,
 	}
@@ -68,7 +69,7 @@ func TestRuleRefused(t *testing.T) {
 		{Match{EthSrc: "02:00:00:00:00:01/00:00:00:00:00:00"}, "mask without bits"},
 		{Match{TOS: &big}, `match.tos: "256"`},
 		{Match{VLAN: -1}, `match.vlan: "-1"`},
-		{Match{Not: []string{"fragment"}}, `match.not[0]: "fragment" is not a field that can be inverted`},
+		{Match{Not: []string{"invert"}}, `match.not[0]: "invert" is not a field that can be inverted`},
 		{Match{InPorts: []string{""}}, `match.in_ports[0]: is empty`},
 	} {
 		_, err := (&Rule{Match: &c.match}).Model()

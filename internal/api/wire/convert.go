@@ -30,7 +30,7 @@ func FromModel(o model.Object) Object {
 		if o.Masquerade {
 			p.Masquerade = &o.Masquerade
 		}
-		p.PortSecurity, p.TunnelKey = o.PortSecurity, o.TunnelKey
+		p.PortSecurity, p.TunnelKey, p.VLAN = o.PortSecurity, o.TunnelKey, int(o.VLAN)
 		if o.SecurityGroups != nil {
 			p.SecurityGroups = append([]string{}, idTexts(o.SecurityGroups)...)
 		}
@@ -83,10 +83,7 @@ func FromModel(o model.Object) Object {
 		}
 		return g
 	case *model.Rule:
-		return &Rule{
-			Meta: meta, ChainID: idText(o.ChainID), Position: o.Position, Action: string(o.Action), JumpID: idText(o.JumpID),
-			Match: FromCondition(&o.Match, func(_ model.Kind, id uuid.UUID) string { return id.String() }),
-		}
+		return fromRule(o, meta)
 	case *model.SecurityGroup:
 		return &SecurityGroup{Meta: meta, Stateful: &o.Stateful}
 	case *model.SecurityGroupRule:
@@ -129,7 +126,7 @@ func (w *Port) Model() (model.Object, error) {
 		Meta: p.meta(w.Meta), AdminStateUp: orTrue(w.AdminStateUp),
 		BridgeID: p.id("bridge_id", w.BridgeID), RouterID: p.id("router_id", w.RouterID), PeerID: p.id("peer_id", w.PeerID),
 		InboundFilterID: p.id("inbound_filter_id", w.InboundFilterID), OutboundFilterID: p.id("outbound_filter_id", w.OutboundFilterID),
-		PortGroups: p.ids("port_groups", w.PortGroups), PortSecurity: w.PortSecurity, TunnelKey: w.TunnelKey,
+		PortGroups: p.ids("port_groups", w.PortGroups), PortSecurity: w.PortSecurity, TunnelKey: w.TunnelKey, VLAN: p.vlan("vlan", w.VLAN),
 	}
 	o.Masquerade = w.Masquerade != nil && *w.Masquerade
 	if w.SecurityGroups != nil {

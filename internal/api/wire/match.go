@@ -73,6 +73,8 @@ func (p *parser) match(w *Match) model.Condition {
 		Proto:        uint8(p.number(at("proto"), w.Proto, protos, 255)),
 		Src:          p.subnet(at("src"), w.Src),
 		Dst:          p.subnet(at("dst"), w.Dst),
+		OriginalDst:  p.subnet(at("original_dst"), w.OriginalDst),
+		DstRewritten: w.DstRewritten,
 		SrcGroup:     p.id(at("src_group"), w.SrcGroup),
 		DstGroup:     p.id(at("dst_group"), w.DstGroup),
 		SrcPorts:     p.numbers(at("src_ports"), w.SrcPorts),
@@ -91,10 +93,7 @@ func (p *parser) match(w *Match) model.Condition {
 		}
 		m.Not |= f
 	}
-	if w.VLAN < 0 || w.VLAN > 4094 {
-		p.fail(at("vlan"), strconv.Itoa(w.VLAN), "is not within 1 and 4094")
-	}
-	m.VLAN = uint16(w.VLAN)
+	m.VLAN = p.vlan(at("vlan"), w.VLAN)
 	if w.TOS != nil {
 		if *w.TOS < 0 || *w.TOS > 255 {
 			p.fail(at("tos"), strconv.Itoa(*w.TOS), "is not within 0 and 255")
@@ -103,6 +102,14 @@ func (p *parser) match(w *Match) model.Condition {
 		m.TOS = &tos
 	}
 	return m
+}
+
+// vlan checks an id; 0 is none.
+func (p *parser) vlan(path string, id int) uint16 {
+	if id < 0 || id > 4094 {
+		p.fail(path, strconv.Itoa(id), "is not within 1 and 4094")
+	}
+	return uint16(id)
 }
 
 func (p *parser) ids(path string, list []string) []uuid.UUID {
@@ -224,7 +231,7 @@ func FromCondition(m *model.Condition, ident func(model.Kind, uuid.UUID) string)
 		PortGroup: one(model.KindPortGroup, m.PortGroup), Traversed: one("", m.Traversed),
 		EthType: ethTypes.text(m.EthType, "%#04x"), EthSrc: macMaskText(m.EthSrc), EthDst: macMaskText(m.EthDst),
 		VLAN: int(m.VLAN), NoVLAN: m.NoVLAN, Proto: protos.text(uint16(m.Proto), "%d"),
-		Src: subnetText(m.Src), Dst: subnetText(m.Dst),
+		Src: subnetText(m.Src), Dst: subnetText(m.Dst), OriginalDst: subnetText(m.OriginalDst), DstRewritten: m.DstRewritten,
 		SrcGroup: one(model.KindAddressGroup, m.SrcGroup), DstGroup: one(model.KindAddressGroup, m.DstGroup),
 		SrcPorts: rangeText(m.SrcPorts), DstPorts: rangeText(m.DstPorts), ICMPTypes: rangeText(m.ICMPTypes), ICMPCodes: rangeText(m.ICMPCodes),
 		QuotedSrc: subnetText(m.QuotedSrc), QuotedDst: subnetText(m.QuotedDst),
@@ -233,7 +240,7 @@ func FromCondition(m *model.Condition, ident func(model.Kind, uuid.UUID) string)
 		tos := int(*m.TOS)
 		w.TOS = &tos
 	}
-	fitsAll := m.Given() == 0 && !m.NoVLAN && !m.Invert
+	fitsAll := m.Given() == 0 && !m.Invert
 	if m.Fragment != model.FragmentAny {
 		w.Fragment = string(m.Fragment)
 	}

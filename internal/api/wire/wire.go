@@ -54,6 +54,8 @@ type Port struct {
 	AllowedAddressPairs []AddressPair `json:"allowed_address_pairs,omitempty" doc:"What else the VM may send from; only with port_security."`
 	SecurityGroups      []string      `json:"security_groups,omitzero" required:"false" doc:"Security groups that the port is in (UUIDs); only with port_security. Absent: the tenant's group called default, if there is one. Empty: none, so that nothing is allowed."`
 
+	VLAN int `json:"vlan,omitempty" minimum:"0" maximum:"4094" doc:"Of a bridge port: makes it an access port of this VLAN, and the bridge VLAN-aware. Frames that come in are tagged, only frames with that tag leave by the port, and lose it. Absent or 0: the port carries tags, as trunks do."`
+
 	TunnelKey uint32 `json:"tunnel_key,omitempty" maximum:"16777214" doc:"VXLAN network identifier by which other hosts send to the port. Chosen by the server; it cannot change."`
 }
 

@@ -3,6 +3,7 @@ package pathtest
 import (
 	"fmt"
 	"net/netip"
+	"slices"
 	"strconv"
 	"strings"
 
@@ -100,22 +101,92 @@ var verdicts = map[string]view.Verdict{
 }
 
 func (t *Topology) rule(c *view.Chain, action string, words []string) error {
-	action, jump, _ := strings.Cut(action, ":")
-	v, ok := verdicts[action]
-	if !ok {
-		return fmt.Errorf("no action %q", action)
+	n := len(c.Rules) + 1
+	r := view.Rule{ID: t.name(c.Name + "-" + strconv.Itoa(n)), Position: n, Verdict: view.VerdictAccept}
+	var condition []string
+	for _, w := range words {
+		if then, ok := strings.CutPrefix(w, "then="); ok {
+			r.Verdict = verdicts[then]
+		} else if w == "log" {
+			r.Log = true
+		} else {
+			condition = append(condition, w)
+		}
 	}
-	m, err := t.Condition(words...)
+	m, err := t.Condition(condition...)
 	if err != nil {
 		return err
 	}
-	n := len(c.Rules) + 1
-	r := view.Rule{ID: t.name(c.Name + "-" + strconv.Itoa(n)), Position: n, Match: view.NewCondition(&m), Verdict: v}
-	if jump != "" {
-		r.Jump = t.chain(jump).ID
+	r.Match = view.NewCondition(&m)
+	if err := t.effect(&r, action); err != nil {
+		return err
 	}
 	c.Rules = append(c.Rules, r)
 	return nil
+}
+
+// effect reads ACTION[:ARGUMENT].
+func (t *Topology) effect(r *view.Rule, action string) error {
+	action, arg, _ := strings.Cut(action, ":")
+	switch action {
+	case "dnat", "snat":
+		r.NAT = view.NewNAT(action == "snat", false, targets(arg))
+	case "rev_dnat", "rev_snat":
+		r.NAT = view.NewNAT(action == "rev_snat", true, nil)
+	case "push_vlan":
+		r.VLAN = view.VLANChange(bits(arg, 12))
+	case "pop_vlan":
+		r.VLAN = view.PopVLAN
+	case "redirect":
+		f := strings.Split(arg, "/")
+		r.Verdict = view.VerdictRedirect
+		r.Redirect = view.Redirect{Port: t.port(f[0]).ID, Egress: slices.Contains(f, "egress"), FailOpen: slices.Contains(f, "fail_open")}
+	default:
+		v, ok := verdicts[action]
+		if !ok {
+			return fmt.Errorf("no action %q", action)
+		}
+		if r.Verdict = v; arg != "" {
+			r.Jump = t.chain(arg).ID
+		}
+	}
+	return nil
+}
+
+// targets reads ADDR[-ADDR][@PORT[-PORT]],...
+func targets(s string) (ts []view.Target) {
+	for _, x := range strings.Split(s, ",") {
+		addrs, ports, ok := strings.Cut(x, "@")
+		from, to, isRange := strings.Cut(addrs, "-")
+		if !isRange {
+			to = from
+		}
+		t := view.Target{From: addr(from), To: addr(to)}
+		if ok {
+			r := numbers(ports)
+			t.Lo, t.Hi = r.From, r.To
+		}
+		ts = append(ts, t)
+	}
+	return ts
+}
+
+// translated collects what the rules of chains, and of those that they jump to, translate to.
+func (t *Topology) translated(chains ...uuid.UUID) *view.Translated {
+	x := &view.Translated{}
+	seen := map[uuid.UUID]bool{}
+	for i := 0; i < len(chains); i++ {
+		c := t.Chains[chains[i]]
+		if c == nil || seen[c.ID] {
+			continue
+		}
+		seen[c.ID] = true
+		for _, r := range c.Rules {
+			x.Add(r.NAT)
+			chains = append(chains, r.Jump)
+		}
+	}
+	return x.OrNil()
 }
 
 // Condition reads words such as proto=6, !src=10.0.0.0/8, no_vlan and invert. Ports, groups and devices go by name, numbers are
@@ -175,6 +246,10 @@ func (t *Topology) field(m *model.Condition, name, value string) error {
 		m.Src = prefix(value)
 	case "dst":
 		m.Dst = prefix(value)
+	case "original_dst":
+		m.OriginalDst = prefix(value)
+	case "dst_rewritten":
+		m.DstRewritten = true
 	case "src_group":
 		m.SrcGroup = ID(value)
 	case "dst_group":

@@ -48,7 +48,9 @@ type Topology struct {
 //
 //	group NAME ADDR|PREFIX...            address group
 //	member NAME PORT...                  port group
-//	rule CHAIN ACTION[:CHAIN] [WORD...]  the next rule; for the words of its condition see Condition
+//	rule CHAIN ACTION [then=VERDICT] [log] [WORD...]  the next rule; for the words of its condition see Condition
+//	     ACTION: a verdict, jump:CHAIN, dnat:TARGET,... snat:TARGET,... (ADDR[-ADDR][@PORT[-PORT]]), rev_dnat, rev_snat,
+//	     push_vlan:ID, pop_vlan, redirect:PORT[/egress][/fail_open]
 //	filter PORT in|out CHAIN
 //	filter DEVICE pre|post CHAIN
 //	secure PORT [MAC=PREFIX...]          it may send from its own addresses, or from these pairs alone
@@ -271,7 +273,14 @@ func (t *Topology) seed() {
 			br.Neighbours[match.AddrFrom(owner.LinkLocal)] = owner.MAC
 		}
 	}
+	for _, p := range t.Ports {
+		p.Rules = t.translated(p.Inbound, p.Outbound)
+	}
+	for _, r := range t.Routers {
+		r.Rules = t.translated(r.Pre, r.Post)
+	}
 	for _, br := range t.Bridges {
+		br.Rules = t.translated(br.Pre, br.Post)
 		slices.SortFunc(br.Ports, func(a, b uuid.UUID) int { return bytes.Compare(a[:], b[:]) })
 	}
 }

@@ -49,7 +49,8 @@ func (c *Context) answerARP(br *view.Bridge, in *view.Port, b *branch) bool {
 		b.node.Add("sim", "bridge "+br.Name, "ARP table finds %s at %s", k.Dst, mac)
 	}
 	if frame, ok := c.frame(); ok {
-		c.generate(in, packet.BuildARPReply(frame, &c.Packet, mac), b, "bridge", br.Name, "ARP reply")
+		v := c.arrived(b)
+		c.generate(in, packet.BuildARPReply(frame, &v, mac), b, "bridge", br.Name, "ARP reply")
 	}
 	c.consume(b, "bridge", br.Name)
 	return true

@@ -27,14 +27,15 @@ func (c *Context) bridge(br *view.Bridge, in *view.Port, b branch) {
 		c.drop(&b, ResultDrop, drop.MulticastSrc)
 		return
 	}
-	tci := c.read(match.VLAN).VLAN
+	tci := c.readVLAN(&b)
 	vlan := tci & vidMask
 	if in.Exterior() {
 		c.learnMAC(br, in, src, vlan, &b)
 	}
-	if !c.filter(br.Pre, place{"pre-forwarding filter", "bridge", br.Name, br.ID, nil}, &b) {
+	if !c.filter(br.Pre, place{"pre-forwarding filter", "bridge", br.Name, br.ID, br.Rules, nil}, &b) {
 		return
 	}
+	c.restore(br.Rules, br.ID, bothEnds, &b)
 	// ARP and ND belong to the link, which a tag makes a different one.
 	if tci == 0 && c.answer(br, in, &b) {
 		return
@@ -60,7 +61,7 @@ func (c *Context) bridge(br *view.Bridge, in *view.Port, b branch) {
 
 // leave takes a frame out of the bridge, through its filter.
 func (c *Context) leave(br *view.Bridge, out *view.Port, b branch) {
-	if c.filter(br.Post, place{"post-forwarding filter", "bridge", br.Name, br.ID, out}, &b) {
+	if c.filter(br.Post, place{"post-forwarding filter", "bridge", br.Name, br.ID, br.Rules, out}, &b) {
 		c.egress(out, b)
 	}
 }

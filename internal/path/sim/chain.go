@@ -18,7 +18,8 @@ type place struct {
 	what   string // such as "inbound filter"
 	device string // kind of the device or port
 	name   string
-	id     uuid.UUID  // of that device or port
+	id     uuid.UUID // of that device or port
+	rules  *view.Translated
 	out    *view.Port // by which the packet leaves; nil: not known yet
 }
 
@@ -28,13 +29,20 @@ func (c *Context) filter(chain uuid.UUID, at place, b *branch) bool {
 		return true
 	}
 	pass := pass{place: &at}
-	switch c.chain(chain, &pass, b) {
+	v := c.chain(chain, &pass, b)
+	if pass.ended {
+		return false
+	}
+	switch v {
 	case view.VerdictDrop:
 		c.drop(b, ResultDrop, drop.FilterDrop)
 		return false
 	case view.VerdictReject:
 		c.refuse(b)
 		c.drop(b, ResultErrorDrop, drop.FilterReject)
+		return false
+	case view.VerdictRedirect:
+		c.redirect(&pass.by.Redirect, b)
 		return false
 	}
 	if pass.rules > MaxRules {
@@ -60,6 +68,7 @@ type pass struct {
 	*place
 	rules int        // tried so far
 	by    *view.Rule // that decided; nil: none has
+	ended bool       // the branch was dropped, or the simulation waits, in the middle of a chain
 }
 
 // chain tries rules until one decides. At the end of the chain the verdict is VerdictReturn.
@@ -80,10 +89,20 @@ func (c *Context) chain(id uuid.UUID, p *pass, b *branch) view.Verdict {
 		if !c.fits(&r.Match, p.place, b) {
 			continue
 		}
-		c.Rules = append(c.Rules, r)
 		if b.node != nil {
-			b.node.Add("sim", p.device+" "+p.name, "%s: chain %s, rule %s (%s): %s", p.what, ch.Name, r.Label(), r.Match.String(), r.Verdict)
+			b.node.Add("sim", p.device+" "+p.name, "%s: chain %s, rule %s (%s): %s", p.what, ch.Name, r.Label(), r.Match.String(), r.Action())
 		}
+		switch c.alter(r, p.place, b) {
+		case natPassed:
+			if b.node != nil {
+				b.node.Add("sim", p.device+" "+p.name, "%s: rule %s is not for this packet", p.what, r.Label())
+			}
+			continue
+		case natEnded:
+			p.ended = true
+			return r.Verdict
+		}
+		c.Rules = append(c.Rules, r)
 		switch r.Verdict {
 		case view.VerdictContinue:
 		case view.VerdictJump:

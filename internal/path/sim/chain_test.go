@@ -27,7 +27,7 @@ func condition(t *rapid.T) model.Condition {
 		return &model.Range{From: min(from, most), To: min(from+pick(t, "width", uint16(0), 60), most)}
 	}
 	for range rapid.IntRange(0, 3).Draw(t, "fields") {
-		switch f := model.MatchField(1) << rapid.IntRange(0, 21).Draw(t, "field"); f {
+		switch f := model.MatchField(1) << rapid.IntRange(0, 24).Draw(t, "field"); f {
 		case model.MatchInPorts:
 			m.InPorts = []uuid.UUID{pathtest.ID(pick(t, "in", "va", "vc", "r:a"))}
 		case model.MatchOutPorts:
@@ -48,9 +48,13 @@ func condition(t *rapid.T) model.Condition {
 		case model.MatchEthDst:
 			m.EthDst = model.MACMatch{Addr: match.MAC{0x01}, Mask: match.MAC{0x01}}
 		case model.MatchVLAN:
-			if !m.NoVLAN {
-				m.VLAN = 7
-			}
+			m.VLAN = 7
+		case model.MatchNoVLAN:
+			m.NoVLAN = true
+		case model.MatchOriginalDst:
+			m.OriginalDst = netip.MustParsePrefix(pick(t, "original", prefixes...))
+		case model.MatchDstRewritten:
+			m.DstRewritten = true
 		case model.MatchTOS:
 			tos := pick(t, "tos", uint8(0), 8)
 			m.TOS = &tos
@@ -80,9 +84,6 @@ func condition(t *rapid.T) model.Condition {
 		case model.MatchQuotedDst:
 			m.QuotedDst = netip.MustParsePrefix(pick(t, "quoted", prefixes...))
 		}
-		if m.VLAN == 0 {
-			m.NoVLAN = pick(t, "no vlan", false, false, false, true)
-		}
 	}
 	m.Not = m.Given() & model.MatchField(rapid.Uint32().Draw(t, "not"))
 	if m.SrcPorts != nil || m.DstPorts != nil || m.ICMPTypes != nil {
@@ -90,6 +91,9 @@ func condition(t *rapid.T) model.Condition {
 		m.Fragment = pick(t, "fragment", model.FragmentHeader, model.FragmentUnfragmented)
 	} else {
 		m.Fragment = pick(t, "fragment", model.FragmentAny, model.FragmentAny, model.FragmentNonheader, model.FragmentUnfragmented)
+		if m.Fragment != model.FragmentAny && rapid.Bool().Draw(t, "not fragment") {
+			m.Not |= model.MatchFragment
+		}
 	}
 	return m
 }
@@ -157,19 +161,12 @@ func (o *oracle) run(chain int) model.RuleAction {
 
 func (o *oracle) fits(m *model.Condition) bool {
 	k := &o.v.Key
-	switch m.Fragment {
-	case model.FragmentHeader:
-		if k.Frag == match.FragLater {
-			return false
-		}
-	case model.FragmentNonheader:
-		if k.Frag != match.FragLater {
-			return false
-		}
-	case model.FragmentUnfragmented:
-		if k.Frag != match.FragNone {
-			return false
-		}
+	piece := map[model.Fragment]bool{
+		model.FragmentAny: true, model.FragmentHeader: k.Frag != match.FragLater, model.FragmentNonheader: k.Frag == match.FragLater,
+		model.FragmentUnfragmented: k.Frag == match.FragNone,
+	}
+	if piece[m.Fragment] == (m.Not&model.MatchFragment != 0) {
+		return false
 	}
 	ip := k.EthType == 0x0800 || k.EthType == 0x86dd
 	addrs := ip || k.EthType == 0x0806
@@ -192,7 +189,7 @@ func (o *oracle) fits(m *model.Condition) bool {
 		return id == pathtest.ID("some") && slices.ContainsFunc(o.group, func(p netip.Prefix) bool { return in(p, a) })
 	}
 	within := func(r *model.Range, x uint16) bool { return r != nil && r.From <= x && x <= r.To }
-	all := !m.NoVLAN || k.VLAN == 0
+	all := true
 	for f, fits := range map[model.MatchField]bool{
 		model.MatchInPorts:      slices.Contains(m.InPorts, o.in.ID),
 		model.MatchOutPorts:     o.out != nil && slices.Contains(m.OutPorts, o.out.ID),
@@ -202,22 +199,26 @@ func (o *oracle) fits(m *model.Condition) bool {
 		model.MatchTraversed: slices.ContainsFunc(o.traversed, func(d string) bool {
 			return m.Traversed == pathtest.ID(d)
 		}),
-		model.MatchEthType:   k.EthType == m.EthType,
-		model.MatchEthSrc:    mac(k.EthSrc, m.EthSrc),
-		model.MatchEthDst:    mac(k.EthDst, m.EthDst),
-		model.MatchVLAN:      k.VLAN != 0 && k.VLAN&0xfff == m.VLAN,
-		model.MatchTOS:       ip && m.TOS != nil && k.TOS == *m.TOS,
-		model.MatchProto:     ip && k.Proto == m.Proto,
-		model.MatchSrc:       addrs && m.Src.IsValid() && in(m.Src, k.Src),
-		model.MatchDst:       addrs && m.Dst.IsValid() && in(m.Dst, k.Dst),
-		model.MatchSrcGroup:  addrs && group(m.SrcGroup, k.Src),
-		model.MatchDstGroup:  addrs && group(m.DstGroup, k.Dst),
-		model.MatchSrcPorts:  hasPorts && within(m.SrcPorts, k.SrcPort),
-		model.MatchDstPorts:  hasPorts && within(m.DstPorts, k.DstPort),
-		model.MatchICMPTypes: hasICMP && within(m.ICMPTypes, k.SrcPort>>8),
-		model.MatchICMPCodes: hasICMP && within(m.ICMPCodes, k.SrcPort&0xff),
-		model.MatchQuotedSrc: isError && m.QuotedSrc.IsValid() && in(m.QuotedSrc, quoted.Key.Src),
-		model.MatchQuotedDst: isError && m.QuotedDst.IsValid() && in(m.QuotedDst, quoted.Key.Dst),
+		model.MatchEthType: k.EthType == m.EthType,
+		model.MatchEthSrc:  mac(k.EthSrc, m.EthSrc),
+		model.MatchEthDst:  mac(k.EthDst, m.EthDst),
+		model.MatchVLAN:    k.VLAN != 0 && k.VLAN&0xfff == m.VLAN,
+		model.MatchNoVLAN:  k.VLAN == 0,
+		// Nothing is translated here.
+		model.MatchOriginalDst:  addrs && m.OriginalDst.IsValid() && in(m.OriginalDst, k.Dst),
+		model.MatchDstRewritten: false,
+		model.MatchTOS:          ip && m.TOS != nil && k.TOS == *m.TOS,
+		model.MatchProto:        ip && k.Proto == m.Proto,
+		model.MatchSrc:          addrs && m.Src.IsValid() && in(m.Src, k.Src),
+		model.MatchDst:          addrs && m.Dst.IsValid() && in(m.Dst, k.Dst),
+		model.MatchSrcGroup:     addrs && group(m.SrcGroup, k.Src),
+		model.MatchDstGroup:     addrs && group(m.DstGroup, k.Dst),
+		model.MatchSrcPorts:     hasPorts && within(m.SrcPorts, k.SrcPort),
+		model.MatchDstPorts:     hasPorts && within(m.DstPorts, k.DstPort),
+		model.MatchICMPTypes:    hasICMP && within(m.ICMPTypes, k.SrcPort>>8),
+		model.MatchICMPCodes:    hasICMP && within(m.ICMPCodes, k.SrcPort&0xff),
+		model.MatchQuotedSrc:    isError && m.QuotedSrc.IsValid() && in(m.QuotedSrc, quoted.Key.Src),
+		model.MatchQuotedDst:    isError && m.QuotedDst.IsValid() && in(m.QuotedDst, quoted.Key.Dst),
 	} {
 		if m.Given()&f != 0 && fits == (m.Not&f != 0) {
 			all = false
@@ -297,7 +298,7 @@ func TestRulesAgainstOracle(t *testing.T) {
 		}
 	})
 	for _, want := range []string{"drop", "reject", "return"} {
-		if seen[want] == 0 {
+		if seen[want] == 0 && !testing.Short() { // few packets may miss it
 			t.Errorf("no packet ended as %q: the generator has become too narrow", want)
 		}
 	}

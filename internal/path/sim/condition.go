@@ -16,14 +16,12 @@ import (
 // reads, and so puts into the mask, no field of the key that it did not come to.
 func (c *Context) fits(m *view.Condition, at *place, b *branch) bool {
 	// The fragment policy is not inverted; it comes last so that a packet that does not fit anyway has not read it.
-	return c.fitsAll(m, at.out, b) != m.Invert && (m.Fragment == view.FragmentsAny || c.fitsFragment(m.Fragment)) &&
-		(m.Connection == model.ConnectionAny || c.isReturn(b, at.id) == (m.Connection == model.ConnectionReturn))
+	return c.fitsAll(m, at.out, b) != m.Invert &&
+		(m.Fragment == view.FragmentsAny || c.fitsFragment(m.Fragment) != (m.Not&model.MatchFragment != 0)) &&
+		(m.Connection == model.ConnectionAny || c.isReturn(b, at.id) != ((m.Connection == model.ConnectionReturn) == (m.Not&model.MatchConnection != 0)))
 }
 
 func (c *Context) fitsAll(m *view.Condition, out *view.Port, b *branch) bool {
-	if m.NoVLAN && c.read(match.VLAN).VLAN != 0 {
-		return false
-	}
 	for left := m.Given; left != 0; left &= left - 1 {
 		field := left & -left
 		if c.fitsField(m, field, out, b) == (m.Not&field != 0) {
@@ -56,10 +54,13 @@ const (
 	ethSrc
 	ethDst
 	vlan
+	noVLAN
 	tos
 	proto
 	src
 	dst
+	originalDst
+	dstRewritten
 	srcGroup
 	dstGroup
 	srcPorts
@@ -92,8 +93,10 @@ func (c *Context) fitsField(m *view.Condition, field model.MatchField, out *view
 	case ethDst:
 		return masked(c.readDst(b), &m.EthDst)
 	case vlan:
-		tci := c.read(match.VLAN).VLAN
+		tci := c.readVLAN(b)
 		return tci != 0 && tci&vidMask == m.VLAN
+	case noVLAN:
+		return c.readVLAN(b) == 0
 	case tos:
 		return c.hasIP() && c.read(match.TOS).TOS == m.TOS
 	case proto:
@@ -102,6 +105,14 @@ func (c *Context) fitsField(m *view.Condition, field model.MatchField, out *view
 		return c.hasAddresses() && m.Src.Contains(c.readSrcAddr(b))
 	case dst:
 		return c.hasAddresses() && m.Dst.Contains(c.readDstAddr(b))
+	case originalDst:
+		if !c.hasAddresses() {
+			return false
+		}
+		c.Mask |= match.Dst &^ b.at.written
+		return m.OriginalDst.Contains(&b.at.dst)
+	case dstRewritten: // what decided that has read what it depends on
+		return b.nat&translatedDst != 0
 	case srcGroup:
 		return c.hasAddresses() && c.grouped(m.SrcGroup, *c.readSrcAddr(b))
 	case dstGroup:

@@ -21,6 +21,7 @@ type header struct {
 	ethSrc, ethDst   match.MAC
 	src, dst         match.Addr
 	srcPort, dstPort uint16     // as in match.Key: an echo's identifier is dstPort
+	vlan             uint16     // as in match.Key
 	written          match.Mask // fields of the above that are no longer as received
 	decs             uint8      // TTL decrements
 }
@@ -56,6 +57,7 @@ type scratch struct {
 	arrived   []byte               // memory of rewritten
 	rewrites  action.Physical
 	rewriter  packet.Rewriter
+	choice    ruleChoice
 	consumed  bool // a branch was answered by a device
 	stopped   bool // the result is final, whatever other branches would do
 	visits    int
@@ -106,7 +108,7 @@ func SimulateEgress(c *Context, port uuid.UUID) {
 
 func (c *Context) received() branch {
 	k := &c.Packet.Key
-	h := header{ethSrc: k.EthSrc, ethDst: k.EthDst, src: k.Src, dst: k.Dst, srcPort: k.SrcPort, dstPort: k.DstPort}
+	h := header{ethSrc: k.EthSrc, ethDst: k.EthDst, src: k.Src, dst: k.Dst, srcPort: k.SrcPort, dstPort: k.DstPort, vlan: k.VLAN}
 	return branch{header: h, node: c.Trace}
 }
 
@@ -115,9 +117,14 @@ func (c *Context) depend(t tag.Tag) { c.Tags = append(c.Tags, t) }
 // enter counts a device; false ends the simulation: the topology has a loop.
 func (c *Context) enter(device uuid.UUID, b *branch) bool {
 	c.depend(tag.Tag{Kind: tag.Device, ID: device})
-	b.devices++
 	c.scratch.trail = append(c.scratch.trail, trailStep{device, b.trail})
 	b.trail = int32(len(c.scratch.trail))
+	return c.turn(b)
+}
+
+// turn counts what could be one of a loop: a device, or a rule that redirects. False ends the simulation.
+func (c *Context) turn(b *branch) bool {
+	b.devices++
 	c.scratch.visits++
 	if b.devices <= MaxDevices && c.scratch.visits <= maxVisits {
 		return true

@@ -37,6 +37,14 @@ func (c *Context) readPorts(b *branch) (src, dst uint16) {
 	return b.srcPort, b.dstPort
 }
 
+// readVLAN is the tag as match.Key has it; 0: there is none.
+func (c *Context) readVLAN(b *branch) uint16 {
+	c.Mask |= match.VLAN &^ b.written
+	return b.vlan
+}
+
+func (b *branch) setVLAN(tci uint16) { b.vlan, b.written = tci, b.written|match.VLAN }
+
 func (b *branch) setSrc(a match.Addr) { b.src, b.written = a, b.written|match.Src }
 func (b *branch) setDst(a match.Addr) { b.dst, b.written = a, b.written|match.Dst }
 
@@ -49,7 +57,7 @@ func (b *branch) setDstPort(p uint16) { b.dstPort, b.written = p, b.written|matc
 func (c *Context) assemble() {
 	s := &c.scratch
 	slices.SortStableFunc(s.outs, func(a, b output) int { return int(a.decs) - int(b.decs) })
-	var now header // written and decs: what the actions have done so far
+	now := header{vlan: c.Packet.Key.VLAN} // written and decs: what the actions have done so far
 	for i := range s.outs {
 		o := &s.outs[i].header
 		if c.sets(match.EthSrc, &now, o, now.ethSrc == o.ethSrc) {
@@ -76,10 +84,24 @@ func (c *Context) assemble() {
 			now.dstPort = o.dstPort
 			c.act(action.Action{Op: action.SetDstPort, Value: o.dstPort})
 		}
+		if now.vlan != o.vlan { // whoever changed it has read it
+			c.retag(now.vlan, o.vlan)
+			now.vlan = o.vlan
+		}
 		for ; now.decs < o.decs; now.decs++ {
 			c.act(action.Action{Op: action.DecTTL})
 		}
 		c.act(action.Action{Op: action.Forward, VPort: s.outs[i].port})
+	}
+}
+
+// retag replaces one tag, or none, by another.
+func (c *Context) retag(from, to uint16) {
+	if from != 0 {
+		c.act(action.Action{Op: action.PopVLAN})
+	}
+	if to != 0 {
+		c.act(action.Action{Op: action.PushVLAN, Value: to &^ match.VLANPresent})
 	}
 }
 

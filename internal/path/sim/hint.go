@@ -10,6 +10,30 @@ import (
 // likewise if it may, so that an agent learns again what the one before it had decided.
 type Hint action.Physical
 
+// addr is the source address, or the destination, to which the flow translates.
+func (h Hint) addr(source bool) (a match.Addr, ok bool) {
+	op := action.SetDst
+	if source {
+		op = action.SetSrc
+	}
+	for i := range h {
+		if h[i].Op == op {
+			return h[i].Addr, true
+		}
+	}
+	return a, false
+}
+
+// dstPort is the destination port to which the flow translates; 0: it does not.
+func (h Hint) dstPort() (port uint16) {
+	for i := range h {
+		if h[i].Op == action.SetDstPort {
+			port = h[i].Value
+		}
+	}
+	return port
+}
+
 // port is the source port, or identifier, to which the flow translates together with addr; 0: it does not.
 func (h Hint) port(addr match.Addr, proto uint8) (port uint16) {
 	op, is := action.SetSrcPort, false

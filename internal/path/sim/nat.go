@@ -30,7 +30,7 @@ func (c *Context) reverseNAT(k tag.Kind, device uuid.UUID, b *branch) natResult 
 		return natPassed
 	}
 	c.rewrite(b, t, other.Reverse(), quoted)
-	b.nat |= translates(k).opposite()
+	b.nat |= translates(k).opposite() | translatedBack
 	return natApplied
 }
 
@@ -50,12 +50,14 @@ func (c *Context) knownNAT(k tag.Kind, device uuid.UUID, b *branch, t *match.Tup
 	return natPassed, false
 }
 
-// translated says which end of a packet the device at hand has translated.
+// translated says which ends of a packet the device at hand has translated.
 type translated uint8
 
 const (
 	translatedSrc translated = 1 << iota
 	translatedDst
+	translatedBack // it is an answer
+	bothEnds       = translatedSrc | translatedDst
 )
 
 func translates(k tag.Kind) translated {
@@ -65,7 +67,7 @@ func translates(k tag.Kind) translated {
 	return translatedSrc
 }
 
-func (t translated) opposite() translated { return t ^ (translatedSrc | translatedDst) }
+func (t translated) opposite() translated { return t ^ bothEnds }
 
 // maxChoices bounds how many destinations are tried for one new connection.
 const maxChoices = 16
@@ -89,7 +91,8 @@ func (c *Context) destinationNAT(device uuid.UUID, b *branch, to chooser) natRes
 		return r
 	}
 	for n := range maxChoices {
-		addr, port, ok := to.choose(&t, n)
+		c.scratch.asked = t // there, so that asking does not allocate
+		addr, port, ok := to.choose(&c.scratch.asked, n)
 		if !ok {
 			break
 		}
@@ -122,12 +125,21 @@ func (c *Context) connect(k tag.Kind, device uuid.UUID, b *branch, t, as match.T
 // sourceNAT translates the source to addr and a port from lo to hi that a device uses for no other connection
 // to the same destination. A packet of a known connection is translated as those before it.
 func (c *Context) sourceNAT(device uuid.UUID, b *branch, addr match.Addr, lo, hi uint16) natResult {
+	r, exhausted := c.tryNAT(device, b, addr, lo, hi)
+	if exhausted {
+		return c.natDrop(b, drop.NatExhausted)
+	}
+	return r
+}
+
+// tryNAT is sourceNAT that leaves the branch as it is when addr has no more ports.
+func (c *Context) tryNAT(device uuid.UUID, b *branch, addr match.Addr, lo, hi uint16) (r natResult, exhausted bool) {
 	t, quoted, why := c.tuple(b)
 	if why != drop.None {
-		return c.natDrop(b, why)
+		return c.natDrop(b, why), false
 	}
 	if r, ended := c.knownNAT(tag.Translation, device, b, &t, quoted); ended {
-		return r
+		return r, false
 	}
 	c.scratch.asked = t
 	want := c.Hint.port(addr, t.Proto)
@@ -136,21 +148,21 @@ func (c *Context) sourceNAT(device uuid.UUID, b *branch, addr match.Addr, lo, hi
 		leased := tag.Tag{Kind: tag.Ports, ID: device, Addr: addr}
 		c.depend(leased)
 		if exhausted {
-			return c.natDrop(b, drop.NatExhausted)
+			return natEnded, true
 		}
 		if b.node != nil {
 			b.node.Add("sim", "NAT", "not yet: no ports of %s are leased that are free for %s", addr, t.Dst)
 		}
 		c.Lease = Lease{Lo: lo, Hi: hi, Want: want}
 		c.wait(leased)
-		return natEnded
+		return natEnded, false
 	}
 	to := t
 	to.Src, to.SrcPort = addr, port
 	c.propose(b, Learn{Kind: LearnConnection, Conn: tag.Translation, Device: device, Port: c.scratch.ingress, Orig: t, Reply: to.Reverse()})
 	c.rewrite(b, t, to, false)
 	b.nat |= translatedSrc
-	return natApplied
+	return natApplied, false
 }
 
 func (c *Context) natDrop(b *branch, why drop.Reason) natResult {

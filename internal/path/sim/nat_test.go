@@ -59,7 +59,7 @@ func (w *world) send(in *pathtest.Injection) *sim.Context {
 			continue
 		}
 		if w.c.Result == sim.ResultForward && !w.topo.State.Commit(&w.c) {
-			w.t.Fatal("what was proposed cannot be committed")
+			w.t.Fatalf("what was proposed cannot be committed: %s\n%+v", in.View.Key.Text(match.All), w.c.Learn)
 		}
 		return &w.c
 	}

@@ -39,9 +39,10 @@ func (c *Context) ingress(p *view.Port, b branch) {
 	if c.served(p, &b) || !c.guard(p, true, &b) {
 		return
 	}
-	if !c.filter(p.Inbound, place{"inbound filter", "port", p.Name, p.ID, nil}, &b) {
+	if !c.filter(p.Inbound, place{"inbound filter", "port", p.Name, p.ID, p.Rules, nil}, &b) {
 		return
 	}
+	c.restore(p.Rules, p.ID, bothEnds, &b)
 	if p.Bridge != uuid.Nil {
 		if br := c.Topo.Bridge(p.Bridge); br != nil {
 			c.bridge(br, p, b)
@@ -56,14 +57,41 @@ func (c *Context) ingress(p *view.Port, b branch) {
 	c.drop(&b, ResultErrorDrop, drop.Unplugged)
 }
 
+// isUp reports whether a port can take packets.
+func (c *Context) isUp(id uuid.UUID) bool {
+	c.depend(tag.Tag{Kind: tag.Port, ID: id})
+	p := c.Topo.Port(id)
+	return p != nil && p.AdminUp && (p.Exterior() || p.Peer != uuid.Nil)
+}
+
+// redirect sends the branch to another port, as a rule says.
+func (c *Context) redirect(to *view.Redirect, b *branch) {
+	if !c.turn(b) {
+		return
+	}
+	p := c.port(to.Port, b)
+	switch {
+	case p == nil:
+	case !to.Egress:
+		c.ingress(p, *b)
+	case !p.AdminUp:
+		c.drop(b, ResultDrop, drop.AdminDown)
+	default:
+		c.emit(p, *b)
+	}
+}
+
 // egress takes the packet out of a bridge or a router, through the port's filter and its security groups.
 func (c *Context) egress(p *view.Port, b branch) {
 	if !p.AdminUp {
 		c.drop(&b, ResultDrop, drop.AdminDown)
 		return
 	}
-	if c.filter(p.Outbound, place{"outbound filter", "port", p.Name, p.ID, p}, &b) && c.guard(p, false, &b) {
-		c.emit(p, b)
+	if c.filter(p.Outbound, place{"outbound filter", "port", p.Name, p.ID, p.Rules, p}, &b) {
+		c.restore(p.Rules, p.ID, bothEnds, &b)
+		if c.guard(p, false, &b) {
+			c.emit(p, b)
+		}
 	}
 }
 

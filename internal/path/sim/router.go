@@ -24,7 +24,7 @@ func (c *Context) router(r *view.Router, in *view.Port, b branch) {
 	switch {
 	case !group && dst != in.MAC:
 		c.drop(&b, ResultDrop, drop.NotForUs)
-	case c.read(match.VLAN).VLAN != 0:
+	case c.readVLAN(&b) != 0:
 		c.drop(&b, ResultDrop, drop.Tagged)
 	case !r.AdminUp:
 		c.icmpError(in, &b, prohibited, 0)
@@ -49,7 +49,7 @@ func (c *Context) route(r *view.Router, in *view.Port, b branch) {
 		c.drop(&b, ResultDrop, drop.BadHeader)
 		return
 	}
-	if !c.filter(r.Pre, place{"pre-routing filter", "router", r.Name, r.ID, nil}, &b) {
+	if !c.filter(r.Pre, place{"pre-routing filter", "router", r.Name, r.ID, r.Rules, nil}, &b) {
 		return
 	}
 	o := c.natIn(r, &b)
@@ -119,9 +119,10 @@ func (c *Context) forward(r *view.Router, rt *view.Route, in *view.Port, o outsi
 		c.drop(&b, ResultErrorDrop, drop.ExceedsMTU)
 		return
 	}
-	if !c.filter(r.Post, place{"post-routing filter", "router", r.Name, r.ID, out}, &b) {
+	if !c.filter(r.Post, place{"post-routing filter", "router", r.Name, r.ID, r.Rules, out}, &b) {
 		return
 	}
+	c.restore(r.Rules, r.ID, translatedSrc, &b)
 	hop := b.dst
 	if rt.Gateway.IsValid() {
 		hop = match.AddrFrom(rt.Gateway)

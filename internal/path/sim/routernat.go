@@ -14,13 +14,15 @@ const (
 
 // outside is what a router's translation on the way in has to do with that on the way out.
 type outside struct {
-	port  *view.Port // whose floating IP or masqueraded connection the packet was for; nil: none
-	reply bool       // it answers a masqueraded connection
+	port *view.Port // whose floating IP or masqueraded connection the packet was for; nil: none
 }
 
 // natIn translates the destination before the route is looked up, from whichever port the packet
 // comes: floating IPs, and answers to what was masqueraded.
 func (c *Context) natIn(r *view.Router, b *branch) (o outside) {
+	if c.restore(r.Rules, r.ID, translatedDst, b); b.nat&translatedDst != 0 {
+		return c.forwarded(r, b)
+	}
 	for _, id := range r.NAT {
 		c.depend(tag.Tag{Kind: tag.Port, ID: id})
 		p := c.Topo.Port(id)
@@ -31,10 +33,24 @@ func (c *Context) natIn(r *view.Router, b *branch) (o outside) {
 		c.depend(tag.Tag{Kind: tag.Floating, ID: id, Addr: dst})
 		if fixed, ok := p.Floating[dst]; ok {
 			c.staticNAT(b, false, fixed)
+			b.nat |= translatedDst
 			return outside{port: p}
 		}
 		if own, ok := masquerades(p); ok && own == dst && c.reverseNAT(tag.Translation, r.ID, b) == natApplied {
-			return outside{port: p, reply: true}
+			return outside{port: p}
+		}
+	}
+	return outside{}
+}
+
+// forwarded finds the masquerading port to whose address a packet was sent that a rule has given another destination.
+func (c *Context) forwarded(r *view.Router, b *branch) (o outside) {
+	for _, id := range r.NAT {
+		c.depend(tag.Tag{Kind: tag.Port, ID: id})
+		if p := c.Topo.Port(id); p != nil {
+			if own, ok := masquerades(p); ok && own == b.at.dst {
+				return outside{port: p}
+			}
 		}
 	}
 	return outside{}
@@ -44,7 +60,7 @@ func (c *Context) natIn(r *view.Router, b *branch) (o outside) {
 // turned round to the inside, is translated as if it had been there: else the answer would not come this
 // way. False ends the branch.
 func (c *Context) natOut(r *view.Router, in, out *view.Port, o outside, b *branch) bool {
-	if len(r.NAT) == 0 {
+	if len(r.NAT) == 0 || b.nat&translatedSrc != 0 {
 		return true
 	}
 	p := out
@@ -61,7 +77,7 @@ func (c *Context) natOut(r *view.Router, in, out *view.Port, o outside, b *branc
 		return true
 	}
 	own, ok := masquerades(p)
-	if !ok || o.reply || in.ID == p.ID || !src.Is4() || onLink(p, src) {
+	if !ok || b.nat&translatedBack != 0 || in.ID == p.ID || !src.Is4() || onLink(p, src) {
 		return true
 	}
 	return c.sourceNAT(r.ID, b, own, masqueradeLow, masqueradeHigh) != natEnded

@@ -38,6 +38,7 @@ func (b builder) port(id uuid.UUID) *view.Port {
 		ID: p.ID, Name: p.Name, Bridge: p.BridgeID, Router: p.RouterID, AdminUp: p.AdminStateUp,
 		MAC: p.MAC, Addrs: slices.Clone(p.Addresses), TunnelKey: p.TunnelKey,
 		Inbound: p.InboundFilterID, Outbound: p.OutboundFilterID, Groups: slices.Clone(p.PortGroups),
+		Rules: b.translated(p.InboundFilterID, p.OutboundFilterID), VLAN: p.VLAN,
 	}
 	sortIDs(v.Groups)
 	if _, ok := get[*model.Port](b.graph, p.PeerID); ok {
@@ -106,7 +107,7 @@ func (b builder) bridge(id uuid.UUID) *view.Bridge {
 		return nil
 	}
 	v := &view.Bridge{ID: id, Name: x.Name, AdminUp: x.AdminStateUp, Pre: x.PreForwardingID, Post: x.PostForwardingID,
-		MACs: make(map[match.MAC]uuid.UUID), Neighbours: make(map[match.Addr]match.MAC)}
+		Rules: b.translated(x.PreForwardingID, x.PostForwardingID), MACs: make(map[match.MAC]uuid.UUID), Neighbours: make(map[match.Addr]match.MAC)}
 	for o := range b.graph.ReferrersOf(model.KeyOf(x), model.KindPort) {
 		p := o.(*model.Port)
 		if p.AdminStateUp && b.plugged(p) {
@@ -143,7 +144,8 @@ func (b builder) router(id uuid.UUID) (*view.Router, []view.Route) {
 	if !ok {
 		return nil, nil
 	}
-	v := &view.Router{ID: id, Name: x.Name, AdminUp: x.AdminStateUp, Pre: x.PreRoutingID, Post: x.PostRoutingID}
+	v := &view.Router{ID: id, Name: x.Name, AdminUp: x.AdminStateUp, Pre: x.PreRoutingID, Post: x.PostRoutingID,
+		Rules: b.translated(x.PreRoutingID, x.PostRoutingID)}
 	var rs []view.Route
 	for o := range b.graph.ReferrersOf(model.KeyOf(x), model.KindPort) {
 		p := o.(*model.Port)

@@ -41,6 +41,9 @@ func (d dirty) add(g *model.Graph, o model.Object) {
 		d.chains[o.ID] = struct{}{}
 	case *model.Rule:
 		d.chains[o.ChainID] = struct{}{}
+		if o.Action == model.RuleDNAT || o.Action == model.RuleSNAT || o.Action == model.RuleJump && (builder{g}).translated(o.JumpID) != nil {
+			d.filtered(g, o.ChainID, map[uuid.UUID]bool{}) // what passes the chain has answers to translate back
+		}
 	case *model.AddressGroup:
 		d.groups[o.ID] = struct{}{}
 	case *model.SecurityGroup:
@@ -151,7 +154,7 @@ func sameRouter(a, b *view.Router) bool {
 		return a == b
 	}
 	return a.Name == b.Name && a.AdminUp == b.AdminUp && slices.Equal(a.Ports, b.Ports) && slices.Equal(a.NAT, b.NAT) &&
-		a.Pre == b.Pre && a.Post == b.Post
+		a.Pre == b.Pre && a.Post == b.Post && reflect.DeepEqual(a.Rules, b.Rules)
 }
 
 // portTags names what differs between two states of a port: of two that differ in floating IPs alone, those addresses.
@@ -185,7 +188,7 @@ func bridgeTags(id uuid.UUID, was, is *view.Bridge) []tag.Tag {
 			is = &view.Bridge{}
 		}
 	} else if was.Name != is.Name || was.AdminUp != is.AdminUp || was.Pre != is.Pre || was.Post != is.Post ||
-		!reflect.DeepEqual(was.Subnets, is.Subnets) {
+		!reflect.DeepEqual(was.Subnets, is.Subnets) || !reflect.DeepEqual(was.Rules, is.Rules) {
 		tags = append(tags, tag.Tag{Kind: tag.Device, ID: id})
 	}
 	if !slices.Equal(was.Ports, is.Ports) {

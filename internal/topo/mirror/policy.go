@@ -78,28 +78,109 @@ func (b builder) chain(id uuid.UUID) *view.Chain {
 		return nil
 	}
 	v := &view.Chain{ID: id, Name: x.Name}
-	for o := range b.graph.ReferrersOf(model.KeyOf(x), model.KindRule) {
-		if r := o.(*model.Rule); r.ChainID == id {
-			v.Rules = append(v.Rules, rule(r))
-		}
+	for _, r := range b.rulesOf(id) {
+		v.Rules = append(v.Rules, rule(r))
 	}
-	slices.SortFunc(v.Rules, func(a, b view.Rule) int { return cmp.Compare(a.Position, b.Position) })
 	return v
 }
 
 var verdicts = map[model.RuleAction]view.Verdict{
 	model.RuleAccept: view.VerdictAccept, model.RuleDrop: view.VerdictDrop, model.RuleReject: view.VerdictReject,
 	model.RuleJump: view.VerdictJump, model.RuleReturn: view.VerdictReturn, model.RuleContinue: view.VerdictContinue,
+	model.RuleRedirect: view.VerdictRedirect,
 }
 
 func rule(r *model.Rule) view.Rule {
-	v := view.Rule{ID: r.ID, Name: r.Name, Position: r.Position, Match: view.NewCondition(&r.Match), Jump: r.JumpID}
+	v := view.Rule{ID: r.ID, Name: r.Name, Position: r.Position, Match: view.NewCondition(&r.Match), Jump: r.JumpID, Log: r.Log}
+	verdict := r.Action
+	if r.Action.Alters() {
+		verdict = r.Then
+	}
 	var known bool
-	if v.Verdict, known = verdicts[r.Action]; !known {
+	if v.Verdict, known = verdicts[verdict]; !known {
 		// Of a later version, or written by hand: what nobody understands must not open a door.
 		v.Verdict = view.VerdictDrop
 	}
+	switch r.Action {
+	case model.RuleDNAT, model.RuleSNAT, model.RuleRevDNAT, model.RuleRevSNAT:
+		v.NAT = nat(r)
+	case model.RulePushVLAN:
+		v.VLAN = view.VLANChange(r.VLAN)
+	case model.RulePopVLAN:
+		v.VLAN = view.PopVLAN
+	case model.RuleRedirect:
+		v.Redirect = view.Redirect{Port: r.Redirect.PortID, Egress: r.Redirect.Egress, FailOpen: r.Redirect.FailOpen}
+	}
 	return v
+}
+
+func nat(r *model.Rule) *view.NAT {
+	var ts []view.Target
+	for _, t := range r.Targets {
+		x := view.Target{From: match.AddrFrom(t.From), To: match.AddrFrom(t.To)}
+		if t.Ports != nil {
+			x.Lo, x.Hi = t.Ports.From, t.Ports.To
+		}
+		ts = append(ts, x)
+	}
+	return view.NewNAT(r.Action == model.RuleSNAT || r.Action == model.RuleRevSNAT, r.Action == model.RuleRevDNAT || r.Action == model.RuleRevSNAT, ts)
+}
+
+// translated collects what the rules of chains, and of those that they jump to, translate to.
+func (b builder) translated(chains ...uuid.UUID) *view.Translated {
+	t := &view.Translated{}
+	seen := map[uuid.UUID]bool{uuid.Nil: true}
+	for len(chains) > 0 {
+		id := chains[0]
+		chains = chains[1:]
+		if seen[id] {
+			continue
+		}
+		seen[id] = true
+		for _, r := range b.rulesOf(id) {
+			switch r.Action {
+			case model.RuleJump:
+				chains = append(chains, r.JumpID)
+			case model.RuleDNAT, model.RuleSNAT:
+				t.Add(nat(r))
+			}
+		}
+	}
+	return t.OrNil()
+}
+
+// rulesOf lists a chain's rules in their order.
+func (b builder) rulesOf(chain uuid.UUID) []*model.Rule {
+	var rs []*model.Rule
+	for o := range b.graph.ReferrersOf(model.Key{Kind: model.KindChain, ID: chain}, model.KindRule) {
+		if r := o.(*model.Rule); r.ChainID == chain {
+			rs = append(rs, r)
+		}
+	}
+	slices.SortFunc(rs, func(a, b *model.Rule) int { return cmp.Compare(a.Position, b.Position) })
+	return rs
+}
+
+// filtered marks what passes a chain, directly or by jumps.
+func (d dirty) filtered(g *model.Graph, chain uuid.UUID, seen map[uuid.UUID]bool) {
+	if seen[chain] {
+		return
+	}
+	seen[chain] = true
+	for _, k := range []model.Kind{model.KindPort, model.KindBridge, model.KindRouter} {
+		for o := range g.ReferrersOf(model.Key{Kind: model.KindChain, ID: chain}, k) {
+			if p, ok := o.(*model.Port); ok {
+				d.ports[p.ID] = struct{}{}
+			} else {
+				d.add(g, o)
+			}
+		}
+	}
+	for o := range g.ReferrersOf(model.Key{Kind: model.KindChain, ID: chain}, model.KindRule) {
+		if r := o.(*model.Rule); r.JumpID == chain {
+			d.filtered(g, r.ChainID, seen)
+		}
+	}
 }
 
 func (b builder) group(id uuid.UUID) *view.AddressGroup {

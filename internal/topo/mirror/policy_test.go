@@ -59,7 +59,7 @@ func TestChains(t *testing.T) {
 
 // TestUnknownActionDrops: a rule of a later version must not let through what it may be meant to stop.
 func TestUnknownActionDrops(t *testing.T) {
-	if r := rule(&model.Rule{Action: "redirect"}); r.Verdict != view.VerdictDrop {
+	if r := rule(&model.Rule{Action: "mirror"}); r.Verdict != view.VerdictDrop {
 		t.Errorf("verdict %s", r.Verdict)
 	}
 }

@@ -35,10 +35,23 @@ const (
 	RuleJump     RuleAction = "jump"     // to the first rule of another chain, and back here when that returns
 	RuleReturn   RuleAction = "return"   // to the rule after the jump; at the top level: accept
 	RuleContinue RuleAction = "continue" // to the next rule
+
+	// What follows changes the packet, which then goes on as Rule.Then says. A packet that cannot be changed so does not fit.
+	RuleDNAT     RuleAction = "dnat"      // translates the destination to one of Targets
+	RuleSNAT     RuleAction = "snat"      // translates the source
+	RuleRevDNAT  RuleAction = "rev_dnat"  // translates the source of an answer back; a packet that is none does not fit
+	RuleRevSNAT  RuleAction = "rev_snat"  // translates the destination of an answer back
+	RulePushVLAN RuleAction = "push_vlan" // tags an untagged frame with VLAN
+	RulePopVLAN  RuleAction = "pop_vlan"  // takes the tag off
+
+	RuleRedirect RuleAction = "redirect" // decides: the packet goes to the port that Redirect names instead
 )
 
 // RuleActions lists all actions.
-var RuleActions = []RuleAction{RuleAccept, RuleDrop, RuleReject, RuleJump, RuleReturn, RuleContinue}
+var RuleActions = []RuleAction{
+	RuleAccept, RuleDrop, RuleReject, RuleJump, RuleReturn, RuleContinue,
+	RuleDNAT, RuleSNAT, RuleRevDNAT, RuleRevSNAT, RulePushVLAN, RulePopVLAN, RuleRedirect,
+}
 
 // Rule is one step of a chain. Rules are tried in the order of Position, which is unique in the chain.
 // A packet that comes to the end of a chain returns.
@@ -49,6 +62,12 @@ type Rule struct {
 	Match    Condition
 	Action   RuleAction
 	JumpID   uuid.UUID // the chain, with RuleJump
+
+	Then     RuleAction  // RuleAccept, RuleContinue or RuleReturn, with actions that change packets; "": RuleAccept
+	Targets  []NATTarget // with RuleDNAT and RuleSNAT
+	Redirect Redirect    // with RuleRedirect
+	VLAN     uint16      // with RulePushVLAN
+	Log      bool        // has the host's agent write a line about each new flow that fits, as far as its bounds allow
 }
 
 // Fragment says which pieces of fragmented packets a rule is about.
@@ -100,14 +119,16 @@ type Condition struct {
 	TOS                  *uint8 // the whole byte
 	Proto                uint8  // after IPv6 extension headers; 0: any
 	Src, Dst             netip.Prefix
+	OriginalDst          netip.Prefix // of the destination with which the packet came to the device at hand
+	DstRewritten         bool         // the device at hand has translated the destination
 	SrcGroup, DstGroup   uuid.UUID
 	SrcPorts, DstPorts   *Range // TCP, UDP, SCTP
 	ICMPTypes, ICMPCodes *Range
 	// Addresses of the packet that an ICMP error quotes.
 	QuotedSrc, QuotedDst netip.Prefix
-	// Fragment applies whatever Invert says. "": any, or header when transport fields are given.
+	// Fragment applies whatever Invert says; MatchFragment inverts it. "": any, or header when transport fields are given.
 	Fragment Fragment
-	// Connection applies whatever Invert says, and last: what the rule's port, bridge or router has seen of the packet's
+	// Connection applies whatever Invert says, and last; MatchConnection inverts it: what the rule's port, bridge or router has seen of the packet's
 	// connection.
 	Connection Connection
 }
@@ -127,10 +148,13 @@ const (
 	MatchEthSrc
 	MatchEthDst
 	MatchVLAN
+	MatchNoVLAN
 	MatchTOS
 	MatchProto
 	MatchSrc
 	MatchDst
+	MatchOriginalDst
+	MatchDstRewritten
 	MatchSrcGroup
 	MatchDstGroup
 	MatchSrcPorts
@@ -139,12 +163,15 @@ const (
 	MatchICMPCodes
 	MatchQuotedSrc
 	MatchQuotedDst
+	MatchFragment
+	MatchConnection
 	matchEnd
 )
 
 var matchNames = [...]string{
-	"in_ports", "out_ports", "in_port_group", "out_port_group", "port_group", "traversed", "eth_type", "eth_src", "eth_dst", "vlan",
-	"tos", "proto", "src", "dst", "src_group", "dst_group", "src_ports", "dst_ports", "icmp_types", "icmp_codes", "quoted_src", "quoted_dst",
+	"in_ports", "out_ports", "in_port_group", "out_port_group", "port_group", "traversed", "eth_type", "eth_src", "eth_dst", "vlan", "no_vlan",
+	"tos", "proto", "src", "dst", "original_dst", "dst_rewritten", "src_group", "dst_group", "src_ports", "dst_ports", "icmp_types", "icmp_codes", "quoted_src", "quoted_dst",
+	"fragment", "connection",
 }
 
 // Names lists the fields as the API calls them.
@@ -168,13 +195,13 @@ func ParseMatchField(name string) (MatchField, bool) {
 	return 0, false
 }
 
-// Given is the set of fields that m tests, Fragment and NoVLAN excepted, which cannot be inverted.
+// Given is the set of fields that m tests, Fragment and Connection excepted, which stand outside the conjunction.
 func (m *Condition) Given() MatchField {
 	var f MatchField
 	for i, given := range [...]bool{
 		len(m.InPorts) > 0, len(m.OutPorts) > 0, m.InPortGroup != uuid.Nil, m.OutPortGroup != uuid.Nil, m.PortGroup != uuid.Nil,
 		m.Traversed != uuid.Nil, m.EthType != 0, m.EthSrc.Mask != match.MAC{}, m.EthDst.Mask != match.MAC{}, m.VLAN != 0,
-		m.TOS != nil, m.Proto != 0, m.Src.IsValid(), m.Dst.IsValid(), m.SrcGroup != uuid.Nil, m.DstGroup != uuid.Nil,
+		m.NoVLAN, m.TOS != nil, m.Proto != 0, m.Src.IsValid(), m.Dst.IsValid(), m.OriginalDst.IsValid(), m.DstRewritten, m.SrcGroup != uuid.Nil, m.DstGroup != uuid.Nil,
 		m.SrcPorts != nil, m.DstPorts != nil, m.ICMPTypes != nil, m.ICMPCodes != nil, m.QuotedSrc.IsValid(), m.QuotedDst.IsValid(),
 	} {
 		if given {

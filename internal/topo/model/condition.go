@@ -22,7 +22,7 @@ const (
 // badCondition says which field of a condition is wrong.
 func (g *Graph) badCondition(m *Condition) (field, reason string) {
 	given := m.Given()
-	if none := m.Not &^ given; none != 0 || m.Not >= matchEnd {
+	if none := m.Not &^ (given | m.outside()); none != 0 || m.Not >= matchEnd {
 		return "not", fmt.Sprintf("%v: inverts what is not there", none.Names())
 	}
 	if field, reason := g.badMatchRefs(m); reason != "" {
@@ -41,7 +41,7 @@ func (g *Graph) badCondition(m *Condition) (field, reason string) {
 	if m.VLAN > 4094 {
 		return "vlan", fmt.Sprintf("%d is not within 1 and 4094", m.VLAN)
 	}
-	if m.VLAN != 0 && m.NoVLAN {
+	if m.VLAN != 0 && m.NoVLAN && m.Not&(MatchVLAN|MatchNoVLAN) == 0 {
 		return "no_vlan", "contradicts vlan"
 	}
 	if field, reason := badAddresses(m, given); reason != "" {
@@ -99,7 +99,7 @@ func badAddresses(m *Condition, given MatchField) (field, reason string) {
 		field string
 		bit   MatchField
 		p     netip.Prefix
-	}{{"src", MatchSrc, m.Src}, {"dst", MatchDst, m.Dst}, {"quoted_src", MatchQuotedSrc, m.QuotedSrc}, {"quoted_dst", MatchQuotedDst, m.QuotedDst}} {
+	}{{"src", MatchSrc, m.Src}, {"dst", MatchDst, m.Dst}, {"original_dst", MatchOriginalDst, m.OriginalDst}, {"quoted_src", MatchQuotedSrc, m.QuotedSrc}, {"quoted_dst", MatchQuotedDst, m.QuotedDst}} {
 		if given&x.bit == 0 {
 			continue
 		}
@@ -147,6 +147,9 @@ func badTransport(m *Condition, given MatchField) (field, reason string) {
 	default:
 		return "connection", fmt.Sprintf("%q is none of new, return", m.Connection)
 	}
+	if m.Not&MatchFragment != 0 && transport(given) {
+		return "fragment", "inverted: later fragments have no transport header, which other fields ask for"
+	}
 	switch m.Fragment {
 	case "", FragmentHeader, FragmentUnfragmented:
 	case FragmentAny, FragmentNonheader:
@@ -159,13 +162,27 @@ func badTransport(m *Condition, given MatchField) (field, reason string) {
 	return "", ""
 }
 
+// outside is the set of fields that are tested whatever Invert says.
+func (m *Condition) outside() (f MatchField) {
+	if m.Fragment != "" && m.Fragment != FragmentAny {
+		f |= MatchFragment
+	}
+	if m.Connection != ConnectionAny {
+		f |= MatchConnection
+	}
+	return f
+}
+
 // transport reports whether any field is of the transport header.
 func transport(f MatchField) bool {
 	return f&(MatchSrcPorts|MatchDstPorts|MatchICMPTypes|MatchICMPCodes|MatchQuotedSrc|MatchQuotedDst) != 0
 }
 
-// normalizeRule gives the fragment policy its default: a transport field needs the header.
+// normalizeRule gives the fragment policy its default (a transport field needs the header), and Then.
 func normalizeRule(r *Rule) {
+	if r.Then == "" && r.Action.Alters() {
+		r.Then = RuleAccept
+	}
 	if r.Match.Fragment != "" {
 		return
 	}
@@ -182,6 +199,10 @@ func cloneRule(r *Rule) Rule {
 	m.TOS = clonePtr(m.TOS)
 	m.SrcPorts, m.DstPorts = clonePtr(m.SrcPorts), clonePtr(m.DstPorts)
 	m.ICMPTypes, m.ICMPCodes = clonePtr(m.ICMPTypes), clonePtr(m.ICMPCodes)
+	c.Targets = slices.Clone(r.Targets)
+	for i := range c.Targets {
+		c.Targets[i].Ports = clonePtr(c.Targets[i].Ports)
+	}
 	return c
 }
 

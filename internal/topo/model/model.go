@@ -106,6 +106,9 @@ type Port struct {
 	// SecurityGroups of a port with PortSecurity; nil: it is in its tenant's DefaultGroup, if there is such a group, and else in
 	// none and filtered by none. An empty list: in none, so that nothing is allowed.
 	SecurityGroups []uuid.UUID
+	// VLAN of a bridge port, 1 to 4094, makes it an access port and the bridge VLAN-aware: frames that come in are
+	// tagged with it, only frames with that tag leave by the port, and lose it. 0: the port carries tags, as trunks do.
+	VLAN uint16
 	// TunnelKey is the VXLAN network identifier by which other hosts send to the port, 1 to MaxTunnelKey; unique. It is chosen
 	// when the port is stored first, and stays.
 	TunnelKey uint32

@@ -140,6 +140,7 @@ func Refs(o Object) []Key {
 	case *Rule:
 		add(KindChain, o.ChainID)
 		add(KindChain, o.JumpID)
+		add(KindPort, o.Redirect.PortID)
 		matchRefs(&o.Match, add)
 	case *Route:
 		add(KindRouter, o.RouterID)

@@ -55,6 +55,14 @@ func (g *Graph) validatePort(p *Port) error {
 			return err
 		}
 	}
+	if p.VLAN != 0 {
+		if reason := badVLAN(p.VLAN); reason != "" {
+			return fieldErr(p, "vlan", reason)
+		}
+		if onRouter {
+			return fieldErr(p, "vlan", "is for ports of bridges")
+		}
+	}
 	if err := validateSecurity(p); err != nil {
 		return err
 	}

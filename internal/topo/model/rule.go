@@ -67,11 +67,12 @@ func (g *Graph) validateRule(r *Rule) error {
 		if g.jumpsTo(r.JumpID, r.ChainID, make(map[uuid.UUID]bool)) {
 			return fieldErr(r, "jump", fmt.Sprintf("%s leads back to this chain", RefTo(g.Get(KindChain, r.JumpID))))
 		}
-	} else if r.JumpID != uuid.Nil {
-		return fieldErr(r, "jump", fmt.Sprintf("has no meaning with action %s", r.Action))
 	}
 	if field, reason := g.badCondition(&r.Match); reason != "" {
 		return fieldErr(r, "match."+field, reason)
+	}
+	if field, reason := g.badAction(r); reason != "" {
+		return fieldErr(r, field, reason)
 	}
 	return nil
 }

@@ -28,10 +28,11 @@ const (
 	VerdictReject
 	VerdictJump   // on in the chain Jump, then back
 	VerdictReturn // back to the calling chain; at the top level accept
+	VerdictRedirect
 )
 
 func (v Verdict) String() string {
-	return [...]string{"continue", "accept", "drop", "reject", "jump", "return"}[v]
+	return [...]string{"continue", "accept", "drop", "reject", "jump", "return", "redirect"}[v]
 }
 
 // Rule is one step of a chain.
@@ -42,6 +43,11 @@ type Rule struct {
 	Match    Condition
 	Verdict  Verdict
 	Jump     uuid.UUID // with VerdictJump: the chain
+	Redirect Redirect  // with VerdictRedirect
+	// What is done to the packet before Verdict; one of them at most.
+	NAT  *NAT
+	VLAN VLANChange
+	Log  bool
 	// Hits counts the simulated packets that fitted: about one for each new flow, since the packets that follow
 	// never get here. It lives as long as the rule, through changes too; nil where nobody counts.
 	Hits *atomic.Uint64

@@ -15,7 +15,6 @@ type Condition struct {
 	Given    model.MatchField // fields that are tested
 	Not      model.MatchField // those that are inverted
 	Invert   bool
-	NoVLAN   bool
 	Fragment FragmentPolicy
 
 	Connection model.Connection
@@ -25,6 +24,7 @@ type Condition struct {
 	TOS, Proto           uint8
 	EthSrc, EthDst       model.MACMatch
 	Src, Dst             Prefix
+	OriginalDst          Prefix
 	SrcPorts, DstPorts   model.Range
 	ICMPTypes, ICMPCodes model.Range
 	QuotedSrc, QuotedDst Prefix
@@ -49,9 +49,9 @@ const (
 // NewCondition compiles a valid condition; it shares no memory with m, but for lists that never change.
 func NewCondition(m *model.Condition) Condition {
 	c := Condition{
-		Given: m.Given(), Not: m.Not, Invert: m.Invert, NoVLAN: m.NoVLAN, Fragment: fragmentPolicies[m.Fragment], Connection: m.Connection,
+		Given: m.Given(), Not: m.Not, Invert: m.Invert, Fragment: fragmentPolicies[m.Fragment], Connection: m.Connection,
 		EthType: m.EthType, VLAN: m.VLAN, Proto: m.Proto, EthSrc: m.EthSrc, EthDst: m.EthDst,
-		Src: newPrefix(m.Src), Dst: newPrefix(m.Dst), QuotedSrc: newPrefix(m.QuotedSrc), QuotedDst: newPrefix(m.QuotedDst),
+		Src: newPrefix(m.Src), Dst: newPrefix(m.Dst), OriginalDst: newPrefix(m.OriginalDst), QuotedSrc: newPrefix(m.QuotedSrc), QuotedDst: newPrefix(m.QuotedDst),
 		InPorts: m.InPorts, OutPorts: m.OutPorts, InPortGroup: m.InPortGroup, OutPortGroup: m.OutPortGroup, PortGroup: m.PortGroup,
 		Traversed: m.Traversed, SrcGroup: m.SrcGroup, DstGroup: m.DstGroup,
 	}
@@ -80,14 +80,14 @@ func (c *Condition) String() string {
 		if c.Given&f == 0 {
 			continue
 		}
-		text := f.Names()[0] + "=" + c.value(f)
+		text := f.Names()[0]
+		if f != model.MatchNoVLAN && f != model.MatchDstRewritten {
+			text += "=" + c.value(f)
+		}
 		if c.Not&f != 0 {
 			text = "!" + text
 		}
 		parts = append(parts, text)
-	}
-	if c.NoVLAN {
-		parts = append(parts, "no_vlan")
 	}
 	text := strings.Join(parts, " ")
 	if text == "" {
@@ -97,10 +97,10 @@ func (c *Condition) String() string {
 		text = "!(" + text + ")"
 	}
 	if c.Fragment != FragmentsAny {
-		text += " fragment=" + [...]string{"any", "header", "nonheader", "unfragmented"}[c.Fragment]
+		text += " " + not(c.Not&model.MatchFragment) + "fragment=" + [...]string{"any", "header", "nonheader", "unfragmented"}[c.Fragment]
 	}
 	if c.Connection != model.ConnectionAny {
-		text += " connection=" + string(c.Connection)
+		text += " " + not(c.Not&model.MatchConnection) + "connection=" + string(c.Connection)
 	}
 	return text
 }
@@ -135,6 +135,8 @@ func (c *Condition) value(f model.MatchField) string {
 		return c.Src.String()
 	case model.MatchDst:
 		return c.Dst.String()
+	case model.MatchOriginalDst:
+		return c.OriginalDst.String()
 	case model.MatchSrcGroup:
 		return c.SrcGroup.String()
 	case model.MatchDstGroup:
@@ -153,6 +155,13 @@ func (c *Condition) value(f model.MatchField) string {
 		return c.QuotedDst.String()
 	}
 	return "?"
+}
+
+func not(f model.MatchField) string {
+	if f != 0 {
+		return "!"
+	}
+	return ""
 }
 
 func idsText(ids []uuid.UUID) string {

@@ -42,6 +42,8 @@ type Port struct {
 	Sources []Source
 	// SecurityGroups that decide what the VM may send and receive, ordered by id; nil: all of it. An empty list: nothing.
 	SecurityGroups []uuid.UUID
+	Rules          *Translated // by those of its filters
+	VLAN           uint16      // bridge port: of an access port; 0: it carries tags
 }
 
 // Source is a MAC address with a set of IP addresses.
@@ -89,6 +91,7 @@ type Bridge struct {
 	Pre, Post  uuid.UUID // filter chains before and after forwarding; Nil: none
 	// Subnets are what is told to hosts on the bridge, ordered by id.
 	Subnets []Subnet
+	Rules   *Translated // by those of its filters
 }
 
 // Subnet is a range of addresses on a bridge. Hosts are told about it as the flags say.
@@ -139,7 +142,8 @@ type Router struct {
 	NAT     []uuid.UUID // those that masquerade or have floating IPs, ordered by id
 	Table   RouteTable
 
-	Pre, Post uuid.UUID // filter chains before and after routing; Nil: none
+	Pre, Post uuid.UUID   // filter chains before and after routing; Nil: none
+	Rules     *Translated // by those of its filters
 }
 
 // RouteTable finds routes. Implementations are immutable.

@@ -47,6 +47,23 @@ type wireRule struct {
 	Match    wireMatch        `json:"match"`
 	Action   model.RuleAction `json:"action"`
 	Jump     *uuid.UUID       `json:"jump,omitempty"`
+	Then     model.RuleAction `json:"then,omitempty"`
+	Targets  []wireTarget     `json:"targets,omitempty"`
+	Redirect *wireRedirect    `json:"redirect,omitempty"`
+	VLAN     uint16           `json:"vlan,omitempty"`
+	Log      bool             `json:"log,omitempty"`
+}
+
+type wireTarget struct {
+	From  netip.Addr `json:"from"`
+	To    netip.Addr `json:"to"`
+	Ports *wireRange `json:"ports,omitempty"`
+}
+
+type wireRedirect struct {
+	Port     uuid.UUID `json:"port"`
+	Egress   bool      `json:"egress,omitempty"`
+	FailOpen bool      `json:"fail_open,omitempty"`
 }
 
 type wireMatch struct {
@@ -67,6 +84,8 @@ type wireMatch struct {
 	Proto        uint8          `json:"proto,omitempty"`
 	Src          *netip.Prefix  `json:"src,omitempty"`
 	Dst          *netip.Prefix  `json:"dst,omitempty"`
+	OriginalDst  *netip.Prefix  `json:"original_dst,omitempty"`
+	DstRewritten bool           `json:"dst_rewritten,omitempty"`
 	SrcGroup     *uuid.UUID     `json:"src_group,omitempty"`
 	DstGroup     *uuid.UUID     `json:"dst_group,omitempty"`
 	SrcPorts     *wireRange     `json:"src_ports,omitempty"`
@@ -104,7 +123,7 @@ func encodePolicy(o model.Object) ([]byte, error) {
 		return json.Marshal(wireSecurityGroupRule{o.ID, o.Name, o.GroupID, o.Direction, o.EtherType, o.Protocol, o.PortMin, o.PortMax,
 			o.ICMPType, o.ICMPCode, optional(o.RemotePrefix), optional(o.RemoteGroupID), optional(o.RemoteAddressGroupID)})
 	case *model.Rule:
-		return json.Marshal(wireRule{o.ID, o.Name, o.ChainID, o.Position, encodeMatch(&o.Match), o.Action, optional(o.JumpID)})
+		return json.Marshal(encodeRule(o))
 	}
 	return nil, fmt.Errorf("no wire form for a %T", o)
 }
@@ -134,11 +153,38 @@ func decodePolicy(kind model.Kind, data []byte) (model.Object, error) {
 		if err != nil {
 			return nil, err
 		}
-		m, err := decodeMatch(&w.Match)
-		return &model.Rule{Meta: meta(w.ID, w.Name), ChainID: w.Chain, Position: w.Position, Match: m, Action: w.Action,
-			JumpID: value(w.Jump)}, err
+		return decodeRule(&w)
 	}
 	return nil, fmt.Errorf("unknown kind %q", kind)
+}
+
+func encodeRule(o *model.Rule) wireRule {
+	w := wireRule{
+		ID: o.ID, Name: o.Name, Chain: o.ChainID, Position: o.Position, Match: encodeMatch(&o.Match), Action: o.Action, Jump: optional(o.JumpID),
+		Then: o.Then, VLAN: o.VLAN, Log: o.Log,
+	}
+	for _, t := range o.Targets {
+		w.Targets = append(w.Targets, wireTarget{t.From, t.To, (*wireRange)(t.Ports)})
+	}
+	if r := o.Redirect; r != (model.Redirect{}) {
+		w.Redirect = &wireRedirect{r.PortID, r.Egress, r.FailOpen}
+	}
+	return w
+}
+
+func decodeRule(w *wireRule) (*model.Rule, error) {
+	m, err := decodeMatch(&w.Match)
+	o := &model.Rule{
+		Meta: model.Meta{ID: w.ID, Name: w.Name}, ChainID: w.Chain, Position: w.Position, Match: m, Action: w.Action, JumpID: value(w.Jump),
+		Then: w.Then, VLAN: w.VLAN, Log: w.Log,
+	}
+	for _, t := range w.Targets {
+		o.Targets = append(o.Targets, model.NATTarget{From: t.From, To: t.To, Ports: (*model.Range)(t.Ports)})
+	}
+	if r := w.Redirect; r != nil {
+		o.Redirect = model.Redirect{PortID: r.Port, Egress: r.Egress, FailOpen: r.FailOpen}
+	}
+	return o, err
 }
 
 func encodeMatch(m *model.Condition) wireMatch {
@@ -146,7 +192,8 @@ func encodeMatch(m *model.Condition) wireMatch {
 		Invert: m.Invert, Not: m.Not.Names(), InPorts: m.InPorts, OutPorts: m.OutPorts, InPortGroup: optional(m.InPortGroup),
 		OutPortGroup: optional(m.OutPortGroup), PortGroup: optional(m.PortGroup), Traversed: optional(m.Traversed),
 		EthType: m.EthType, EthSrc: encodeMAC(m.EthSrc), EthDst: encodeMAC(m.EthDst), VLAN: m.VLAN, NoVLAN: m.NoVLAN,
-		TOS: m.TOS, Proto: m.Proto, Src: optional(m.Src), Dst: optional(m.Dst), SrcGroup: optional(m.SrcGroup), DstGroup: optional(m.DstGroup),
+		TOS: m.TOS, Proto: m.Proto, Src: optional(m.Src), Dst: optional(m.Dst),
+		OriginalDst: optional(m.OriginalDst), DstRewritten: m.DstRewritten, SrcGroup: optional(m.SrcGroup), DstGroup: optional(m.DstGroup),
 		SrcPorts: (*wireRange)(m.SrcPorts), DstPorts: (*wireRange)(m.DstPorts), ICMPTypes: (*wireRange)(m.ICMPTypes), ICMPCodes: (*wireRange)(m.ICMPCodes),
 		QuotedSrc: optional(m.QuotedSrc), QuotedDst: optional(m.QuotedDst), Fragment: m.Fragment, Connection: m.Connection,
 	}
@@ -157,7 +204,8 @@ func decodeMatch(w *wireMatch) (model.Condition, error) {
 		Invert: w.Invert, InPorts: w.InPorts, OutPorts: w.OutPorts, InPortGroup: value(w.InPortGroup),
 		OutPortGroup: value(w.OutPortGroup), PortGroup: value(w.PortGroup), Traversed: value(w.Traversed),
 		EthType: w.EthType, VLAN: w.VLAN, NoVLAN: w.NoVLAN,
-		TOS: w.TOS, Proto: w.Proto, Src: value(w.Src), Dst: value(w.Dst), SrcGroup: value(w.SrcGroup), DstGroup: value(w.DstGroup),
+		TOS: w.TOS, Proto: w.Proto, Src: value(w.Src), Dst: value(w.Dst),
+		OriginalDst: value(w.OriginalDst), DstRewritten: w.DstRewritten, SrcGroup: value(w.SrcGroup), DstGroup: value(w.DstGroup),
 		SrcPorts: (*model.Range)(w.SrcPorts), DstPorts: (*model.Range)(w.DstPorts), ICMPTypes: (*model.Range)(w.ICMPTypes), ICMPCodes: (*model.Range)(w.ICMPCodes),
 		QuotedSrc: value(w.QuotedSrc), QuotedDst: value(w.QuotedDst), Fragment: w.Fragment, Connection: w.Connection,
 	}

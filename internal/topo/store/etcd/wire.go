@@ -45,6 +45,7 @@ type wirePort struct {
 	Pairs        []wirePair     `json:"allowed_address_pairs,omitempty"`
 	TunnelKey    uint32         `json:"tunnel_key,omitempty"`
 	Groups       []uuid.UUID    `json:"security_groups,omitzero"` // none is not the same as an empty list
+	VLAN         uint16         `json:"vlan,omitempty"`
 }
 
 type wireRoute struct {
@@ -167,7 +168,7 @@ func encodeKind(o model.Object) ([]byte, error) {
 		if o.MAC != (match.MAC{}) {
 			w.MAC = o.MAC.String()
 		}
-		w.Security, w.Pairs, w.Groups, w.TunnelKey = o.PortSecurity, encodePairs(o.AllowedAddressPairs), o.SecurityGroups, o.TunnelKey
+		w.Security, w.Pairs, w.Groups, w.TunnelKey, w.VLAN = o.PortSecurity, encodePairs(o.AllowedAddressPairs), o.SecurityGroups, o.TunnelKey, o.VLAN
 		return json.Marshal(w)
 	case *model.Route:
 		return json.Marshal(wireRoute{ID: o.ID, Name: o.Name, Router: o.RouterID, Destination: o.Destination, Source: optional(o.Source),
@@ -225,6 +226,7 @@ func decodeKind(kind model.Kind, data []byte) (model.Object, error) {
 		if err == nil && w.MAC != "" {
 			p.MAC, err = parseMAC(w.MAC)
 		}
+		p.VLAN = w.VLAN
 		if p.PortSecurity, p.SecurityGroups = w.Security, w.Groups; err == nil {
 			p.AllowedAddressPairs, err = decodePairs(w.Pairs)
 		}

@@ -86,7 +86,7 @@ func network() []model.Object {
 		&model.Port{Meta: model.Meta{ID: id(4), Name: "vm"}, BridgeID: id(1), AdminStateUp: true,
 			MAC:       match.MAC{0x52, 0x54, 0, 1, 2, 3},
 			Addresses: []netip.Prefix{netip.MustParsePrefix("10.0.0.9/32"), netip.MustParsePrefix("fd00::9/128")}},
-		&model.Port{Meta: model.Meta{ID: id(5), Name: "up"}, BridgeID: id(1)},
+		&model.Port{Meta: model.Meta{ID: id(5), Name: "up"}, BridgeID: id(1), VLAN: 4094},
 		&model.Port{Meta: model.Meta{ID: id(6), Name: "lan"}, RouterID: id(2), PeerID: id(5), AdminStateUp: true, Masquerade: true,
 			Addresses: []netip.Prefix{netip.MustParsePrefix("10.0.0.1/24")}},
 		&model.Route{Meta: model.Meta{ID: id(7), Name: "far"}, RouterID: id(2),
@@ -124,6 +124,13 @@ func network() []model.Object {
 		&model.Rule{Meta: model.Meta{ID: id(17), Name: "jump"}, ChainID: id(10), Position: 5, Action: model.RuleJump, JumpID: id(11)},
 		&model.Rule{Meta: model.Meta{ID: id(18)}, ChainID: id(11), Position: 1, Action: model.RuleReject, Match: condition(6)},
 		&model.TunnelZone{Meta: model.Meta{ID: id(20), Name: "rack"}},
+		&model.Rule{Meta: model.Meta{ID: id(21)}, ChainID: id(11), Position: 3, Action: model.RuleDNAT, Then: model.RuleContinue, Log: true,
+			Match: model.Condition{Proto: 6}, Targets: []model.NATTarget{
+				{From: netip.MustParseAddr("10.0.0.5"), To: netip.MustParseAddr("10.0.0.6"), Ports: &model.Range{From: 80, To: 81}},
+				{From: netip.MustParseAddr("10.0.0.9"), To: netip.MustParseAddr("10.0.0.9")}}},
+		&model.Rule{Meta: model.Meta{ID: id(22)}, ChainID: id(11), Position: 4, Action: model.RulePushVLAN, VLAN: 12, Then: model.RuleReturn},
+		&model.Rule{Meta: model.Meta{ID: id(23)}, ChainID: id(11), Position: 5, Action: model.RuleRedirect,
+			Redirect: model.Redirect{PortID: id(4), Egress: true, FailOpen: true}},
 		&model.Rule{Meta: model.Meta{ID: id(19)}, ChainID: id(11), Position: 2, Action: model.RuleDrop, Match: condition(1)},
 	}
 }
@@ -135,10 +142,11 @@ func octet(n uint8) *uint8    { return &n }
 func condition(proto uint8) model.Condition {
 	tos := uint8(0)
 	m := model.Condition{
-		Invert: true, Not: model.MatchSrc | model.MatchEthSrc, InPorts: []uuid.UUID{id(4), id(5)}, OutPorts: []uuid.UUID{id(6)},
+		Invert: true, Not: model.MatchSrc | model.MatchEthSrc | model.MatchConnection | model.MatchDstRewritten, InPorts: []uuid.UUID{id(4), id(5)}, OutPorts: []uuid.UUID{id(6)},
 		InPortGroup: id(12), OutPortGroup: id(12), PortGroup: id(12), Traversed: id(2),
 		EthType: 0x0800, EthSrc: model.MACMatch{Addr: match.MAC{2}, Mask: match.MAC{0xff}}, EthDst: model.MACMatch{Addr: match.MAC{2}, Mask: model.FullMAC},
 		TOS: &tos, Proto: proto, Src: netip.MustParsePrefix("10.0.0.0/8"), Dst: netip.MustParsePrefix("0.0.0.0/0"),
+		OriginalDst: netip.MustParsePrefix("10.3.0.0/16"), DstRewritten: true,
 		SrcGroup: id(13), DstGroup: id(13), Fragment: model.FragmentUnfragmented, Connection: model.ConnectionReturn,
 	}
 	if proto == 1 {
