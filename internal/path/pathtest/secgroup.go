@@ -5,6 +5,8 @@ import (
 	"slices"
 	"strings"
 
+	"github.com/google/uuid"
+
 	"github.com/viaduct-net/viaduct/internal/topo/model"
 	"github.com/viaduct-net/viaduct/internal/topo/view"
 )
@@ -87,15 +89,19 @@ func (t *Topology) Revoke(name string) {
 	}
 }
 
-// members gives security groups the addresses of their ports.
 func (t *Topology) members() {
-	for id, g := range t.Security {
-		var ports []*model.Port
-		for _, p := range t.Ports {
-			if slices.Contains(p.SecurityGroups, id) {
-				ports = append(ports, &model.Port{Addresses: p.Addrs})
-			}
-		}
-		t.Groups[id] = view.Members(id, g.Name, ports)
+	for id := range t.Security {
+		t.Members(id)
 	}
+}
+
+// Members gives a security group the addresses of the ports that are in it now.
+func (t *Topology) Members(id uuid.UUID) {
+	var ports []*model.Port
+	for _, p := range t.Ports {
+		if slices.Contains(p.SecurityGroups, id) {
+			ports = append(ports, &model.Port{Addresses: p.Addrs})
+		}
+	}
+	t.Groups[id] = view.Members(id, t.Security[id].Name, ports)
 }
