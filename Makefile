@@ -5,7 +5,7 @@ FUZZTIME ?= 10s
 VERSION  := $(shell git describe --tags --always --dirty 2>/dev/null || echo unknown)
 LDFLAGS  := -s -w -X github.com/viaduct-net/viaduct/internal/ctl.version=$(VERSION)
 PACKAGES := clang-14 llvm-14 libbpf-dev iproute2 iputils-ping iputils-arping iperf3 \
-            ethtool tcpdump ndisc6 netcat-openbsd jq isc-dhcp-client udhcpc
+            ethtool tcpdump ndisc6 netcat-openbsd nmap jq isc-dhcp-client udhcpc
 VM_PACKAGES := qemu-system-x86 busybox-static cpio kmod xz-utils zstd lz4
 VM_KERNELS  := linux-image-cloud-amd64 linux-image-6.12-cloud-amd64
 SOURCES   = $(shell git ls-files '*.go')

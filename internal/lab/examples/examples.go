@@ -23,3 +23,8 @@ var DHCP string
 //
 //go:embed two-hosts.yaml
 var TwoHosts string
+
+// SecurityGroups is a web server, its database, two VMs of the default group, and a world outside.
+//
+//go:embed security-groups.yaml
+var SecurityGroups string
