@@ -92,7 +92,7 @@ func TestRevokedConnectionIsForgotten(t *testing.T) {
 	r.turn()
 	r.topo.Revoke("web-1")
 	r.changed(tag.Tag{Kind: tag.Chain, ID: pathtest.ID("web")})
-	for range 12 { // for as long as a connection that nobody has answered lives
+	for range 20 { // longer than a connection lives that nobody has answered
 		r.in(more)
 		r.turn()
 		r.advance(20 * time.Second)
