@@ -38,7 +38,7 @@ const (
 )
 
 // MaxFlows bounds agent.datapath.max_flow_count.
-const MaxFlows = 16 << 20
+const MaxFlows = 4 << 20
 
 // keysOf is the schema: every key with the field of s that it sets. It sets s to the defaults.
 func keysOf(s *Settings) []Key {

@@ -51,6 +51,15 @@ func New(cfg Config, c clock.Clock) *Tables {
 	return t
 }
 
+// Reconfigure changes bounds and times, for what has been learnt too; the Leaser stays.
+func (t *Tables) Reconfigure(cfg Config) {
+	t.macs.Reconfigure(cfg.MAC)
+	t.ports.Reconfigure(cfg.ARP)
+	t.heard.Reconfigure(cfg.ARP)
+	t.nat.Reconfigure(cfg.NAT)
+	t.conns.Reconfigure(cfg.Conntrack)
+}
+
 // MAC finds the port behind which a bridge has seen m.
 func (t *Tables) MAC(bridge uuid.UUID, vlan uint16, m match.MAC) (port uuid.UUID, ok bool) {
 	return t.macs.Lookup(bridge, vlan, m)

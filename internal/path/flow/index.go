@@ -43,16 +43,31 @@ func (x *index) scan(i int, h uint32) (int, ref) {
 
 func (x *index) insert(h uint32, r ref) {
 	if (x.n+1)*4 > len(x.slots)*3 {
-		old := x.slots
-		x.slots = make([]uint64, 2*len(old))
-		for _, s := range old {
-			if s != 0 {
-				x.place(s)
-			}
-		}
+		x.resize(2 * len(x.slots))
 	}
 	x.place(uint64(h)<<32 | uint64(r))
 	x.n++
+}
+
+// reserve makes room for n refs, so that it need not grow before.
+func (x *index) reserve(n int) {
+	size := len(x.slots)
+	for size*3/4 < n {
+		size *= 2
+	}
+	if size > len(x.slots) {
+		x.resize(size)
+	}
+}
+
+func (x *index) resize(size int) {
+	old := x.slots
+	x.slots = make([]uint64, size)
+	for _, s := range old {
+		if s != 0 {
+			x.place(s)
+		}
+	}
 }
 
 func (x *index) place(s uint64) {

@@ -62,8 +62,9 @@ type factFlow struct {
 
 // oracle does what Table does without capacity, by going through a slice.
 type oracle struct {
-	facts []*fact
-	now   int64
+	facts      []*fact
+	now        int64
+	idle, hard time.Duration
 }
 
 func (o *oracle) exact(k *match.Key) (*fact, *factFlow) {
@@ -93,7 +94,7 @@ func (o *oracle) remove(gone func(*fact) bool) (n int) {
 }
 
 func (o *oracle) expire() {
-	const idle, hard = int64(60 * time.Second), int64(5 * time.Second)
+	idle, hard := int64(o.idle), int64(o.hard)
 	for _, f := range o.facts {
 		n := len(f.flows)
 		f.flows = slices.DeleteFunc(f.flows, func(x *factFlow) bool { return o.now >= x.used+idle })
@@ -123,11 +124,11 @@ func genKey(rt *rapid.T) *match.Key {
 // the oracle's flows say.
 func TestAgainstOracle(t *testing.T) {
 	rapid.Check(t, func(rt *rapid.T) {
-		// Error at 64 s makes the wheel's tick 0.5 s, which divides all steps of time
+		// Stateful at 64 s makes the wheel's tick 0.5 s, which divides all steps of time
 		// below: it is never late.
-		tb, d, clk := newTable(t, Config{Error: 64 * time.Second})
-		tb.cfg.Error = 5 * time.Second
-		o, pol := &oracle{}, &policy{}
+		cfg := Config{Idle: 60 * time.Second, Error: 5 * time.Second, Stateful: 64 * time.Second}
+		tb, d, clk := newTable(t, cfg)
+		o, pol := &oracle{idle: cfg.Idle, hard: cfg.Error}, &policy{}
 		packet := func(*rapid.T) {
 			k := genKey(rt)
 			m, as, ts, kind := pol.decide(k)
@@ -191,6 +192,12 @@ func TestAgainstOracle(t *testing.T) {
 				if got := tb.InvalidatePort(n); got != want {
 					rt.Fatalf("InvalidatePort(%d): %d, oracle %d", n, got, want)
 				}
+			},
+			"reconfigure": func(*rapid.T) {
+				cfg.Idle = rapid.SampledFrom([]time.Duration{20 * time.Second, 60 * time.Second}).Draw(rt, "idle")
+				cfg.Error = rapid.SampledFrom([]time.Duration{2 * time.Second, 30 * time.Second}).Draw(rt, "error")
+				tb.Reconfigure(cfg)
+				o.idle, o.hard = cfg.Idle, cfg.Error
 			},
 			"time": func(*rapid.T) {
 				s := rapid.SampledFrom([]int{1, 3, 25, 40, 61}).Draw(rt, "seconds")
@@ -260,6 +267,11 @@ func TestFaults(t *testing.T) {
 				}
 			},
 			"port": func(*rapid.T) { tb.InvalidatePort(uint32(rapid.IntRange(1, 12).Draw(rt, "n"))) },
+			"reconfigure": func(*rapid.T) {
+				tb.Reconfigure(Config{MaxFlows: rapid.IntRange(1, 12).Draw(rt, "max"), MaxMasks: 2, Idle: rapid.SampledFrom([]time.Duration{time.Second, time.Minute}).Draw(rt, "idle")})
+				for tb.Trim(rapid.IntRange(1, 3).Draw(rt, "trim")) {
+				}
+			},
 			"time": func(*rapid.T) {
 				clk.Advance(time.Duration(rapid.IntRange(0, 50).Draw(rt, "seconds")) * time.Second)
 				tb.Expire(rapid.IntRange(0, 4).Draw(rt, "budget"))

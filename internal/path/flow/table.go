@@ -124,10 +124,7 @@ func New(cfg Config, inst Installer, clk clock.Clock) *Table {
 	t.ofEntry = func(r ref) *links { return &t.exacts.at(r).nbrs }
 	t.ofQueue = func(r ref) *links { return &t.exacts.at(r).queue }
 	t.ofPort = func(r ref) *links { return &t.entries.at(r).nbrs }
-	longest := max(cfg.Idle, cfg.Error, cfg.Stateful)
-	tick := int64(longest) / (wheelSlots / 2)
-	t.flowWheel = newWheel(tick, clk.Now(), func(r ref) *timer { return &t.exacts.at(r).timer })
-	t.entryWheel = newWheel(tick, clk.Now(), func(r ref) *timer { return &t.entries.at(r).timer })
+	t.newWheels()
 	return t
 }
 

@@ -84,6 +84,16 @@ func NewLot(cfg Config) *Lot {
 	}
 }
 
+// Reconfigure changes the bounds. What is beyond a lower one leaves in its own time: it was given one. Packets that are parked wait as
+// long as the new ParkTime says, from when they were parked.
+func (l *Lot) Reconfigure(cfg Config) {
+	was := l.cfg.ParkTime
+	l.cfg = cfg.withDefaults()
+	for f := l.all.head; f != nil; f = f.links[byAge].next {
+		f.deadline += int64(l.cfg.ParkTime - was)
+	}
+}
+
 // Hold keeps m if the same packet is parked, and reports whether it did. When that exceeds
 // a bound, the oldest duplicate of the flow, or of the port, is dropped: given
 // back to the caller, to be counted as drop.HeldOverflow.
@@ -97,9 +107,9 @@ func (l *Lot) Hold(m *datapath.Miss) (held bool, dropped *datapath.Miss) {
 	}
 	p := l.ports[m.Key.InPort]
 	switch {
-	case len(f.dups) == l.cfg.HeldPerFlow:
+	case len(f.dups) >= l.cfg.HeldPerFlow:
 		dropped = l.dropOldest(p, f)
-	case p.held == l.cfg.HeldPerPort:
+	case p.held >= l.cfg.HeldPerPort:
 		dropped = l.dropOldest(p, p.oldestHeld())
 	}
 	l.seq++

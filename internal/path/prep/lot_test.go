@@ -316,3 +316,35 @@ func BenchmarkHold(b *testing.B) {
 		})
 	}
 }
+
+// What is there when bounds change stays, in the order of its time; what is new meets the new bounds.
+func TestReconfigure(t *testing.T) {
+	l := NewLot(Config{HeldPerFlow: 4, ParkPerPort: 3, ParkTime: 10 * time.Second})
+	park := func(flow uint16, now time.Duration) bool {
+		return l.Park(miss(1, flow, int64(flow)), waitFor(1), int64(now))
+	}
+	if !park(1, 0) || !park(2, time.Second) {
+		t.Fatal("not parked")
+	}
+	for i := range int64(3) {
+		hold(t, l, miss(1, 1, 10+i))
+	}
+	l.Reconfigure(Config{HeldPerFlow: 2, ParkPerPort: 2, ParkTime: 2 * time.Second})
+	if park(3, time.Second) {
+		t.Error("parked beyond the new bound")
+	}
+	if d := hold(t, l, miss(1, 1, 13)); d == nil || d.Time != 10 || l.Held() != 3 {
+		t.Errorf("dropped %v, %d held", d, l.Held())
+	}
+	want(t, l.Expire(int64(2*time.Second-1), nil))
+	want(t, l.Expire(int64(2*time.Second), nil), "1.1#1", "+1.1#11", "+1.1#12", "+1.1#13")
+	l.Reconfigure(Config{HeldPerFlow: 2, ParkPerPort: 2, ParkTime: 6 * time.Second})
+	if !park(4, 3*time.Second) {
+		t.Error("not parked within the bound")
+	}
+	want(t, l.Expire(int64(7*time.Second-1), nil))
+	want(t, l.Expire(int64(9*time.Second), nil), "1.2#2", "1.4#4")
+	if l.Parked() != 0 || l.Held() != 0 {
+		t.Error("not empty")
+	}
+}

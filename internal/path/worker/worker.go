@@ -102,17 +102,22 @@ type Counts struct {
 	FlushErrors        uint64
 }
 
+func (c Config) withDefaults() Config {
+	if c.Batch <= 0 {
+		c.Batch = 8
+	}
+	if c.Idle <= 0 {
+		c.Idle = 100 * time.Millisecond
+	}
+	if c.Linger <= 0 {
+		c.Linger = 10 * time.Second
+	}
+	return c
+}
+
 // New makes a worker that has not started. Its topology is empty until SetTopology and SetPorts are called.
 func New(cfg Config, d Deps) *Worker {
-	if cfg.Batch <= 0 {
-		cfg.Batch = 8
-	}
-	if cfg.Idle <= 0 {
-		cfg.Idle = 100 * time.Millisecond
-	}
-	if cfg.Linger <= 0 {
-		cfg.Linger = 10 * time.Second
-	}
+	cfg = cfg.withDefaults()
 	w := &Worker{
 		cfg: cfg, dp: d.Datapath, tables: d.State, tokens: d.Tokens, clock: d.Clock, tell: d.Changed,
 		queue:    upcall.New(d.Datapath, cfg.ID, cfg.Queue),
@@ -178,6 +183,20 @@ func (w *Worker) keepHouse() {
 	w.expireParked()
 	w.flows.Expire(w.cfg.Batch)
 }
+
+// Reconfigure changes bounds and times of the flow table and of the packets that wait, and Linger; the rest of the configuration
+// stays. Flows beyond a lower bound go by Trim. Call it through Do.
+func (w *Worker) Reconfigure(cfg Config) {
+	w.cfg.Linger = cfg.withDefaults().Linger
+	w.flows.Reconfigure(cfg.Flow)
+	w.lot.Reconfigure(cfg.Prep)
+}
+
+// Trim removes some of the flows beyond the bound, and reports whether there are more. Call it through Do.
+func (w *Worker) Trim() (more bool) { return w.flows.Trim(trimChunk) }
+
+// trimChunk is how many flows are evicted between two batches of packets.
+const trimChunk = 256
 
 // SetTopology and SetPorts give the worker what it decides on from now on. Like everything that
 // touches a worker from outside, they must be called through Do.

@@ -62,11 +62,11 @@ type asking struct {
 // Table holds the neighbours of all router ports and bridges. Safe for concurrent use. Times
 // are a clock's, in ns.
 type Table struct {
-	cfg    Config
 	known  *table.Table[Key, known]
 	failed *table.Table[Key, struct{}]
 
 	mu      sync.Mutex
+	cfg     Config
 	asking  map[Key]asking
 	waiting map[uuid.UUID]int // by port: how many of asking
 	refused uint64
@@ -81,6 +81,15 @@ func New(cfg Config) *Table {
 		asking:  map[Key]asking{},
 		waiting: map[uuid.UUID]int{},
 	}
+}
+
+// Reconfigure changes bounds and times. Addresses that are being asked for are given up when they would have been.
+func (t *Table) Reconfigure(cfg Config) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	t.cfg = cfg
+	t.known.SetMax(cfg.MaxPerPort)
+	t.failed.SetMax(cfg.MaxPerPort)
 }
 
 // Lookup finds the MAC of addr; failed: it was asked for and does not answer. It takes no lock
@@ -160,7 +169,7 @@ func (t *Table) answered(k Key) {
 	}
 }
 
-// retry keeps requests of many addresses and hosts from marching in step.
+// retry, with mu held, keeps requests of many addresses and hosts from marching in step.
 func (t *Table) retry() int64 { return int64(float64(t.cfg.Retry) * (0.75 + rand.Float64()/2)) }
 
 // Tick appends to ask the requests to be sent now, and to tags what changed: addresses

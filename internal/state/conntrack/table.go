@@ -20,7 +20,7 @@ const (
 // Table holds the connections of all devices. Safe for concurrent use; lookups take no lock and do
 // not allocate. Times are a clock's, in ns.
 type Table struct {
-	cfg    Config
+	cfg    atomic.Pointer[Config]
 	seed   maphash.Seed
 	shards [shards]shard
 
@@ -33,7 +33,15 @@ type Table struct {
 
 // New makes an empty table.
 func New(cfg Config) *Table {
-	return &Table{cfg: cfg, seed: maphash.MakeSeed(), owned: map[uuid.UUID]int{}}
+	t := &Table{seed: maphash.MakeSeed(), owned: map[uuid.UUID]int{}}
+	t.cfg.Store(&cfg)
+	return t
+}
+
+// Reconfigure changes bounds and timeouts, for the connections that are there too; OnRemove stays.
+func (t *Table) Reconfigure(cfg Config) {
+	cfg.OnRemove = t.cfg.Load().OnRemove
+	t.cfg.Store(&cfg)
 }
 
 type hashed struct {
@@ -114,7 +122,7 @@ func (t *Table) lock(a, b uint64) (sa, sb *shard, unlock func()) {
 func (t *Table) own(owner uuid.UUID) bool {
 	t.mu.Lock()
 	defer t.mu.Unlock()
-	if t.cfg.MaxPerOwner > 0 && t.owned[owner] >= t.cfg.MaxPerOwner {
+	if max := t.cfg.Load().MaxPerOwner; max > 0 && t.owned[owner] >= max {
 		return false
 	}
 	t.owned[owner]++
@@ -192,8 +200,8 @@ func (t *Table) remove(e *entry, evenHeld bool, tags []tag.Tag) []tag.Tag {
 	sr.remove(e, true, hr)
 	unlock()
 	t.disown(e.Owner)
-	if t.cfg.OnRemove != nil {
-		t.cfg.OnRemove(&e.Conn)
+	if removed := t.cfg.Load().OnRemove; removed != nil {
+		removed(&e.Conn)
 	}
 	return append(tags, tag.Of(e.Kind, e.Device, &e.Orig), tag.Of(e.Kind, e.Device, &e.Reply))
 }
@@ -215,9 +223,10 @@ func (t *Table) Tick(now int64, tags []tag.Tag) []tag.Tag {
 	from := t.cursor
 	t.cursor = (t.cursor + tickShards) % shards
 	t.mu.Unlock()
+	cfg := t.cfg.Load()
 	for i := from; i < from+tickShards; i++ {
 		expired := func(e *entry) bool {
-			return e.state.Load() < oneRef && now >= e.used.Load()+int64(t.cfg.timeout(e))
+			return e.state.Load() < oneRef && now >= e.used.Load()+int64(cfg.timeout(e))
 		}
 		for _, e := range t.shards[i].filter(expired) {
 			tags = t.remove(e, false, tags)

@@ -2,6 +2,7 @@
 package mac
 
 import (
+	"sync/atomic"
 	"time"
 
 	"github.com/google/uuid"
@@ -32,13 +33,21 @@ func (k key) tag() tag.Tag {
 
 // Table holds the MACs of all bridges. Safe for concurrent use. Times are a clock's, in ns.
 type Table struct {
-	cfg Config
-	t   *table.Table[key, uuid.UUID]
+	expire atomic.Int64 // ns
+	t      *table.Table[key, uuid.UUID]
 }
 
 // New makes an empty table.
 func New(cfg Config) *Table {
-	return &Table{cfg, table.New[key, uuid.UUID](cfg.MaxPerPort)}
+	t := &Table{t: table.New[key, uuid.UUID](cfg.MaxPerPort)}
+	t.expire.Store(int64(cfg.Expire))
+	return t
+}
+
+// Reconfigure changes bounds and times, for the entries that are there too.
+func (t *Table) Reconfigure(cfg Config) {
+	t.t.SetMax(cfg.MaxPerPort)
+	t.expire.Store(int64(cfg.Expire))
 }
 
 // Lookup finds the port behind which a bridge has seen mac. It takes no lock and does not allocate.
@@ -70,7 +79,7 @@ func (t *Table) Forget(port uuid.UUID, tags []tag.Tag) []tag.Tag {
 // Tick removes what has expired and appends what changed to tags. To be called about
 // once a second.
 func (t *Table) Tick(now int64, tags []tag.Tag) []tag.Tag {
-	t.t.Expire(now-int64(t.cfg.Expire), func(k key, _ uuid.UUID) { tags = append(tags, k.tag()) })
+	t.t.Expire(now-t.expire.Load(), func(k key, _ uuid.UUID) { tags = append(tags, k.tag()) })
 	return tags
 }
 

@@ -56,7 +56,7 @@ type Block struct {
 // Ports holds what is leased. Safe for concurrent use; Blocks takes no lock and does not
 // allocate. Times are a clock's, in ns.
 type Ports struct {
-	cfg    Config
+	cfg    atomic.Pointer[Config]
 	leaser Leaser
 	pools  *table.Table[Pool, *pool]
 	mu     sync.Mutex
@@ -70,8 +70,13 @@ type pool struct {
 
 // New makes a host's ports without any.
 func New(cfg Config, l Leaser) *Ports {
-	return &Ports{cfg: cfg, leaser: l, pools: table.New[Pool, *pool](0)}
+	t := &Ports{leaser: l, pools: table.New[Pool, *pool](0)}
+	t.cfg.Store(&cfg)
+	return t
 }
+
+// Reconfigure changes the times, for blocks that are leased too.
+func (t *Ports) Reconfigure(cfg Config) { t.cfg.Store(&cfg) }
 
 // Blocks lists what is leased of a pool, newest first. exhausted: there are no more to be had.
 func (t *Ports) Blocks(p Pool) (bs []Block, exhausted bool) {
@@ -154,7 +159,7 @@ func (t *Ports) count(p Pool, port uint16, n, now int64) {
 // lease again to tags.
 func (t *Ports) Tick(now int64, tags []tag.Tag) []tag.Tag {
 	t.pools.Range(func(p Pool, x *pool) bool {
-		if at := x.refused.Load(); at != 0 && now >= at-1+int64(t.cfg.Retry) {
+		if at := x.refused.Load(); at != 0 && now >= at-1+int64(t.cfg.Load().Retry) {
 			x.refused.Store(0)
 			tags = append(tags, p.Tag())
 		}
@@ -168,7 +173,7 @@ func (t *Ports) expire(p Pool, x *pool, now int64) {
 	t.mu.Lock()
 	var keep, gone []Block
 	for _, b := range x.list() {
-		if b.conns.Load() <= 0 && now >= b.idle.Load()+int64(t.cfg.Idle) {
+		if b.conns.Load() <= 0 && now >= b.idle.Load()+int64(t.cfg.Load().Idle) {
 			gone = append(gone, b)
 		} else {
 			keep = append(keep, b)

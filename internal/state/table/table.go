@@ -18,12 +18,12 @@ const minBuckets = 16
 
 // Table maps K to V. All methods are safe for concurrent use.
 type Table[K comparable, V any] struct {
-	max  int // entries per owner; 0: no bound
 	seed maphash.Seed
 
 	buckets atomic.Pointer[[]bucket[K, V]]
 
 	mu      sync.Mutex // serialises writers
+	max     int        // entries per owner; 0: no bound
 	n       int
 	owned   map[uuid.UUID]int
 	refused atomic.Uint64
@@ -48,6 +48,13 @@ func New[K comparable, V any](max int) *Table[K, V] {
 	b := make([]bucket[K, V], minBuckets)
 	t.buckets.Store(&b)
 	return t
+}
+
+// SetMax changes how many entries each owner may have. Who has more keeps them, and gets no new ones.
+func (t *Table[K, V]) SetMax(max int) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	t.max = max
 }
 
 // Get finds the value of k.

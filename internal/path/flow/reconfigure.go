@@ -1,0 +1,64 @@
+package flow
+
+// Reconfigure changes bounds and times, for what is there too; the functions of the configuration stay. What is beyond a lower MaxFlows
+// goes by Trim, what is beyond a lower MaxMasks in its own time. It takes as long as looking at everything once when
+// times change, or when the indexes grow.
+func (t *Table) Reconfigure(cfg Config) {
+	was := t.cfg
+	t.cfg = cfg.withDefaults()
+	t.cfg.OnBusy, t.cfg.Keep, t.cfg.OnAdd, t.cfg.OnRemove = was.OnBusy, was.Keep, was.OnAdd, was.OnRemove
+	if t.cfg.MaxFlows > was.MaxFlows {
+		t.exactIdx.reserve(t.cfg.MaxFlows)
+		t.entryIdx.reserve(t.cfg.MaxFlows)
+		t.tags.idx.reserve(4 * t.cfg.MaxFlows)
+	}
+	if t.cfg.Idle != was.Idle || t.cfg.Error != was.Error || t.cfg.Stateful != was.Stateful {
+		t.reschedule()
+	}
+}
+
+// Trim evicts up to budget flows or entries beyond MaxFlows, as an Add would, and reports whether there are more.
+func (t *Table) Trim(budget int) (more bool) {
+	for ; t.live > t.cfg.MaxFlows; budget-- {
+		if budget == 0 {
+			return true
+		}
+		t.evictFlow(t.portList[0])
+	}
+	for ; t.entryIdx.n > t.cfg.MaxFlows; budget-- {
+		if budget == 0 {
+			return true
+		}
+		t.evictEntry(t.portList[0].no)
+	}
+	return false
+}
+
+func (t *Table) newWheels() {
+	longest := max(t.cfg.Idle, t.cfg.Error, t.cfg.Stateful)
+	tick, now := int64(longest)/(wheelSlots/2), t.clock.Now()
+	t.flowWheel = newWheel(tick, now, func(r ref) *timer { return &t.exacts.at(r).timer })
+	t.entryWheel = newWheel(tick, now, func(r ref) *timer { return &t.entries.at(r).timer })
+}
+
+// reschedule puts everything into new wheels, for the times as they are now.
+func (t *Table) reschedule() {
+	t.newWheels()
+	now := t.clock.Now()
+	for _, p := range t.portList {
+		for k := range kinds {
+			for _, l := range [...]list{p.busy[k], p.idle[k]} {
+				for r := l.head; r != 0; r = t.ofPort(r).next {
+					e := t.entries.at(r)
+					e.timer = timer{}
+					t.entryWheel.add(r, t.entryDeadline(e, now))
+					for f := e.flows.head; f != 0; f = t.ofEntry(f).next {
+						x := t.exacts.at(f)
+						x.timer = timer{}
+						t.flowWheel.add(f, x.used+int64(t.cfg.Idle))
+					}
+				}
+			}
+		}
+	}
+}
