@@ -21,7 +21,9 @@ import (
 	"github.com/viaduct-net/viaduct/internal/agent/debug"
 	"github.com/viaduct-net/viaduct/internal/base/clock"
 	"github.com/viaduct-net/viaduct/internal/base/htb"
+	"github.com/viaduct-net/viaduct/internal/base/logs"
 	"github.com/viaduct-net/viaduct/internal/base/tag"
+	"github.com/viaduct-net/viaduct/internal/conf"
 	"github.com/viaduct-net/viaduct/internal/path/datapath"
 	"github.com/viaduct-net/viaduct/internal/path/worker"
 	"github.com/viaduct-net/viaduct/internal/state"
@@ -32,17 +34,16 @@ import (
 	"github.com/viaduct-net/viaduct/internal/topo/store"
 )
 
-// Config of an agent. Datapath, Store and Host must be set.
+// Config of an agent: what is not configured in the store. All but Ready must be set.
 type Config struct {
-	Datapath datapath.Datapath // closed by Run
-	Store    store.Store
-	Host     string // the host's name in the topology
-	RunDir   string // where agent.sock is made
-	Tokens   htb.Config
-	Worker   worker.Config // of each worker
-	Tunnel   Tunnel
-	Audit    time.Duration // how often the datapath's flow table is read back; default 5 s
-	Log      *slog.Logger
+	// Open opens the datapath, once, when the host's configuration has been read. Run closes it.
+	Open         func(*conf.Settings) (datapath.Datapath, error)
+	Store        store.Store
+	Keys         store.Keys // of the same store
+	Host         string     // the host's name in the topology
+	RunDir       string     // where agent.sock is made
+	TunnelDevice string     // name of the VXLAN device by which other hosts are reached
+	Log          *logs.Logs
 	// Ready, when not nil, is called once, when everything that the host knows of is served.
 	Ready func()
 }
@@ -50,7 +51,9 @@ type Config struct {
 // Agent is one host's. It implements debug.Agent.
 type Agent struct {
 	cfg      Config
+	logs     *logs.Logs
 	log      *slog.Logger
+	boot     conf.Resolved // what the agent was started with
 	clock    clock.Clock
 	dp       datapath.Datapath
 	host     *model.Host
@@ -62,23 +65,32 @@ type Agent struct {
 	bindings *binding.Manager
 	notReady atomic.Pointer[string]
 
-	hostsChanged chan struct{} // holds one
-	tunnelOff    sync.Once     // says that there will be none
+	auditEvery   chan time.Duration // holds the last one
+	reports      chan string        // holds the last one
+	problems     []string           // that were reported last; of the goroutine that follows the configuration
+	hostsChanged chan struct{}      // holds one
+	tunnelOff    sync.Once          // says that there will be none
 }
 
 // Run serves the host until ctx ends, which is no error. The datapath's ports and flows go on working
 // after it; the next agent adopts them.
 func Run(ctx context.Context, cfg Config) error {
-	defer cfg.Datapath.Close()
-	if cfg.Audit <= 0 {
-		cfg.Audit = 5 * time.Second
-	}
-	cfg.Tunnel.withDefaults()
 	self, err := identify(ctx, cfg.Store, cfg.Host)
 	if err != nil {
 		return fmt.Errorf("host %s: %w", cfg.Host, err)
 	}
-	a := &Agent{cfg: cfg, log: cfg.Log, clock: clock.NewSystem(), dp: cfg.Datapath, host: self, hostsChanged: make(chan struct{}, 1)}
+	a := &Agent{
+		cfg: cfg, logs: cfg.Log, log: cfg.Log.For(""), clock: clock.NewSystem(), host: self,
+		hostsChanged: make(chan struct{}, 1), reports: make(chan string, 1), auditEvery: make(chan time.Duration, 1),
+	}
+	if a.boot, err = readConf(ctx, cfg.Keys, self.ID); err != nil {
+		return fmt.Errorf("host %s: %w", cfg.Host, err)
+	}
+	a.setLevels(a.boot.Settings)
+	if a.dp, err = cfg.Open(a.boot.Settings); err != nil {
+		return err
+	}
+	defer a.dp.Close()
 	a.notReadyBecause("the topology has not been read yet")
 	a.build()
 	err = a.run(ctx)
@@ -89,19 +101,20 @@ func Run(ctx context.Context, cfg Config) error {
 }
 
 func (a *Agent) build() {
-	a.policy = htb.New(a.cfg.Tokens, a.dp.RootCredit())
-	a.tables = state.New(state.DefaultConfig(), a.clock)
+	s := a.boot.Settings
+	a.policy = htb.New(s.Tokens, a.dp.RootCredit())
+	a.tables = state.New(stateConfig(s), a.clock)
 	for i := range a.dp.Workers() {
-		c := a.cfg.Worker
+		c, _ := a.workerConfig(s)
 		c.ID = i
 		c.Queue.Now = kernelClock(a.clock)
-		c.Flow.MaxFlows = max(c.Flow.MaxFlows/a.dp.Workers(), 1)
 		a.workers = append(a.workers, worker.New(c, worker.Deps{
 			Datapath: a.dp, State: a.tables, Tokens: a.policy, Clock: a.clock, Changed: a.changed,
 		}))
 	}
-	a.ports = newPorts(a.dp, a.policy, a.workers, a.tunnelKey, a.log)
+	a.ports = newPorts(a.dp, a.policy, a.workers, a.tunnelKey, a.logs.For(logDatapath))
 	a.mirror = mirror.New(a.host.ID)
+	a.mirror.Log = a.logs.For(logTopology)
 	a.bindings = binding.New(a.ports)
 	a.mirror.Subscribe(a.topologyChanged)
 }
@@ -191,7 +204,8 @@ func (a *Agent) run(ctx context.Context) error {
 	}
 	g.Go(func() error { return debug.Serve(ctx, listener, a) })
 	g.Go(func() error { return a.mirror.Run(ctx, a.cfg.Store) })
-	g.Go(func() error { return binding.WatchLinks(ctx, a.bindings, nil) })
+	g.Go(func() error { return binding.WatchLinks(ctx, a.bindings, nil, a.logs.For(logPorts)) })
+	g.Go(func() error { return a.followConf(ctx) })
 	g.Go(func() error { return a.tick(ctx) })
 	g.Go(func() error { return a.advertise(ctx) })
 	g.Go(func() error { return a.tunnel(ctx) })
@@ -222,7 +236,7 @@ func (a *Agent) takeOver(ctx context.Context) error {
 	if a.cfg.Ready != nil {
 		a.cfg.Ready()
 	}
-	a.audit(ctx, a.cfg.Audit)
+	a.audit(ctx)
 	return ctx.Err()
 }
 

@@ -16,9 +16,10 @@ import (
 
 	"github.com/viaduct-net/viaduct/internal/agent/debug"
 	"github.com/viaduct-net/viaduct/internal/base/clock"
-	"github.com/viaduct-net/viaduct/internal/base/htb"
+	"github.com/viaduct-net/viaduct/internal/base/logs"
 	"github.com/viaduct-net/viaduct/internal/base/match"
 	"github.com/viaduct-net/viaduct/internal/base/packet"
+	"github.com/viaduct-net/viaduct/internal/conf"
 	"github.com/viaduct-net/viaduct/internal/path/datapath"
 	"github.com/viaduct-net/viaduct/internal/path/datapath/fake"
 	"github.com/viaduct-net/viaduct/internal/topo/model"
@@ -33,7 +34,8 @@ func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
 type rig struct {
 	*testing.T
 	dp     *fake.Datapath
-	store  store.Store
+	store  *mem.Store
+	log    *logs.Logs
 	client *debug.Client
 	stop   func()
 }
@@ -66,7 +68,7 @@ func network() []store.Op {
 }
 
 func start(t *testing.T, ops ...store.Op) *rig {
-	h := &rig{T: t, dp: fake.New(clock.NewSystem(), 2), store: mem.New()}
+	h := &rig{T: t, dp: fake.New(clock.NewSystem(), 2), store: mem.New(), log: logs.New(slog.NewTextHandler(io.Discard, nil), slog.LevelInfo)}
 	h.dp.AddInterface("lo", 1500)
 	if _, err := h.store.Txn(t.Context(), ops...); err != nil {
 		t.Fatal(err)
@@ -75,10 +77,12 @@ func start(t *testing.T, ops ...store.Op) *rig {
 	ready, ended := make(chan struct{}), make(chan error, 1)
 	ctx, cancel := context.WithCancel(context.Background())
 	cfg := Config{
-		Datapath: h.dp, Store: h.store, Host: "h1", RunDir: dir, Tokens: htb.DefaultConfig(), Audit: 10 * time.Millisecond,
-		Log: slog.New(slog.NewTextHandler(io.Discard, nil)), Ready: func() { close(ready) },
+		Open:  func(*conf.Settings) (datapath.Datapath, error) { return h.dp, nil },
+		Store: h.store, Keys: h.store, Host: "h1", RunDir: dir, TunnelDevice: "none", Log: h.log, Ready: func() { close(ready) },
 	}
-	cfg.Worker.Flow.MaxFlows = 1000
+	h.set(conf.Change{Template: "default", Set: map[string]string{
+		"agent.datapath.max_flow_count": "1000", "agent.midolman.check_flow_expiration_interval": "100ms",
+	}})
 	go func() { ended <- Run(ctx, cfg) }()
 	h.client = debug.NewClient(filepath.Join(dir, "agent.sock"))
 	h.stop = func() {

@@ -4,7 +4,9 @@ import (
 	"errors"
 	"fmt"
 	"os"
+	"runtime"
 
+	"github.com/viaduct-net/viaduct/internal/conf"
 	"github.com/viaduct-net/viaduct/internal/path/datapath"
 	"github.com/viaduct-net/viaduct/internal/path/datapath/ebpf"
 	"github.com/viaduct-net/viaduct/internal/path/datapath/ovs"
@@ -20,30 +22,32 @@ const (
 	OVS  Driver = "ovs"
 )
 
-// Validate reports a driver that does not exist.
-func (d Driver) Validate() error {
-	switch d {
-	case "", Auto, EBPF, OVS:
-		return nil
+// flowRoom is the least size of the kernel's table of flows, so that agent.datapath.max_flow_count can be raised while it is in use. The
+// memory is taken as flows come, but for 16 bytes of each.
+const flowRoom = 1 << 20
+
+func (o *Options) ebpf(s *conf.Settings) ebpf.Options {
+	return ebpf.Options{Name: o.Name, MaxFlows: max(s.MaxFlowCount, flowRoom), Workers: workers(s), Tokens: int(s.Tokens.Global)}
+}
+
+func (o *Options) ovs(s *conf.Settings) ovs.Options {
+	return ovs.Options{Name: o.Name, Workers: workers(s)}
+}
+
+// workers is how many packet workers there are.
+func workers(s *conf.Settings) int {
+	if s.Workers > 0 {
+		return s.Workers
 	}
-	return fmt.Errorf("datapath driver %q: want %s, %s or %s", d, EBPF, OVS, Auto)
+	return max(1, runtime.NumCPU()/2)
 }
-
-func (o *Options) ebpf() ebpf.Options {
-	return ebpf.Options{Name: o.Name, MaxFlows: o.MaxFlows, Workers: o.Workers, Tokens: int(o.Tokens.Global)}
-}
-
-func (o *Options) ovs() ovs.Options { return ovs.Options{Name: o.Name, Workers: o.Workers} }
 
 // openDatapath opens the driver's. Two of them on the same interfaces would both carry each packet, so what an
 // earlier agent has left of the other one must be cleaned up first.
-func openDatapath(o *Options) (datapath.Datapath, error) {
-	if err := o.Driver.Validate(); err != nil {
-		return nil, err
-	}
-	inEBPF, inOVS := ebpf.Exists(o.ebpf()), ovs.Exists(o.ovs())
-	driver := o.Driver
-	if driver == "" || driver == Auto {
+func openDatapath(o *Options, s *conf.Settings) (datapath.Datapath, error) {
+	inEBPF, inOVS := ebpf.Exists(o.ebpf(s)), ovs.Exists(o.ovs(s))
+	driver := Driver(s.Driver)
+	if driver == Auto {
 		driver = EBPF
 		if inOVS && !inEBPF {
 			driver = OVS
@@ -53,31 +57,32 @@ func openDatapath(o *Options) (datapath.Datapath, error) {
 		return nil, fmt.Errorf("datapath %s: an agent with another driver than %s has left it: `viaduct agent --cleanup` first", o.Name, driver)
 	}
 	if driver == OVS {
-		return openOVS(o)
+		return openOVS(o, s)
 	}
-	dp, err := ebpf.Open(o.ebpf())
+	dp, err := ebpf.Open(o.ebpf(s))
 	if err == nil {
-		o.Log.Info("datapath", "driver", EBPF, "name", o.Name)
+		o.Log.For(logDatapath).Info("datapath", "driver", EBPF, "name", o.Name)
 		return dp, nil
 	}
-	if o.Driver == EBPF || !errors.Is(err, ebpf.ErrKernel) {
+	if Driver(s.Driver) == EBPF || !errors.Is(err, ebpf.ErrKernel) {
 		return nil, err
 	}
-	second, err2 := openOVS(o)
+	second, err2 := openOVS(o, s)
 	if err2 != nil {
 		return nil, fmt.Errorf("no datapath driver works here: %s: %w; %s: %w", EBPF, err, OVS, err2)
 	}
 	return second, nil
 }
 
-func openOVS(o *Options) (datapath.Datapath, error) {
-	dp, err := ovs.Open(o.ovs())
+func openOVS(o *Options, s *conf.Settings) (datapath.Datapath, error) {
+	dp, err := ovs.Open(o.ovs(s))
 	if err != nil {
 		return nil, err
 	}
-	o.Log.Info("datapath", "driver", OVS, "name", o.Name)
+	log := o.Log.For(logDatapath)
+	log.Info("datapath", "driver", OVS, "name", o.Name)
 	if err := dp.Unguarded(); err != nil {
-		o.Log.Warn("packets are admitted when the agent reads them, not in the kernel: a flood costs it a part of one CPU", "why", err)
+		log.Warn("packets are admitted when the agent reads them, not in the kernel: a flood costs it a part of one CPU", "why", err)
 	}
 	return dp, nil
 }
@@ -88,6 +93,7 @@ func Cleanup(o Options) error {
 	if os.Geteuid() != 0 {
 		return errNotRoot
 	}
-	o.Tunnel.withDefaults()
-	return errors.Join(ebpf.Cleanup(o.ebpf()), ovs.Cleanup(o.ovs()), o.Tunnel.remove())
+	s := conf.Defaults() // only names count
+	t := Tunnel{Device: o.TunnelDevice}
+	return errors.Join(ebpf.Cleanup(o.ebpf(s)), ovs.Cleanup(o.ovs(s)), t.remove())
 }

@@ -4,29 +4,26 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"log/slog"
 	"os"
 
-	"github.com/viaduct-net/viaduct/internal/base/htb"
+	"github.com/viaduct-net/viaduct/internal/base/logs"
+	"github.com/viaduct-net/viaduct/internal/conf"
+	"github.com/viaduct-net/viaduct/internal/path/datapath"
 	"github.com/viaduct-net/viaduct/internal/topo/store/etcd"
 )
 
 // DefaultRunDir is where the agent's socket and lock are.
 const DefaultRunDir = "/run/viaduct"
 
-// Options are what a host is started with.
+// Options are what a host is started with: what it takes to reach the store, and names. The rest is configured in the store (package conf).
 type Options struct {
-	Host      string   // the host's name in the topology
-	Endpoints []string // of the store
-	RunDir    string   // directory of the socket and the lock
-	Driver    Driver   // of the datapath; default Auto
-	Name      string   // of the datapath: pinned under /sys/fs/bpf/viaduct/NAME, or the local interface of Open vSwitch
-	Workers   int
-	MaxFlows  int // in the datapath
-	Tokens    htb.Config
-	Tunnel    Tunnel
-	Log       *slog.Logger
-	Ready     func()
+	Host         string   // the host's name in the topology
+	Endpoints    []string // of the store
+	RunDir       string   // directory of the socket and the lock
+	Name         string   // of the datapath: pinned under /sys/fs/bpf/viaduct/NAME, or the local interface of Open vSwitch
+	TunnelDevice string   // name of the VXLAN device
+	Log          *logs.Logs
+	Ready        func()
 }
 
 var errNotRoot = errors.New("only root can do this: it is about datapaths in the kernel and network interfaces")
@@ -36,25 +33,21 @@ func Serve(ctx context.Context, o Options) error {
 	if os.Geteuid() != 0 {
 		return errNotRoot
 	}
-	if err := o.Tokens.Validate(); err != nil {
-		return err
-	}
 	if err := os.MkdirAll(o.RunDir, 0o755); err != nil {
 		return fmt.Errorf("run directory: %w", err)
 	}
-	if err := hurry(o.Workers); err != nil {
-		o.Log.Warn("the agent runs at normal priority", "error", err)
-	}
-	dp, err := openDatapath(&o)
+	st, err := etcd.Open(etcd.Config{Endpoints: o.Endpoints, Logger: o.Log.For(logStore)})
 	if err != nil {
 		return err
 	}
-	st, err := etcd.Open(etcd.Config{Endpoints: o.Endpoints, Logger: o.Log})
-	if err != nil {
-		return errors.Join(err, dp.Close())
-	}
 	defer st.Close()
-	cfg := Config{Datapath: dp, Store: st, Host: o.Host, RunDir: o.RunDir, Tokens: o.Tokens, Tunnel: o.Tunnel, Log: o.Log, Ready: o.Ready}
-	cfg.Worker.Flow.MaxFlows = o.MaxFlows
-	return Run(ctx, cfg)
+	return Run(ctx, Config{
+		Store: st, Keys: st, Host: o.Host, RunDir: o.RunDir, TunnelDevice: o.TunnelDevice, Log: o.Log, Ready: o.Ready,
+		Open: func(s *conf.Settings) (datapath.Datapath, error) {
+			if err := hurry(workers(s)); err != nil {
+				o.Log.For("").Warn("the agent runs at normal priority", "error", err)
+			}
+			return openDatapath(&o, s)
+		},
+	})
 }

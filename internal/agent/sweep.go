@@ -63,17 +63,20 @@ func sweep(ctx context.Context, dp datapath.Datapath, workers []*worker.Worker, 
 }
 
 // audit keeps the workers' copies of the flow table and the datapath's the same, and tells them which flows are in use.
-func (a *Agent) audit(ctx context.Context, every time.Duration) {
-	t := time.NewTicker(every)
+func (a *Agent) audit(ctx context.Context) {
+	t := time.NewTicker(<-a.auditEvery)
 	defer t.Stop()
 	for {
 		select {
 		case <-ctx.Done():
 			return
+		case every := <-a.auditEvery:
+			t.Reset(every)
+			continue
 		case <-t.C:
 		}
 		if err := sweep(ctx, a.dp, a.workers, (*worker.Worker).Audit); err != nil && ctx.Err() == nil {
-			a.log.Warn("flow table cannot be read back", slog.Any("error", err))
+			a.logs.For(logFlows).Warn("flow table cannot be read back", slog.Any("error", err))
 		}
 	}
 }
@@ -96,7 +99,7 @@ func (a *Agent) adopt(ctx context.Context) error {
 		o.w.Do(func() { o.w.Forget(o.flows) })
 	}
 	if total > 0 {
-		a.log.Info("flows adopted", "found", total)
+		a.logs.For(logFlows).Info("flows adopted", "found", total)
 	}
 	return err
 }

@@ -18,18 +18,12 @@ import (
 
 // Tunnel is how other hosts are reached.
 type Tunnel struct {
-	Device string // name of the VXLAN device; default viaduct-vxlan
-	Port   int    // of UDP; default 4789 (RFC 7348)
+	Device string // name of the VXLAN device
+	Port   int    // of UDP
 }
 
-func (t *Tunnel) withDefaults() {
-	if t.Device == "" {
-		t.Device = "viaduct-vxlan"
-	}
-	if t.Port == 0 {
-		t.Port = 4789
-	}
-}
+// DefaultTunnelDevice is the name of the VXLAN device.
+const DefaultTunnelDevice = "viaduct-vxlan"
 
 // tunnelMTU is the device's: the underlay's says what fits, and what does not is the overlay's to know.
 const tunnelMTU = 65485
@@ -81,9 +75,10 @@ func (a *Agent) tunnelOnce() (done bool) {
 	if _, open := a.ports.getTunnel(); open || !reachable(s) {
 		return true
 	}
-	err := a.cfg.Tunnel.ensure()
+	t := Tunnel{a.cfg.TunnelDevice, a.boot.Settings.TunnelPort}
+	err := t.ensure()
 	if err == nil {
-		err = a.ports.openTunnel(a.cfg.Tunnel.Device, s)
+		err = a.ports.openTunnel(t.Device, s)
 	}
 	if errors.Is(err, datapath.ErrTunnel) {
 		a.tunnelOff.Do(func() { a.log.Warn("other hosts cannot be reached", "error", err) })
@@ -93,7 +88,7 @@ func (a *Agent) tunnelOnce() (done bool) {
 		a.log.Warn("no tunnel: other hosts cannot be reached", slog.Any("error", err), slog.Duration("retry_in", tunnelRetry))
 		return false
 	}
-	a.log.Info("tunnel", "device", a.cfg.Tunnel.Device, "udp_port", a.cfg.Tunnel.Port)
+	a.log.Info("tunnel", "device", t.Device, "udp_port", t.Port)
 	return true
 }
 

@@ -58,7 +58,8 @@ func keysOf(s *Settings) []Key {
 	keys := []Key{
 		tokens("global_incoming_burst_capacity", &t.Global, 1, "256",
 			"Least number of tokens in the system, and so of missed packets that are in flight between the kernel and the agent. There are "+
-				"more when the buckets of all ports together hold more. Smaller values shorten the delay under load, larger ones help throughput."),
+				"more when the buckets of all ports together hold more. Smaller values shorten the delay under load, larger ones help throughput. The rings between kernel and agent are sized for the value at the agent's "+
+				"start; more packets than that fit as long as not all are of the greatest length."),
 		tokens("tunnel_incoming_burst_capacity", &t.Tunnel, 0, "128",
 			"Capacity of the bucket of each tunnel port: how many packets from other hosts may be in flight whatever the local ports do. 0: "+
 				"tunnels draw on what has accumulated at the root."),
@@ -79,6 +80,9 @@ func keysOf(s *Settings) []Key {
 		{Name: "agent.datapath.driver", Default: "auto", Restart: true, value: choice{&s.Driver, []string{"auto", "ebpf", "ovs"}},
 			Text: "What switches the packets: ebpf, ovs (the kernel module of Open vSwitch), or auto: what is in use on the host, else ebpf, else ovs. " +
 				"A host that has been served by the other one must be cleaned up first: viaduct agent --cleanup."},
+
+		{Name: "agent.datapath.vxlan_overlay_udp_port", Default: "4789", Restart: true, value: intIn(&s.TunnelPort, 1, 65535),
+			Text: "UDP port of VXLAN between hosts (RFC 7348), the same on all of them. To change it, the tunnel device of the host must be made again: viaduct agent --cleanup."},
 
 		{Name: "agent.midolman.simulation_threads", Default: "0", Unit: "threads", Restart: true, value: intIn(&s.Workers, 0, 64),
 			Text: "Packet workers. 0: half of the host's CPUs, at least 1."},

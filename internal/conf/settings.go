@@ -12,6 +12,7 @@ type Settings struct {
 	FlowAudit    time.Duration
 	Driver       string
 	MaxFlowCount int
+	TunnelPort   int
 	Tokens       htb.Config
 
 	Flow      Flow

@@ -21,13 +21,13 @@ const receiveBuffer = 16 << 20 // bytes
 
 // WatchLinks tells m about the interfaces of a network namespace (nil: that of the process) until ctx ends,
 // whose error it returns, and retries what failed. When the kernel drops news, all links are listed again.
-func WatchLinks(ctx context.Context, m *Manager, ns *netns.NsHandle) error {
+func WatchLinks(ctx context.Context, m *Manager, ns *netns.NsHandle, log *slog.Logger) error {
 	for {
 		err := watchOnce(ctx, m, ns)
 		if ctx.Err() != nil {
 			return ctx.Err()
 		}
-		slog.Warn("news of the interfaces broke off", "error", err, "retry_in", retryEvery)
+		log.Warn("news of the interfaces broke off", "error", err, "retry_in", retryEvery)
 		select {
 		case <-time.After(retryEvery):
 		case <-ctx.Done():

@@ -3,6 +3,7 @@ package binding
 import (
 	"context"
 	"errors"
+	"log/slog"
 	"os"
 	"runtime"
 	"testing"
@@ -84,7 +85,7 @@ func TestRealLinks(t *testing.T) {
 	add("early")
 	ctx, cancel := context.WithCancel(context.Background())
 	ended := make(chan error)
-	go func() { ended <- WatchLinks(ctx, m, &ns) }()
+	go func() { ended <- WatchLinks(ctx, m, &ns, slog.Default()) }()
 	calls.expect(t, "bind early")
 	late := add("late")
 	calls.expect(t, "bind late")

@@ -52,6 +52,8 @@ type Change struct {
 
 // Mirror follows a store. Snapshot and Subscribe are safe for concurrent use.
 type Mirror struct {
+	Log *slog.Logger // default slog.Default(); to be set before Run
+
 	host     uuid.UUID
 	snapshot atomic.Pointer[view.Snapshot]
 	synced   chan struct{} // closed after the first initial state
@@ -67,7 +69,7 @@ type Mirror struct {
 
 // New makes an empty mirror for the agent of host.
 func New(host uuid.UUID) *Mirror {
-	m := &Mirror{host: host, synced: make(chan struct{}), graph: model.NewGraph(), routes: make(map[uuid.UUID][]view.Route)}
+	m := &Mirror{Log: slog.Default(), host: host, synced: make(chan struct{}), graph: model.NewGraph(), routes: make(map[uuid.UUID][]view.Route)}
 	m.snapshot.Store(&view.Snapshot{
 		Ports:   make(map[uuid.UUID]*view.Port),
 		Bridges: make(map[uuid.UUID]*view.Bridge),
@@ -113,7 +115,7 @@ func (m *Mirror) Run(ctx context.Context, s store.Store) error {
 		if synced {
 			delay = retryMin
 		}
-		slog.Warn("the store cannot be followed: the last known network stays", "error", err, "retry_in", delay)
+		m.Log.Warn("the store cannot be followed: the last known network stays", "error", err, "retry_in", delay)
 		t := time.NewTimer(delay/2 + rand.N(delay))
 		select {
 		case <-t.C:

@@ -295,6 +295,9 @@ func (d *Datapath) writeSettings() error {
 // Workers implements datapath.Datapath.
 func (d *Datapath) Workers() int { return d.opts.Workers }
 
+// FlowRoom is how many flows the kernel's table can hold. It was made with the datapath, maybe by an earlier agent.
+func (d *Datapath) FlowRoom() int { return int(d.maps.Flows.MaxEntries()) }
+
 // RootCredit implements datapath.Datapath.
 func (d *Datapath) RootCredit() *int64 { return &d.credits[0] }
 
