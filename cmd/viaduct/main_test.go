@@ -5,6 +5,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"regexp"
 	"strconv"
 	"syscall"
 	"testing"
@@ -18,7 +19,7 @@ func TestMain(m *testing.M) {
 }
 
 // TestScript runs the command line against real servers. Besides the usual commands a script
-// has "server", which starts one and waits until it is ready, "stop", which ends it, and
+// has "server", which starts one, waits until it is ready and sets FIRST and, where it also speaks TLS, SECOND to its addresses, "stop", which ends it, and
 // "code N command...", which wants that exit code.
 func TestScript(t *testing.T) {
 	testscript.Run(t, testscript.Params{
@@ -51,6 +52,7 @@ func startServer(ts *testscript.TestScript, _ bool, args []string) {
 	defer notify.Close()
 	api := "unix://" + filepath.Join(dir, "api.sock")
 	ts.Setenv("VIADUCT_SERVER", api)
+	ts.Setenv("FIRST", api)
 	cmd := exec.Command("viaduct", append([]string{
 		"server", "--listen", api, "--data-dir", filepath.Join(dir, "data"), "--etcd-listen", "http://127.0.0.1:0",
 	}, args...)...)
@@ -60,6 +62,7 @@ func startServer(ts *testscript.TestScript, _ bool, args []string) {
 	ts.Check(err)
 	defer log.Close()
 	cmd.Stderr = log
+	cmd.Stderr, cmd.Dir = log, dir
 	ts.Check(cmd.Start())
 	r := &running{cmd}
 	*server(ts) = r
@@ -70,6 +73,9 @@ func startServer(ts *testscript.TestScript, _ bool, args []string) {
 	if err != nil || string(buf[:n]) != "READY=1" {
 		r.stop()
 		ts.Fatalf("server is not ready: %q, %v\n%s", buf[:n], err, ts.ReadFile("server.log"))
+	}
+	if second := regexp.MustCompile(`https://[^] "]+`).FindString(ts.ReadFile("server.log")); second != "" {
+		ts.Setenv("SECOND", second)
 	}
 }
 

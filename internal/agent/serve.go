@@ -9,6 +9,7 @@ import (
 	"github.com/viaduct-net/viaduct/internal/base/logs"
 	"github.com/viaduct-net/viaduct/internal/conf"
 	"github.com/viaduct-net/viaduct/internal/path/datapath"
+	"github.com/viaduct-net/viaduct/internal/pki"
 	"github.com/viaduct-net/viaduct/internal/topo/store/etcd"
 )
 
@@ -19,9 +20,10 @@ const DefaultRunDir = "/run/viaduct"
 type Options struct {
 	Host         string   // the host's name in the topology
 	Endpoints    []string // of the store
-	RunDir       string   // directory of the socket and the lock
-	Name         string   // of the datapath: pinned under /sys/fs/bpf/viaduct/NAME, or the local interface of Open vSwitch
-	TunnelDevice string   // name of the VXLAN device
+	EtcdTLS      pki.Files
+	RunDir       string // directory of the socket and the lock
+	Name         string // of the datapath: pinned under /sys/fs/bpf/viaduct/NAME, or the local interface of Open vSwitch
+	TunnelDevice string // name of the VXLAN device
 	Log          *logs.Logs
 	Ready        func()
 }
@@ -36,7 +38,11 @@ func Serve(ctx context.Context, o Options) error {
 	if err := os.MkdirAll(o.RunDir, 0o755); err != nil {
 		return fmt.Errorf("run directory: %w", err)
 	}
-	st, err := etcd.Open(etcd.Config{Endpoints: o.Endpoints, Logger: o.Log.For(logStore)})
+	secure, err := o.EtcdTLS.Client()
+	if err != nil {
+		return fmt.Errorf("store: %w", err)
+	}
+	st, err := etcd.Open(etcd.Config{Endpoints: o.Endpoints, TLS: secure, Logger: o.Log.For(logStore)})
 	if err != nil {
 		return err
 	}

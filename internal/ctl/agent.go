@@ -43,6 +43,7 @@ func newAgent() *cobra.Command {
 	f := c.Flags()
 	f.StringVar(&o.Host, "host", hostname(), "the host's name in the topology")
 	f.StringSliceVar(&o.Endpoints, "etcd", []string{"http://127.0.0.1:2379"}, "endpoints of the store")
+	etcdFlags(f, &o.EtcdTLS)
 	f.StringVar(&o.RunDir, "run-dir", agent.DefaultRunDir, "directory of the socket and the lock")
 	f.StringVar(&o.Name, "name", "viaduct", "name of the datapath: pinned under /sys/fs/bpf/viaduct/NAME, or that of the Open vSwitch datapath")
 	f.StringVar(&o.TunnelDevice, "tunnel-device", agent.DefaultTunnelDevice, "VXLAN device by which other hosts are reached; made when there is none")

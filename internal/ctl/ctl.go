@@ -6,7 +6,6 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"os"
 	"time"
 
 	"github.com/spf13/cobra"
@@ -14,10 +13,8 @@ import (
 	"github.com/viaduct-net/viaduct/internal/api/client"
 	"github.com/viaduct-net/viaduct/internal/api/ref"
 	"github.com/viaduct-net/viaduct/internal/ctl/exit"
+	"github.com/viaduct-net/viaduct/internal/topo/model"
 )
-
-// EnvServer is the environment variable that says where the server is; --server goes first.
-const EnvServer = "VIADUCT_SERVER"
 
 // New builds the command tree; extra commands come from other rooms. Run executes it.
 func New(extra ...*cobra.Command) *cobra.Command {
@@ -31,14 +28,11 @@ func New(extra ...*cobra.Command) *cobra.Command {
 		Args:          cobra.NoArgs,
 		RunE:          func(cmd *cobra.Command, _ []string) error { return cmd.Help() },
 	}
-	server := os.Getenv(EnvServer)
-	if server == "" {
-		server = client.DefaultServer
-	}
-	root.PersistentFlags().String("server", server, "where the server is: http://HOST:PORT or unix:///PATH; also "+EnvServer)
+	connectFlags(root)
 	root.PersistentFlags().Duration("timeout", 30*time.Second, "how long to wait for the server")
 	root.AddCommand(
 		newServer(), newAgent(), newApply(), newGet(), newDescribe(), newDelete(), newWatch(), newVersion(),
+		newWhoami(), newToken(), newCerts(),
 	)
 	root.AddCommand(extra...)
 	return root
@@ -89,8 +83,12 @@ func hint(cmd *cobra.Command, err error) string {
 		return fmt.Sprintf("see \"%s --help\"", cmd.CommandPath())
 	case code == exit.Unreachable && !errors.As(err, &answer):
 		return "is \"viaduct server\" running there? --server or " + EnvServer + " says where it is"
+	case code == exit.Denied && errors.As(err, &answer) && answer.Fix != "":
+		return answer.Fix
+	case errors.Is(err, model.ErrDenied):
+		return "\"viaduct whoami\" tells who you are to the server; ask an operator"
 	case code == exit.Denied:
-		return "who may use the server's socket is set by the permissions of its file"
+		return "root may; else who may use the server's socket is set by the permissions of its file"
 	case code == exit.Timeout:
 		return "--timeout gives it longer; /readyz?verbose of the server says how it is"
 	case errors.As(err, &missing):
@@ -104,17 +102,13 @@ func hint(cmd *cobra.Command, err error) string {
 // Dial makes a client of the server that the flags of cmd name, and a context with
 // their timeout. The caller closes both.
 func Dial(cmd *cobra.Command) (context.Context, *client.Client, func(), error) {
-	server, err := cmd.Flags().GetString("server")
-	if err != nil {
-		return nil, nil, nil, err
-	}
 	timeout, err := cmd.Flags().GetDuration("timeout")
 	if err != nil {
 		return nil, nil, nil, err
 	}
-	c, err := client.New(server)
+	c, err := Connect(cmd)
 	if err != nil {
-		return nil, nil, nil, exit.With(exit.Usage, err)
+		return nil, nil, nil, err
 	}
 	ctx, cancel := context.WithTimeout(cmd.Context(), timeout)
 	return ctx, c, func() { cancel(); c.Close() }, nil

@@ -29,7 +29,12 @@ func newServer() *cobra.Command {
 		},
 	}
 	f := cmd.Flags()
-	f.StringVar(&c.Listen, "listen", server.DefaultListen, "where the API listens: HOST:PORT on the loopback (port 0: a free one) or unix:///PATH")
+	f.StringSliceVar(&c.Listen, "listen", []string{server.DefaultListen}, "where the API listens, may be repeated: unix:///PATH or HOST:PORT (port 0: a free one); beyond the loopback only with TLS and --tokens or --client-ca")
+	f.StringVar(&c.TLS.Cert, "tls-cert", "", "certificate of the API, with which HOST:PORT is https")
+	f.StringVar(&c.TLS.Key, "tls-key", "", "its key")
+	f.StringVar(&c.TLS.CA, "client-ca", "", "authority whose certificates clients may show")
+	f.StringVar(&c.Tokens, "tokens", "", "file of tokens (viaduct token): clients at HOST:PORT must have one, or a certificate")
+	etcdFlags(f, &c.EtcdTLS)
 	f.StringVar(&c.DataDir, "data-dir", server.DefaultDataDir, "data directory of the embedded etcd")
 	f.StringVar(&c.EtcdListen, "etcd-listen", server.DefaultEtcdListen, "where the embedded etcd serves agents (port 0: a free one, which \"ready\" names)")
 	f.StringSliceVar(&c.EtcdEndpoints, "etcd-endpoints", nil, "endpoints of an external etcd, in place of the embedded one")

@@ -8,7 +8,6 @@ import (
 
 	"github.com/spf13/cobra"
 
-	"github.com/viaduct-net/viaduct/internal/api/client"
 	"github.com/viaduct-net/viaduct/internal/api/ref"
 	"github.com/viaduct-net/viaduct/internal/api/wire"
 	"github.com/viaduct-net/viaduct/internal/ctl/exit"
@@ -33,13 +32,9 @@ func newWatch() *cobra.Command {
 			if output != "text" && output != "json" {
 				return exit.Usagef("-o %q: want text or json", output)
 			}
-			server, err := cmd.Flags().GetString("server")
+			c, err := Connect(cmd)
 			if err != nil {
 				return err
-			}
-			c, err := client.New(server)
-			if err != nil {
-				return exit.With(exit.Usage, err)
 			}
 			defer c.Close()
 			events, err := c.Watch(cmd.Context())

@@ -11,6 +11,7 @@ import (
 	"io"
 	"net"
 	"net/http"
+	"net/netip"
 	"net/url"
 	"os"
 	"strconv"
@@ -19,6 +20,7 @@ import (
 	"github.com/google/uuid"
 
 	"github.com/viaduct-net/viaduct/internal/api/wire"
+	"github.com/viaduct-net/viaduct/internal/pki"
 	"github.com/viaduct-net/viaduct/internal/topo/model"
 	"github.com/viaduct-net/viaduct/internal/topo/store"
 )
@@ -31,6 +33,7 @@ const DefaultServer = "http://127.0.0.1:8181"
 type Client struct {
 	server string // as given, for messages
 	base   string
+	token  string // may be empty
 	http   *http.Client
 	closed context.Context // ends watches
 	close  context.CancelFunc
@@ -38,16 +41,37 @@ type Client struct {
 
 var _ store.Store = (*Client)(nil)
 
-// New makes a client of the server at http://HOST:PORT or unix:///PATH. It does not
-// connect yet.
-func New(server string) (*Client, error) {
+// Config says where the server is, and who we are to it. Only Server must be given.
+type Config struct {
+	Server string    // http://HOST:PORT, https://HOST:PORT or unix:///PATH
+	Token  string    // never sent but to the loopback, a socket, or by TLS
+	TLS    pki.Files // CA: whom to trust in place of the system's authorities; Cert and Key: what to show
+}
+
+// New makes a client that says nothing of who it is. It does not connect yet.
+func New(server string) (*Client, error) { return Open(Config{Server: server}) }
+
+// Open makes a client. It does not connect yet.
+func Open(cfg Config) (*Client, error) {
+	const want = "want https://HOST:PORT, http://HOST:PORT or unix:///PATH"
+	server := cfg.Server
 	u, err := url.Parse(server)
 	if err != nil {
-		return nil, fmt.Errorf("server %q: want http://HOST:PORT or unix:///PATH: %w", server, err)
+		return nil, fmt.Errorf("server %q: %s: %w", server, want, err)
 	}
-	transport := &http.Transport{}
-	c := &Client{server: server, http: &http.Client{Transport: transport}}
+	transport := &http.Transport{ForceAttemptHTTP2: true}
+	c := &Client{server: server, token: cfg.Token, http: &http.Client{Transport: transport}}
+	if !cfg.TLS.Empty() && u.Scheme != "https" {
+		return nil, fmt.Errorf("server %q: certificates are for https", server)
+	}
 	switch {
+	case u.Scheme == "https" && u.Host != "" && strings.Trim(u.Path, "/") == "":
+		c.base = "https://" + u.Host
+		if transport.TLSClientConfig, err = cfg.TLS.Client(); err != nil {
+			return nil, err
+		}
+	case u.Scheme == "http" && cfg.Token != "" && !loopback(u.Hostname()):
+		return nil, fmt.Errorf("server %q: a token would be readable on its way: use https", server)
 	case u.Scheme == "http" && u.Host != "" && strings.Trim(u.Path, "/") == "":
 		c.base = "http://" + u.Host
 	case u.Scheme == "unix" && u.Host == "" && u.Path != "":
@@ -57,10 +81,15 @@ func New(server string) (*Client, error) {
 			return d.DialContext(ctx, "unix", u.Path)
 		}
 	default:
-		return nil, fmt.Errorf("server %q: want http://HOST:PORT or unix:///PATH", server)
+		return nil, fmt.Errorf("server %q: %s", server, want)
 	}
 	c.closed, c.close = context.WithCancel(context.Background())
 	return c, nil
+}
+
+func loopback(host string) bool {
+	a, err := netip.ParseAddr(host)
+	return host == "localhost" || err == nil && a.IsLoopback()
 }
 
 // Close ends watches and lets go of idle connections.
@@ -156,6 +185,18 @@ func (c *Client) Version(ctx context.Context) (wire.Version, error) {
 	return v, c.call(ctx, http.MethodGet, "/version", nil, &v)
 }
 
+// Whoami asks the server whom it takes us for.
+func (c *Client) Whoami(ctx context.Context) (wire.Principal, error) {
+	var p wire.Principal
+	return p, c.call(ctx, http.MethodGet, "/v1/whoami", nil, &p)
+}
+
+// Tenant is on whose behalf the client acts; empty for operators. It is what ref.Home asks.
+func (c *Client) Tenant(ctx context.Context) (string, error) {
+	p, err := c.Whoami(ctx)
+	return p.Tenant, err
+}
+
 func toModel(a *wire.Any) (model.Object, error) {
 	w, err := a.Object()
 	if err != nil {
@@ -193,6 +234,9 @@ func (c *Client) open(ctx context.Context, method, path string, in any) (*http.R
 	}
 	if in != nil {
 		req.Header.Set("Content-Type", "application/json")
+	}
+	if c.token != "" {
+		req.Header.Set("Authorization", "Bearer "+c.token)
 	}
 	resp, err := c.http.Do(req)
 	if err != nil {

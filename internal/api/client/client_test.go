@@ -131,9 +131,25 @@ func TestUnreachable(t *testing.T) {
 }
 
 func TestNewRefuses(t *testing.T) {
-	for _, server := range []string{"", "127.0.0.1:8181", "https://localhost", "unix://x", "http://h/path", "http://"} {
+	for _, server := range []string{"", "127.0.0.1:8181", "https://localhost/v1", "unix://x", "http://h/path", "http://"} {
 		if _, err := client.New(server); err == nil {
 			t.Errorf("%q was taken", server)
+		}
+	}
+}
+
+// TestTokensStayPrivate: a token is not sent where others can read it on its way.
+func TestTokensStayPrivate(t *testing.T) {
+	for server, ok := range map[string]bool{
+		"http://127.0.0.1:1": true, "http://localhost:1": true, "http://[::1]:1": true, "unix:///x": true, "https://192.0.2.1": true,
+		"http://192.0.2.1:1": false, "http://localhost.example:1": false,
+	} {
+		c, err := client.Open(client.Config{Server: server, Token: "viaduct_secret"})
+		if (err == nil) != ok {
+			t.Errorf("%s: %v", server, err)
+		}
+		if err == nil {
+			c.Close()
 		}
 	}
 }

@@ -392,7 +392,7 @@ func (p *planner) check() error {
 		}
 	case errors.As(err, &object):
 		if src, ok := p.docs[model.Key{Kind: object.Kind, ID: object.ID}]; ok {
-			return Errors{src.doc.fail(src.path, because{fmt.Sprintf("%s %s", object.Err, object.Detail), err})}
+			return Errors{src.doc.fail(src.path, because{fmt.Sprintf("%s: %s", object.Err, object.Detail), err})}
 		}
 	}
 	return err

@@ -8,16 +8,15 @@ import (
 	"strings"
 )
 
-// CheckListen refuses a TCP address beyond the loopback: whoever reaches the API may
-// change everything, as it knows no users yet.
-func CheckListen(addr string) error {
+// CheckListen refuses a TCP address beyond the loopback, unless what is said there is encrypted and everybody must say who they are.
+func CheckListen(addr string, secure bool) error {
 	host, _, err := net.SplitHostPort(addr)
 	if err != nil {
 		return fmt.Errorf("listen address %q: %w", addr, err)
 	}
-	if !loopback(host) {
-		return fmt.Errorf("listen address %q is not on the loopback, and the API authenticates nobody yet: "+
-			"use 127.0.0.1:PORT, [::1]:PORT or unix:///PATH", addr)
+	if !secure && !loopback(host) {
+		return fmt.Errorf("listen address %q is not on the loopback: that needs TLS and authentication (--tls-cert and --tls-key, "+
+			"and --token-file or --client-ca; \"viaduct certs\" makes certificates), else use 127.0.0.1:PORT, [::1]:PORT or unix:///PATH", addr)
 	}
 	return nil
 }
@@ -39,7 +38,7 @@ func guard(next http.Handler) http.Handler {
 		if h, _, err := net.SplitHostPort(host); err == nil {
 			host = h
 		}
-		if !loopback(strings.Trim(host, "[]")) {
+		if r.TLS == nil && !loopback(strings.Trim(host, "[]")) {
 			http.Error(w, fmt.Sprintf("host %q is not this machine's loopback", r.Host), http.StatusForbidden)
 			return
 		}

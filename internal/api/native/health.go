@@ -12,6 +12,7 @@ import (
 	"github.com/google/uuid"
 	"github.com/prometheus/client_golang/prometheus/promhttp"
 
+	"github.com/viaduct-net/viaduct/internal/api/access"
 	"github.com/viaduct-net/viaduct/internal/api/wire"
 	"github.com/viaduct-net/viaduct/internal/topo/model"
 	"github.com/viaduct-net/viaduct/internal/topo/store"
@@ -43,7 +44,7 @@ func registerHealth(api huma.API, mux *http.ServeMux, c Config) {
 	})
 	huma.Register(api, op("readyz", "/readyz", "The server can serve: its store answers"), func(ctx context.Context, _ *readyInput) (*textOutput, error) {
 		start := time.Now()
-		if err := ready(ctx, c.Store); err != nil {
+		if err := ready(access.With(ctx, access.Principal{Name: "health", Role: access.ReadOnly}), c.Store); err != nil {
 			return nil, problem(fmt.Errorf("%w: store: %w", store.ErrUnavailable, err), nowhere)
 		}
 		return text(fmt.Sprintf("[+] store answered in %s\nok\n", time.Since(start).Round(time.Microsecond))), nil

@@ -12,6 +12,7 @@ import (
 	"github.com/danielgtaylor/huma/v2/adapters/humago"
 	"github.com/prometheus/client_golang/prometheus"
 
+	"github.com/viaduct-net/viaduct/internal/api/access"
 	"github.com/viaduct-net/viaduct/internal/api/wire"
 	"github.com/viaduct-net/viaduct/internal/topo/model"
 	"github.com/viaduct-net/viaduct/internal/topo/store"
@@ -25,6 +26,8 @@ type Config struct {
 	Keys    store.Keys // of the configuration
 	Version string
 	Log     *slog.Logger
+	// Auth tells who makes a request; nil: whoever can connect may do everything.
+	Auth *access.Authenticator
 	// Metrics gets the API's metrics and is served at /metrics.
 	Metrics *prometheus.Registry
 }
@@ -32,8 +35,21 @@ type Config struct {
 // New builds the API. It is safe for concurrent use.
 func New(c Config) http.Handler {
 	mux := http.NewServeMux()
+	trusting := c.Auth == nil
+	if trusting {
+		c.Auth = new(access.Authenticator)
+	}
+	door := newDoorkeeper(c)
+	c.Store = access.Guard(c.Store, door.told)
 	newAPI(mux, c)
-	return guard(newMetrics(c.Metrics).measure(c.Log, mux))
+	h := door.admit(newMetrics(c.Metrics).measure(c.Log, mux))
+	if trusting {
+		inner := h
+		h = http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+			inner.ServeHTTP(w, r.WithContext(access.Trust(r.Context())))
+		})
+	}
+	return guard(h)
 }
 
 func newAPI(mux *http.ServeMux, c Config) huma.API {
@@ -55,6 +71,7 @@ func newAPI(mux *http.ServeMux, c Config) huma.API {
 	registerKind[wire.SecurityGroupRule](api, c.Store)
 	registerTransactions(api, c.Store)
 	registerConf(api, c)
+	registerWhoami(api)
 	registerWatch(api, c)
 	registerHealth(api, mux, c)
 	return api
@@ -73,6 +90,7 @@ func config(version string) huma.Config {
 	c.Tags = append(c.Tags,
 		&huma.Tag{Name: "changes", Description: "Several changes at once, and what changed."},
 		&huma.Tag{Name: "configuration", Description: "What operators set for hosts: a schema of keys, and layers of values."},
+		&huma.Tag{Name: "access", Description: "Who may do what."},
 		&huma.Tag{Name: "health", Description: "The state of the server."})
 	return c
 }

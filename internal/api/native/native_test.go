@@ -272,9 +272,12 @@ func TestGuard(t *testing.T) {
 		"127.0.0.1:8181": true, "[::1]:0": true, "localhost:80": true,
 		":8181": false, "0.0.0.0:8181": false, "[::]:8181": false, "192.0.2.1:80": false, "example.org:80": false, "127.0.0.1": false,
 	} {
-		if err := native.CheckListen(addr); (err == nil) != ok {
+		if err := native.CheckListen(addr, false); (err == nil) != ok {
 			t.Errorf("%q: %v", addr, err)
 		}
+	}
+	if err := native.CheckListen("0.0.0.0:8181", true); err != nil {
+		t.Error(err)
 	}
 }
 

@@ -54,6 +54,7 @@ type class struct {
 
 // classes are tried in order.
 var classes = []class{
+	{model.ErrDenied, http.StatusForbidden, wire.ProblemDenied, "\"viaduct whoami\" tells who you are to the server; ask an operator"},
 	{store.ErrNotFound, http.StatusNotFound, wire.ProblemNotFound, "check the id; list the kind to see what there is"},
 	{store.ErrConflict, http.StatusConflict, wire.ProblemConflict, "read the object again and repeat the change on its new state"},
 	{store.ErrExists, http.StatusConflict, wire.ProblemExists, "choose another name or id, or replace the object that exists"},

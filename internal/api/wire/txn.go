@@ -161,6 +161,14 @@ type Version struct {
 	Platform  string `json:"platform" doc:"Operating system and architecture."`
 }
 
+// Principal is who asks.
+type Principal struct {
+	Name   string `json:"name" doc:"Name of the token or the certificate; local for who is on the server's machine."`
+	Role   string `json:"role" doc:"admin, operator, tenant, read-only or agent."`
+	Tenant string `json:"tenant,omitempty" doc:"Whose objects it sees; absent: everybody's."`
+	Host   string `json:"host,omitempty" doc:"Host whose agent it is."`
+}
+
 // Problem types, as problem+json names them.
 const (
 	ProblemNotFound    = "urn:viaduct:problem:not-found"
@@ -169,4 +177,7 @@ const (
 	ProblemInvalid     = "urn:viaduct:problem:invalid"
 	ProblemReferenced  = "urn:viaduct:problem:referenced"
 	ProblemUnavailable = "urn:viaduct:problem:unavailable"
+	ProblemDenied      = "urn:viaduct:problem:denied"
+
+	ProblemUnauthenticated = "urn:viaduct:problem:unauthenticated"
 )

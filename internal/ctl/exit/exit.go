@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"os"
 
+	"github.com/viaduct-net/viaduct/internal/topo/model"
 	"github.com/viaduct-net/viaduct/internal/topo/store"
 )
 
@@ -52,7 +53,7 @@ func Of(err error) Code {
 		return e.Code
 	case errors.Is(err, context.DeadlineExceeded):
 		return Timeout
-	case errors.Is(err, os.ErrPermission):
+	case errors.Is(err, os.ErrPermission), errors.Is(err, model.ErrDenied):
 		return Denied
 	case errors.Is(err, store.ErrUnavailable):
 		return Unreachable

@@ -199,6 +199,9 @@ func (d *draft) set(k Key, o Object) {
 func (d *draft) op(op Op) error {
 	key := KeyOf(op.Object)
 	have := d.get(key)
+	if d.tenant != "" && slices.Contains(OperatorKinds, key.Kind) {
+		return &ObjectError{Ref: RefTo(op.Object), Err: ErrDenied, Detail: fmt.Sprintf("a %s belongs to the installation, not to a tenant", key.Kind)}
+	}
 	if d.tenant != "" && have != nil && op.Verb != Create && have.GetMeta().Tenant != d.tenant {
 		if Visible(have, d.tenant) {
 			return &ObjectError{Ref: RefTo(have), Err: ErrDenied, Detail: "it is shared with you, but not yours"}

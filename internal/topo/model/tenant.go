@@ -98,7 +98,7 @@ func (d *draft) own(o, have Object) error {
 	if have != nil && have.GetMeta().Shared {
 		m.Shared = true
 	} else if m.Shared {
-		return fieldErr(o, "shared", "only an operator shares objects with other tenants")
+		return &ObjectError{Ref: RefTo(o), Err: ErrDenied, Detail: "only an operator shares objects with other tenants"}
 	}
 	return nil
 }

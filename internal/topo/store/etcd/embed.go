@@ -4,9 +4,12 @@ import (
 	"context"
 	"fmt"
 	"log/slog"
+	"net/netip"
 	"net/url"
 
 	"go.etcd.io/etcd/server/v3/embed"
+
+	"github.com/viaduct-net/viaduct/internal/pki"
 )
 
 // EmbedConfig is for a server in this process. Only Dir must be given.
@@ -14,6 +17,7 @@ type EmbedConfig struct {
 	Dir string // data directory; made when missing
 	// ClientURL is where clients reach it, default http://127.0.0.1:2379. Port 0: one that is free.
 	ClientURL string
+	TLS       pki.Files    // for an https ClientURL: clients must show a certificate of CA
 	Logger    *slog.Logger // default slog.Default(); gets warnings and errors
 }
 
@@ -41,11 +45,19 @@ func Embed(ctx context.Context, c EmbedConfig) (*Server, error) {
 	if err != nil {
 		return nil, fmt.Errorf("etcd client URL: %w", err)
 	}
+	if err := checkURL(client, c.TLS); err != nil {
+		return nil, err
+	}
 	cfg := embed.NewConfig()
 	cfg.Name = "viaduct"
 	cfg.Dir = c.Dir
 	cfg.ZapLoggerBuilder = embed.NewZapLoggerBuilder(zapTo(c.Logger))
 	cfg.ListenClientUrls, cfg.AdvertiseClientUrls = []url.URL{*client}, []url.URL{*client}
+	if client.Scheme == "https" {
+		t := &cfg.ClientTLSInfo
+		t.CertFile, t.KeyFile, t.TrustedCAFile, t.ClientCertAuth = c.TLS.Cert, c.TLS.Key, c.TLS.CA, true
+		cfg.TlsMinVersion = "TLS1.3"
+	}
 	// The only member has no peers: it listens for none, but must have a name for itself.
 	cfg.ListenPeerUrls = nil
 	cfg.InitialCluster = cfg.InitialClusterFromName(cfg.Name)
@@ -70,6 +82,25 @@ func Embed(ctx context.Context, c EmbedConfig) (*Server, error) {
 	}
 	s.Close()
 	return nil, fmt.Errorf("start etcd: %w", err)
+}
+
+// checkURL refuses to serve beyond this machine whoever comes: who reaches etcd may change everything.
+func checkURL(u *url.URL, files pki.Files) error {
+	switch {
+	case u.Scheme == "unix":
+		return nil
+	case u.Scheme == "https":
+		if files.CA == "" || files.Cert == "" || files.Key == "" {
+			return fmt.Errorf("etcd client URL %s: https needs a CA, a certificate and its key (--etcd-cacert, --etcd-cert, --etcd-key)", u)
+		}
+		return nil
+	case u.Scheme != "http":
+		return fmt.Errorf("etcd client URL %s: want http, https or unix", u)
+	}
+	if ip, err := netip.ParseAddr(u.Hostname()); u.Hostname() != "localhost" && (err != nil || !ip.IsLoopback()) {
+		return fmt.Errorf("etcd client URL %s is not on the loopback: that needs https, with certificates of both sides (\"viaduct certs\" makes them)", u)
+	}
+	return nil
 }
 
 // Endpoint is the URL it is reached at.
