@@ -7,6 +7,8 @@ LDFLAGS  := -s -w -X github.com/viaduct-net/viaduct/internal/ctl.version=$(VERSI
 PACKAGES := clang-14 llvm-14 libbpf-dev iproute2 iputils-ping iputils-arping iperf3 \
             ethtool tcpdump ndisc6 netcat-openbsd nmap jq isc-dhcp-client udhcpc
 VM_PACKAGES := qemu-system-x86 busybox-static cpio kmod xz-utils zstd lz4
+# Of the tests with agents, those that depend on what a datapath can do.
+VM_NETNS    := TestAgentKilled|TestReach|TestNAT
 VM_KERNELS  := linux-image-cloud-amd64 linux-image-6.12-cloud-amd64
 SOURCES   = $(shell git ls-files '*.go')
 
@@ -50,14 +52,18 @@ race:
 test-vm: export CGO_ENABLED := 0
 test-vm: export VIADUCT_NEED_OVS := 1
 test-vm: export VM_PROGRAMS := $(CURDIR)/build/vm/programs.cpio
+test-vm: export VM_FILES := $(CURDIR)/build/vm/viaduct
 test-vm: ## both datapaths on Debian's kernels 6.1 and 6.12, each in a guest
 	@$(MAKE) --no-print-directory setup PACKAGES="$(VM_PACKAGES)"
 	@test/vm/programs.sh build/vm
+	@$(GO) build -trimpath -ldflags '-s -w' -o build/vm/viaduct ./cmd/viaduct
 	@set -e; for kernel in $(VM_KERNELS); do \
 	  guest=$(CURDIR)/build/vm/$$kernel; test/vm/build.sh $$guest $$kernel; \
 	  echo "Linux $$(cat $$guest/release)"; \
-	  $(GO) test -short -count=1 -p 1 -timeout 4m -exec "$(CURDIR)/test/vm/exec.sh $$guest" ./internal/path/datapath/ebpf ./internal/path/datapath/ovs; \
-	done
+	  $(GO) test -short -count=1 -p 1 -timeout 8m -exec "$(CURDIR)/test/vm/exec.sh $$guest" ./internal/path/datapath/ebpf ./internal/path/datapath/ovs; \
+	  VIADUCT_DRIVER=ovs VIADUCT_BINARY=/test/viaduct $(GO) test -count=1 -timeout 8m -exec "$(CURDIR)/test/vm/exec.sh $$guest" -run '$(VM_NETNS)' ./test/netns; \
+	done; \
+	test/vm/exec.sh $$guest build/vm/viaduct demo --agent-arg=--driver=ovs --phase=3s --interval=25ms | tail -n 4
 
 check: ## format, vet, import law, generated code, linters where installed
 	@bad=$$(gofmt -l $(SOURCES)); [ -z "$$bad" ] || { echo "gofmt is needed for:" >&2; echo "$$bad" >&2; exit 1; }

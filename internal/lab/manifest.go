@@ -36,7 +36,9 @@ type Manifest struct {
 	Binary string `json:"binary"` // path of viaduct
 	Server Server `json:"server"`
 	Hosts  []Host `json:"hosts"`
-	VMs    []VM   `json:"vms"`
+	// AgentArgs are further arguments of every agent, whenever it is started.
+	AgentArgs []string `json:"agent_args,omitempty"`
+	VMs       []VM     `json:"vms"`
 	// Underlay is where the hosts' network is; empty when they have none.
 	Underlay ns.Space `json:"underlay,omitempty"`
 	Made     []string `json:"made"` // directories outside the laboratory's own that it made, outermost first

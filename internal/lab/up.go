@@ -50,6 +50,7 @@ func Up(ctx context.Context, o Options, set *document.Set) (*Lab, error) {
 	if err != nil {
 		return nil, err
 	}
+	l.AgentArgs = o.AgentArgs
 	if err := l.claim(); err != nil {
 		return nil, err
 	}
@@ -151,7 +152,7 @@ func (l *Lab) build(ctx context.Context, o Options, set *document.Set) error {
 	}
 	for i := range l.Hosts {
 		fmt.Fprintf(o.Progress, "agent of host %s\n", l.Hosts[i].Name)
-		if err := l.StartAgent(ctx, &l.Hosts[i], o.AgentArgs...); err != nil {
+		if err := l.StartAgent(ctx, &l.Hosts[i]); err != nil {
 			return err
 		}
 	}
@@ -191,8 +192,8 @@ func (l *Lab) apply(ctx context.Context, set *document.Set) error {
 
 // StartAgent starts a host's agent, also after it was killed, and returns when it is ready and the ports
 // of all plugged VMs are up.
-func (l *Lab) StartAgent(ctx context.Context, h *Host, args ...string) error {
-	args = append([]string{"agent", "--host", h.Name, "--etcd", l.Server.Etcd, "--run-dir", h.RunDir, "--name", instance(l.Name, h.Name)}, args...)
+func (l *Lab) StartAgent(ctx context.Context, h *Host) error {
+	args := append([]string{"agent", "--host", h.Name, "--etcd", l.Server.Etcd, "--run-dir", h.RunDir, "--name", instance(l.Name, h.Name)}, l.AgentArgs...)
 	p, err := l.start("agent of host "+h.Name, h.Space, h.Log, args...)
 	if err != nil {
 		return err

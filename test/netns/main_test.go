@@ -52,6 +52,14 @@ func run(m *testing.M) (code int, err error) {
 	return m.Run(), nil
 }
 
+// agentArgs has agents use the driver that VIADUCT_DRIVER names: test-vm runs some of these tests with Open vSwitch's module.
+func agentArgs() []string {
+	if driver := os.Getenv("VIADUCT_DRIVER"); driver != "" {
+		return []string{"--driver", driver}
+	}
+	return nil
+}
+
 func labName() string { return fmt.Sprintf("netns%d", os.Getpid()) }
 
 func parse(t *testing.T, text string) *document.Set {
@@ -85,7 +93,7 @@ func up(t *testing.T, text string, replace ...string) *lab.Lab {
 func laboratory(t *testing.T, text string) *lab.Lab {
 	t.Helper()
 	labtest.Restored(t, labName())
-	l, err := lab.Up(t.Context(), lab.Options{Name: labName(), Binary: viaduct}, parse(t, text))
+	l, err := lab.Up(t.Context(), lab.Options{Name: labName(), Binary: viaduct, AgentArgs: agentArgs()}, parse(t, text))
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -5,12 +5,12 @@
 set -euo pipefail
 
 programs=(usr/bin/ovs-dpctl usr/bin/ovs-appctl usr/bin/ovs-vsctl usr/bin/ovsdb-tool usr/sbin/ovsdb-server
-	usr/lib/openvswitch-switch/ovs-vswitchd bin/ping)
+	usr/lib/openvswitch-switch/ovs-vswitchd bin/ping usr/bin/arping bin/bash)
 data=(usr/share/openvswitch/vswitch.ovsschema)
-packages=(openvswitch-switch openvswitch-common iputils-ping)
+packages=(openvswitch-switch openvswitch-common iputils-ping iputils-arping bash)
 # Those of the shared libraries: one that is missing is told by name.
 packages+=(libc6 libbpf1 libcap-ng0 libcap2 libelf1 libevent-2.1-7 libgmp10 libhogweed6 libidn2-0 libnettle8 libnuma1 libssl3
-	libunbound8 libunistring2 libxdp1 zlib1g)
+	libtinfo6 libunbound8 libunistring2 libxdp1 zlib1g)
 
 here=$(cd "$(dirname "$0")" && pwd)
 mkdir -p "$1"

@@ -25,11 +25,12 @@ import (
 
 // Options of Run.
 type Options struct {
-	Name  string        // of the laboratory
-	Phase time.Duration // of each of: before, during and after the flood
-	Plot  int           // columns of the terminal; 0: not a terminal, plain lines
-	Args  []string      // further arguments of the agent
-	Out   io.Writer
+	Name     string        // of the laboratory
+	Phase    time.Duration // of each of: before, during and after the flood
+	Interval time.Duration // between Alice's flows meanwhile
+	Plot     int           // columns of the terminal; 0: not a terminal, plain lines
+	Args     []string      // further arguments of the agent
+	Out      io.Writer
 }
 
 // Command is `viaduct demo`.
@@ -49,6 +50,7 @@ func Command() *cobra.Command {
 		}}
 	c.Flags().StringVar(&o.Name, "name", "demo", "name of the laboratory")
 	c.Flags().StringArrayVar(&o.Args, "agent-arg", nil, "further argument for the agent")
+	c.Flags().DurationVar(&o.Interval, "interval", 5*time.Millisecond, "between Alice's flows during the flood; longer on a slow machine, where her tokens would not last for its round trips")
 	c.Flags().DurationVar(&o.Phase, "phase", 12*time.Second, "time before, during and after the flood, each")
 	return c
 }

@@ -18,9 +18,9 @@ const window = 500 * time.Millisecond
 // phases of the flood's story.
 var phases = []string{"before", "during", "after"}
 
-// flood has mallory send new flows as fast as she can while alice opens one every 5 ms to bob.
+// flood has mallory send new flows as fast as she can while alice opens one to bob now and then.
 func (s *story) flood(ctx context.Context, number int) (err error) {
-	fmt.Fprintf(s.Out, "%d. Alice opens a new flow to Bob every 5 ms. Mallory, on the same host, floods new flows at full speed.\n\n", number)
+	fmt.Fprintf(s.Out, "%d. Alice opens a new flow to Bob every %v. Mallory, on the same host, floods new flows at full speed.\n\n", number, s.Interval)
 	vms := map[string]ns.Space{}
 	for _, name := range []string{"alice", "bob", "mallory"} {
 		if vms[name], err = s.lab.Space(name); err != nil {
@@ -122,7 +122,7 @@ func (s *story) account(ctx context.Context) error {
 // probe measures for one phase, and hands over a summary of each window.
 func (s *story) probe(ctx context.Context, alice ns.Space, each func(traffic.ProbeResult)) (whole traffic.ProbeResult, err error) {
 	target := fmt.Sprintf("10.0.2.10:%d", traffic.EchoPort)
-	p, err := s.tools.Start(ctx, alice, "probe", target, "--duration="+s.Phase.String(), "--window="+window.String())
+	p, err := s.tools.Start(ctx, alice, "probe", target, "--interval="+s.Interval.String(), "--duration="+s.Phase.String(), "--window="+window.String())
 	if err != nil {
 		return whole, err
 	}
