@@ -7,6 +7,7 @@ import (
 	"path/filepath"
 	"regexp"
 	"strconv"
+	"strings"
 	"syscall"
 	"testing"
 	"time"
@@ -68,9 +69,9 @@ func startServer(ts *testscript.TestScript, _ bool, args []string) {
 	*server(ts) = r
 	ts.Defer(func() { r.stop() })
 	ts.Check(notify.SetReadDeadline(time.Now().Add(30 * time.Second)))
-	buf := make([]byte, 64)
+	buf := make([]byte, 256)
 	n, err := notify.Read(buf)
-	if err != nil || string(buf[:n]) != "READY=1" {
+	if err != nil || !strings.HasPrefix(string(buf[:n]), "READY=1\n") {
 		r.stop()
 		ts.Fatalf("server is not ready: %q, %v\n%s", buf[:n], err, ts.ReadFile("server.log"))
 	}

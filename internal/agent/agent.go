@@ -26,6 +26,7 @@ import (
 	"github.com/viaduct-net/viaduct/internal/conf"
 	"github.com/viaduct-net/viaduct/internal/path/datapath"
 	"github.com/viaduct-net/viaduct/internal/path/worker"
+	"github.com/viaduct-net/viaduct/internal/service"
 	"github.com/viaduct-net/viaduct/internal/state"
 	"github.com/viaduct-net/viaduct/internal/topo/binding"
 	"github.com/viaduct-net/viaduct/internal/topo/host"
@@ -46,6 +47,8 @@ type Config struct {
 	Log          *logs.Logs
 	// Ready, when not nil, is called once, when everything that the host knows of is served.
 	Ready func()
+	// Waiting, when not nil, is called once if the store cannot be reached at the start.
+	Waiting func()
 }
 
 // Agent is one host's. It implements debug.Agent.
@@ -75,7 +78,7 @@ type Agent struct {
 // Run serves the host until ctx ends, which is no error. The datapath's ports and flows go on working
 // after it; the next agent adopts them.
 func Run(ctx context.Context, cfg Config) error {
-	self, err := identify(ctx, cfg.Store, cfg.Host)
+	self, err := identify(ctx, &cfg)
 	if err != nil {
 		return fmt.Errorf("host %s: %w", cfg.Host, err)
 	}
@@ -120,7 +123,14 @@ func (a *Agent) build() {
 }
 
 // identify finds the host's object by its name, or registers it. It waits for a store that cannot be reached.
-func identify(ctx context.Context, s store.Store, name string) (*model.Host, error) {
+func identify(ctx context.Context, cfg *Config) (*model.Host, error) {
+	s, name := cfg.Store, cfg.Host
+	waiting := sync.OnceFunc(func() {
+		cfg.Log.For("").Warn("the store cannot be reached: waiting for it")
+		if cfg.Waiting != nil {
+			cfg.Waiting()
+		}
+	})
 	for {
 		h, err := find(ctx, s, name)
 		if err == nil && h == nil {
@@ -131,6 +141,7 @@ func identify(ctx context.Context, s store.Store, name string) (*model.Host, err
 		if !errors.Is(err, store.ErrUnavailable) {
 			return h, err
 		}
+		waiting()
 		select {
 		case <-time.After(time.Second):
 		case <-ctx.Done():
@@ -210,7 +221,18 @@ func (a *Agent) run(ctx context.Context) error {
 	g.Go(func() error { return a.advertise(ctx) })
 	g.Go(func() error { return a.tunnel(ctx) })
 	g.Go(func() error { return a.takeOver(ctx) })
+	g.Go(func() error { service.Watch(ctx, a.log, a.alive); return nil })
 	return g.Wait()
+}
+
+// alive is nil when every worker takes its turn.
+func (a *Agent) alive(ctx context.Context) error {
+	for i, w := range a.workers {
+		if err := w.Call(ctx, func() {}); err != nil {
+			return fmt.Errorf("worker %d: %w", i, err)
+		}
+	}
+	return nil
 }
 
 // takeOver makes the agent ready: it waits for the topology and the ports, adopts what an earlier

@@ -5,11 +5,13 @@ import (
 	"errors"
 	"fmt"
 	"os"
+	"strings"
 
 	"github.com/viaduct-net/viaduct/internal/base/logs"
 	"github.com/viaduct-net/viaduct/internal/conf"
 	"github.com/viaduct-net/viaduct/internal/path/datapath"
 	"github.com/viaduct-net/viaduct/internal/pki"
+	"github.com/viaduct-net/viaduct/internal/service"
 	"github.com/viaduct-net/viaduct/internal/topo/store/etcd"
 )
 
@@ -25,7 +27,6 @@ type Options struct {
 	Name         string // of the datapath: pinned under /sys/fs/bpf/viaduct/NAME, or the local interface of Open vSwitch
 	TunnelDevice string // name of the VXLAN device
 	Log          *logs.Logs
-	Ready        func()
 }
 
 var errNotRoot = errors.New("only root can do this: it is about datapaths in the kernel and network interfaces")
@@ -47,11 +48,16 @@ func Serve(ctx context.Context, o Options) error {
 		return err
 	}
 	defer st.Close()
+	log := o.Log.For("")
+	context.AfterFunc(ctx, func() { service.Stopping(log) })
 	return Run(ctx, Config{
-		Store: st, Keys: st, Host: o.Host, RunDir: o.RunDir, TunnelDevice: o.TunnelDevice, Log: o.Log, Ready: o.Ready,
+		Store: st, Keys: st, Host: o.Host, RunDir: o.RunDir, TunnelDevice: o.TunnelDevice, Log: o.Log,
+		Ready: func() { service.Ready(log, "serving host "+o.Host) },
+		// Whoever waits for us at boot must not wait for a store that is away: what an earlier agent has installed works.
+		Waiting: func() { service.Ready(log, "waiting for the store at "+strings.Join(o.Endpoints, ", ")) },
 		Open: func(s *conf.Settings) (datapath.Datapath, error) {
 			if err := hurry(workers(s)); err != nil {
-				o.Log.For("").Warn("the agent runs at normal priority", "error", err)
+				log.Warn("the agent runs at normal priority", "error", err)
 			}
 			return openDatapath(&o, s)
 		},

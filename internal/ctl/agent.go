@@ -4,7 +4,6 @@ import (
 	"log/slog"
 	"os"
 
-	"github.com/coreos/go-systemd/v22/daemon"
 	"github.com/spf13/cobra"
 
 	"github.com/viaduct-net/viaduct/internal/agent"
@@ -32,11 +31,6 @@ func newAgent() *cobra.Command {
 				return exit.Usagef("--log-level %q: want debug, info, warn or error", level)
 			}
 			o.Log = logs.New(slog.NewTextHandler(c.ErrOrStderr(), nil), l)
-			o.Ready = func() {
-				if _, err := daemon.SdNotify(false, daemon.SdNotifyReady); err != nil {
-					o.Log.For("").Warn("service manager not notified", "error", err)
-				}
-			}
 			return agent.Serve(c.Context(), o)
 		},
 	}

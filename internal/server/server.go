@@ -8,14 +8,19 @@ import (
 	"log/slog"
 	"net/http"
 	"os"
+	"strings"
+	"sync"
 	"time"
 
-	"github.com/coreos/go-systemd/v22/daemon"
+	"github.com/google/uuid"
 	"github.com/prometheus/client_golang/prometheus"
 	"github.com/prometheus/client_golang/prometheus/collectors"
 
 	"github.com/viaduct-net/viaduct/internal/api/native"
 	"github.com/viaduct-net/viaduct/internal/pki"
+	"github.com/viaduct-net/viaduct/internal/service"
+	"github.com/viaduct-net/viaduct/internal/topo/model"
+	"github.com/viaduct-net/viaduct/internal/topo/store"
 	"github.com/viaduct-net/viaduct/internal/topo/store/etcd"
 )
 
@@ -125,9 +130,10 @@ func (c *Config) serve(ctx context.Context, d *door, s *etcd.Store, at Addresses
 	}
 
 	c.Log.Info("ready", "api", at.API, "etcd", at.Etcd, "version", c.Version)
-	if _, err := daemon.SdNotify(false, daemon.SdNotifyReady); err != nil {
-		c.Log.Warn("service manager not notified", "error", err)
-	}
+	service.Ready(c.Log, "serving the API at "+strings.Join(at.API, ", "))
+	var watchdog sync.WaitGroup
+	defer watchdog.Wait()
+	watchdog.Go(func() { service.Watch(watches, c.Log, func(ctx context.Context) error { return c.healthy(ctx, s) }) })
 	if c.Ready != nil {
 		c.Ready(at)
 	}
@@ -136,6 +142,7 @@ func (c *Config) serve(ctx context.Context, d *door, s *etcd.Store, at Addresses
 	select {
 	case <-ctx.Done():
 		c.Log.Info("stopping")
+		service.Stopping(c.Log)
 	case broken = <-failed:
 		broken = fmt.Errorf("API: %w", broken)
 	case err := <-storeFailed:
@@ -148,4 +155,16 @@ func (c *Config) serve(ctx context.Context, d *door, s *etcd.Store, at Addresses
 		return errors.Join(broken, srv.Close())
 	}
 	return broken
+}
+
+// healthy is nil unless this process is to blame: another start does not help against an external store that is away.
+func (c *Config) healthy(ctx context.Context, s store.Store) error {
+	if len(c.EtcdEndpoints) > 0 {
+		return nil
+	}
+	_, err := s.Get(ctx, model.KindHost, uuid.Nil)
+	if errors.Is(err, store.ErrNotFound) {
+		return nil
+	}
+	return err
 }
