@@ -3,17 +3,22 @@
 GO       ?= go
 FUZZTIME ?= 10s
 VERSION  := $(shell git describe --tags --always --dirty 2>/dev/null || echo unknown)
-LDFLAGS  := -s -w -X github.com/viaduct-net/viaduct/internal/ctl.version=$(VERSION)
+COMMIT   := $(shell git describe --always --abbrev=40 --dirty=+changes --exclude '*' 2>/dev/null)
+DATE     := $(shell TZ=UTC git log -1 --date=format-local:%Y-%m-%dT%H:%M:%SZ --format=%cd 2>/dev/null)
+CTL      := github.com/viaduct-net/viaduct/internal/ctl
+LDFLAGS  := -s -w -X $(CTL).version=$(VERSION) -X $(CTL).commit=$(COMMIT) -X $(CTL).date=$(DATE)
 PACKAGES := clang-14 llvm-14 libbpf-dev iproute2 iputils-ping iputils-arping iperf3 \
             ethtool tcpdump ndisc6 netcat-openbsd nmap jq isc-dhcp-client udhcpc
 VM_PACKAGES := qemu-system-x86 busybox-static cpio kmod xz-utils zstd lz4
 # Of the tests with agents, those that depend on what a datapath can do.
 VM_NETNS    := TestAgentKilled|TestReach|TestNAT
 VM_KERNELS  := linux-image-cloud-amd64 linux-image-6.12-cloud-amd64
+BUILD_PACKAGES := git gzip coreutils
+ARCHITECTURES  := amd64 arm64
 SOURCES   = $(shell git ls-files '*.go')
 
 .DEFAULT_GOAL := build
-.PHONY: help setup root build test test-vm unit race check generate fresh bench demo fuzz clean
+.PHONY: help setup root build packages release test test-vm unit race check generate fresh bench demo fuzz clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -39,6 +44,15 @@ root:
 
 build: ## bin/viaduct
 	$(GO) build -trimpath -ldflags '$(LDFLAGS)' -o bin/viaduct ./cmd/viaduct
+
+packages: ## .deb and .rpm of this commit, with checksums and bill of materials, in dist/
+	@$(MAKE) --no-print-directory setup PACKAGES="$(BUILD_PACKAGES)"
+	packaging/build.sh dist
+
+release: ## the same for all architectures
+	@$(MAKE) --no-print-directory setup PACKAGES="$(BUILD_PACKAGES)"
+	@[ -z "$$(git status --porcelain)" ] || { echo "make release: the tree has changes that are not committed" >&2; exit 1; }
+	packaging/build.sh dist $(ARCHITECTURES)
 
 test: root setup unit race ## all tests: unit, BPF, namespaces, data races (root)
 

@@ -32,7 +32,7 @@ func New(extra ...*cobra.Command) *cobra.Command {
 	root.PersistentFlags().Duration("timeout", 30*time.Second, "how long to wait for the server")
 	root.AddCommand(
 		newServer(), newAgent(), newApply(), newGet(), newDescribe(), newDelete(), newWatch(), newVersion(),
-		newWhoami(), newToken(), newCerts(),
+		newWhoami(), newToken(), newCerts(), newMan(),
 	)
 	root.AddCommand(extra...)
 	return root

@@ -1,15 +1,19 @@
 package ctl
 
 import (
+	"cmp"
+	"encoding/json"
 	"fmt"
 	"runtime"
 	"runtime/debug"
 
 	"github.com/spf13/cobra"
+
+	"github.com/viaduct-net/viaduct/internal/ctl/exit"
 )
 
-// version is set by the Makefile's linker flags.
-var version string
+// Set by linker flags (Makefile, packaging/build.sh).
+var version, commit, date string
 
 // Version is what the build was told it is, else what it recorded of the main module.
 func Version() string {
@@ -23,13 +27,57 @@ func Version() string {
 }
 
 func newVersion() *cobra.Command {
-	return &cobra.Command{
+	var output string
+	cmd := &cobra.Command{
 		Use:   "version",
-		Short: "Print the version of this program",
+		Short: "Print the version of this program, its commit, and what built it",
 		Args:  cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
-			_, err := fmt.Fprintf(cmd.OutOrStdout(), "viaduct %s %s %s/%s\n", Version(), runtime.Version(), runtime.GOOS, runtime.GOARCH)
-			return err
+			b := build()
+			switch output {
+			case "json":
+				return json.NewEncoder(cmd.OutOrStdout()).Encode(b)
+			case "text":
+				_, err := fmt.Fprintf(cmd.OutOrStdout(), "viaduct %s %s %s\ncommit %s of %s\n", b.Version, b.Go, b.Platform, b.Commit, b.Date)
+				return err
+			}
+			return exit.Usagef("--output %q: want text or json", output)
 		},
+	}
+	cmd.Flags().StringVarP(&output, "output", "o", "text", "text or json")
+	return cmd
+}
+
+// buildInfo is what `viaduct version` tells.
+type buildInfo struct {
+	Version  string `json:"version"`
+	Commit   string `json:"commit"` // followed by "+changes" when the tree had some
+	Date     string `json:"date"`   // of the commit, RFC 3339
+	Go       string `json:"go"`
+	Platform string `json:"platform"`
+}
+
+func build() buildInfo {
+	b := buildInfo{Version: Version(), Commit: commit, Date: date, Go: runtime.Version(), Platform: runtime.GOOS + "/" + runtime.GOARCH}
+	if info, ok := debug.ReadBuildInfo(); ok && b.Commit == "" {
+		b.stamp(info.Settings)
+	}
+	b.Commit, b.Date = cmp.Or(b.Commit, "unknown"), cmp.Or(b.Date, "unknown")
+	return b
+}
+
+// stamp reads what go build has recorded by itself.
+func (b *buildInfo) stamp(settings []debug.BuildSetting) {
+	for _, s := range settings {
+		switch s.Key {
+		case "vcs.revision":
+			b.Commit = s.Value
+		case "vcs.time":
+			b.Date = s.Value
+		case "vcs.modified":
+			if s.Value == "true" {
+				b.Commit += "+changes"
+			}
+		}
 	}
 }
