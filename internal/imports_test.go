@@ -25,7 +25,7 @@ type edge struct {
 }
 
 var (
-	top   = []string{"internal/agent", "internal/server", "internal/ctl", "internal/lab", "internal/api", "internal/conf", "cmd"}
+	top   = []string{"internal/agent", "internal/server", "internal/ctl", "internal/lab", "internal/api", "internal/conf", "internal/service", "cmd"}
 	wires = []string{"encoding/json", "encoding/xml", "net/http", "github.com/danielgtaylor/huma", "github.com/goccy/go-yaml", "sigs.k8s.io/yaml"}
 	edges = []string{"internal/api", "internal/conf", "internal/ctl", "internal/lab", "internal/agent", "internal/server", "cmd", "internal/topo/store/etcd"}
 )
