@@ -30,6 +30,8 @@ const (
 	MulticastSrc  // sim: bridge: the source MAC is a group address
 	Hairpin       // sim: bridge: the destination is behind the ingress port
 	NoReceiver    // sim: bridge: nobody to flood to
+	NotInVLAN     // sim: bridge: the port does not carry the frame's VLAN
+	DoubleTagged  // sim: bridge: a second tag behind the one to be taken off or replaced
 	NotForUs      // sim: router: the frame is not for the port's MAC
 	Tagged        // sim: router: a VLAN-tagged frame
 	NotIP         // sim: router: neither IP nor ARP
@@ -109,6 +111,8 @@ var info = [NumReasons + 1]struct{ name, stage, meaning string }{
 	MulticastSrc:  {"multicast_source", "sim", "the source MAC is a group address"},
 	Hairpin:       {"hairpin", "sim", "the destination is behind the port the frame came from"},
 	NoReceiver:    {"no_receiver", "sim", "the bridge has nobody to flood the frame to"},
+	NotInVLAN:     {"not_in_vlan", "sim", "the bridge's port does not carry the frame's VLAN"},
+	DoubleTagged:  {"double_tagged", "sim", "a frame with two VLAN tags at an access port"},
 	NotForUs:      {"not_for_us", "sim", "the frame is not addressed to the router port's MAC"},
 	Tagged:        {"tagged", "sim", "a VLAN-tagged frame reached a router"},
 	NotIP:         {"not_ip", "sim", "a router got neither IP nor ARP"},

@@ -43,6 +43,7 @@ type Topology struct {
 //	floating PORT ADDR FIXED-ADDR
 //	subnet NAME BRIDGE CIDR [KEY=VALUE ...]  see subnet.go
 //	down PORT
+//	vlan PORT ID                         an access port
 //
 // filters:
 //
@@ -112,7 +113,7 @@ func (t *Topology) statement(f []string) (err error) {
 	switch f[0] {
 	case "bridge":
 		t.Bridges[t.name(f[1])] = &view.Bridge{ID: ID(f[1]), Name: f[1], AdminUp: up,
-			MACs: map[match.MAC]uuid.UUID{}, Neighbours: map[match.Addr]match.MAC{}}
+			MACs: map[view.LinkMAC]uuid.UUID{}, Neighbours: map[view.LinkAddr]match.MAC{}}
 	case "router":
 		t.Routers[t.name(f[1])] = &view.Router{ID: ID(f[1]), Name: f[1], AdminUp: up, Table: &Routes{}}
 	case "vm":
@@ -151,6 +152,8 @@ func (t *Topology) statement(f []string) (err error) {
 		p.Floating[from], p.Fixed[to] = to, from
 	case "down":
 		t.port(f[1]).AdminUp = false
+	case "vlan":
+		t.port(f[1]).VLAN = uint16(number(f[2]))
 	case "mac":
 		vlan := 0
 		if len(f) > 4 {
@@ -258,6 +261,7 @@ func (t *Topology) seed() {
 			continue
 		}
 		br.Ports = append(br.Ports, p.ID)
+		br.VLANAware = br.VLANAware || p.VLAN != 0
 		owner := p
 		if p.Peer != uuid.Nil {
 			owner = t.Ports[p.Peer]
@@ -265,12 +269,12 @@ func (t *Topology) seed() {
 		if owner.MAC == (match.MAC{}) {
 			continue
 		}
-		br.MACs[owner.MAC] = p.ID
+		br.MACs[view.LinkMAC{MAC: owner.MAC, VLAN: p.VLAN}] = p.ID
 		for _, a := range owner.Addrs {
-			br.Neighbours[match.AddrFrom(a.Addr())] = owner.MAC
+			br.Neighbours[view.LinkAddr{Addr: match.AddrFrom(a.Addr()), VLAN: p.VLAN}] = owner.MAC
 		}
 		if owner.LinkLocal.IsValid() {
-			br.Neighbours[match.AddrFrom(owner.LinkLocal)] = owner.MAC
+			br.Neighbours[view.LinkAddr{Addr: match.AddrFrom(owner.LinkLocal), VLAN: p.VLAN}] = owner.MAC
 		}
 	}
 	for _, p := range t.Ports {

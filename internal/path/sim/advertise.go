@@ -74,7 +74,7 @@ func advertisers(t Topology, br *view.Bridge) (ports []*view.Port) {
 		if !s.RA {
 			continue
 		}
-		at := t.Port(br.MACs[br.Neighbours[match.AddrFrom(s.Gateway)]])
+		at := t.Port(br.MACs[view.LinkMAC{MAC: br.Neighbours[view.LinkAddr{Addr: match.AddrFrom(s.Gateway)}]}])
 		if at == nil || !at.AdminUp {
 			continue
 		}

@@ -39,7 +39,7 @@ func (c *Context) answerARP(br *view.Bridge, in *view.Port, b *branch) bool {
 	if uint16(k.Proto) != packet.ARPRequest {
 		return false
 	}
-	mac, ok := c.linkMAC(br, k.Dst)
+	mac, ok := c.linkMAC(br, k.Dst, b.vlan&vidMask)
 	// Whoever asks for its own address tests whether somebody else has it (RFC 5227
 	// section 2.1): the bridge must not say yes on its behalf.
 	if !ok || mac == c.readSrc(b) {
@@ -75,7 +75,7 @@ func (c *Context) answerND(br *view.Bridge, in *view.Port, b *branch) bool {
 		c.learnOnBridge(br, n.Target, n.LLA, b)
 		return false
 	}
-	mac, ok := c.linkMAC(br, n.Target)
+	mac, ok := c.linkMAC(br, n.Target, b.vlan&vidMask)
 	if !ok || mac == b.ethSrc { // the same for duplicate address detection (RFC 4862 section 5.4)
 		return false
 	}
@@ -83,7 +83,7 @@ func (c *Context) answerND(br *view.Bridge, in *view.Port, b *branch) bool {
 		b.node.Add("sim", "bridge "+br.Name, "ND table finds %s at %s", n.Target, mac)
 	}
 	flags := packet.NDOverride
-	if c.isRouter(br, mac) {
+	if c.isRouter(br, mac, b.vlan&vidMask) {
 		flags |= packet.NDRouter // without it a host forgets its default router (RFC 4861 section 7.3.3)
 	}
 	if frame, ok := c.frame(); ok {
@@ -93,9 +93,10 @@ func (c *Context) answerND(br *view.Bridge, in *view.Port, b *branch) bool {
 	return true
 }
 
-// learnOnBridge registers an announced address. A seeded one cannot be taken over.
+// learnOnBridge registers an announced address, in the VLAN of untagged frames alone: others are asked each time. A
+// seeded one cannot be taken over.
 func (c *Context) learnOnBridge(br *view.Bridge, addr match.Addr, mac match.MAC, b *branch) {
-	if _, seeded := br.Neighbours[addr]; seeded || mac.IsMulticast() || !isHost(addr) {
+	if _, seeded := br.Neighbours[view.LinkAddr{Addr: addr}]; seeded || b.vlan&vidMask != 0 || mac.IsMulticast() || !isHost(addr) {
 		return
 	}
 	if b.node != nil {

@@ -27,17 +27,20 @@ func (c *Context) bridge(br *view.Bridge, in *view.Port, b branch) {
 		c.drop(&b, ResultDrop, drop.MulticastSrc)
 		return
 	}
-	tci := c.readVLAN(&b)
-	vlan := tci & vidMask
-	if in.Exterior() {
+	vlan, why := c.tag(in, &b)
+	if why != drop.None {
+		c.drop(&b, ResultDrop, why)
+		return
+	}
+	if in.Exterior() || c.leadsToBridge(in) {
 		c.learnMAC(br, in, src, vlan, &b)
 	}
 	if !c.filter(br.Pre, place{"pre-forwarding filter", "bridge", br.Name, br.ID, br.Rules, nil}, &b) {
 		return
 	}
 	c.restore(br.Rules, br.ID, bothEnds, &b)
-	// ARP and ND belong to the link, which a tag makes a different one.
-	if tci == 0 && c.answer(br, in, &b) {
+	// ARP and ND belong to the link, which a tag makes a different one: only bridges that know VLANs know it.
+	if (b.vlan == 0 || br.VLANAware) && c.answer(br, in, &b) {
 		return
 	}
 	dst := c.readDst(&b)
@@ -59,9 +62,49 @@ func (c *Context) bridge(br *view.Bridge, in *view.Port, b branch) {
 	}
 }
 
+// tag gives what comes in by an access port the port's VLAN, and finds that of the frame. A tagged frame has no business
+// at an access port; one that is only tagged with a priority has no VLAN yet (IEEE 802.1Q, 6.9.1).
+func (c *Context) tag(in *view.Port, b *branch) (vlan uint16, why drop.Reason) {
+	tci := c.readVLAN(b)
+	switch {
+	case in.VLAN == 0:
+		return tci & vidMask, drop.None
+	case tci&vidMask != 0:
+		return 0, drop.NotInVLAN
+	case tci != 0 && c.isDoubleTagged():
+		return 0, drop.DoubleTagged
+	}
+	b.setVLAN(match.VLANPresent | tci&^vidMask | in.VLAN)
+	return in.VLAN, drop.None
+}
+
+// untag takes the tag off what leaves by an access port.
+func (c *Context) untag(out *view.Port, b *branch) drop.Reason {
+	switch {
+	case out.VLAN == 0:
+		return drop.None
+	case b.vlan&vidMask != out.VLAN:
+		return drop.NotInVLAN
+	case c.isDoubleTagged():
+		return drop.DoubleTagged
+	}
+	b.setVLAN(0)
+	return drop.None
+}
+
+// leadsToBridge reports whether frames of another bridge come in by the port: where they are from is to be learnt.
+func (c *Context) leadsToBridge(in *view.Port) bool {
+	peer := c.Topo.Port(in.Peer) // by which the frame came: what it depends on already
+	return peer != nil && peer.Bridge != uuid.Nil
+}
+
 // leave takes a frame out of the bridge, through its filter.
 func (c *Context) leave(br *view.Bridge, out *view.Port, b branch) {
 	if c.filter(br.Post, place{"post-forwarding filter", "bridge", br.Name, br.ID, br.Rules, out}, &b) {
+		if why := c.untag(out, &b); why != drop.None {
+			c.drop(&b, ResultDrop, why)
+			return
+		}
 		c.egress(out, b)
 	}
 }
@@ -71,7 +114,7 @@ func (c *Context) leave(br *view.Bridge, out *view.Port, b branch) {
 // invalidates the flow, and so that the flow can keep the entry alive.
 func (c *Context) learnMAC(br *view.Bridge, in *view.Port, src match.MAC, vlan uint16, b *branch) {
 	c.dependMAC(br, src, vlan)
-	if _, seeded := br.MACs[src]; seeded {
+	if _, seeded := br.MACs[view.LinkMAC{MAC: src, VLAN: br.SeedVLAN(vlan)}]; seeded {
 		return
 	}
 	if at, ok := c.State.MAC(br.ID, vlan, src); ok && at == in.ID {
@@ -83,11 +126,10 @@ func (c *Context) learnMAC(br *view.Bridge, in *view.Port, src match.MAC, vlan u
 	c.Learn = append(c.Learn, Learn{Kind: LearnMAC, Device: br.ID, VLAN: vlan, MAC: src, Port: in.ID})
 }
 
-// dependMAC names the learnt entry, and the seeded one, which holds in every VLAN and
-// changes as that of VLAN 0.
+// dependMAC names the learnt entry, and the seeded one, which on a bridge that knows no VLANs holds whatever the tag.
 func (c *Context) dependMAC(br *view.Bridge, mac match.MAC, vlan uint16) {
 	c.depend(tag.Tag{Kind: tag.MACEntry, ID: br.ID, MAC: mac, VLAN: vlan})
-	if vlan != 0 {
+	if vlan != br.SeedVLAN(vlan) {
 		c.depend(tag.Tag{Kind: tag.MACEntry, ID: br.ID, MAC: mac})
 	}
 }
@@ -95,7 +137,7 @@ func (c *Context) dependMAC(br *view.Bridge, mac match.MAC, vlan uint16) {
 // locate finds the port behind which a MAC is, or nil.
 func (c *Context) locate(br *view.Bridge, dst match.MAC, vlan uint16) *view.Port {
 	c.dependMAC(br, dst, vlan)
-	id, ok := br.MACs[dst]
+	id, ok := br.MACs[view.LinkMAC{MAC: dst, VLAN: br.SeedVLAN(vlan)}]
 	if !ok {
 		id, ok = c.State.MAC(br.ID, vlan, dst)
 	}
@@ -121,7 +163,7 @@ func (c *Context) flood(br *view.Bridge, in *view.Port, b branch) {
 			continue
 		}
 		p := c.port(id, &b)
-		if p == nil {
+		if p == nil || p.VLAN != 0 && p.VLAN != b.vlan&vidMask {
 			continue
 		}
 		sent = true
@@ -136,17 +178,17 @@ func (c *Context) flood(br *view.Bridge, in *view.Port, b branch) {
 }
 
 // linkMAC finds addr among what a bridge was seeded with or has learnt.
-func (c *Context) linkMAC(br *view.Bridge, addr match.Addr) (mac match.MAC, ok bool) {
+func (c *Context) linkMAC(br *view.Bridge, addr match.Addr, vlan uint16) (mac match.MAC, ok bool) {
 	c.depend(tag.Tag{Kind: tag.Neighbour, ID: br.ID, Addr: addr})
-	if mac, ok = br.Neighbours[addr]; ok {
-		return mac, true
+	if mac, ok = br.Neighbours[view.LinkAddr{Addr: addr, VLAN: vlan}]; ok || vlan != 0 {
+		return mac, ok
 	}
 	return c.State.BridgeNeighbour(br.ID, addr)
 }
 
 // isRouter reports whether a MAC on the bridge is that of a router's port.
-func (c *Context) isRouter(br *view.Bridge, mac match.MAC) bool {
-	p := c.Topo.Port(br.MACs[mac])
+func (c *Context) isRouter(br *view.Bridge, mac match.MAC, vlan uint16) bool {
+	p := c.Topo.Port(br.MACs[view.LinkMAC{MAC: mac, VLAN: vlan}])
 	if p == nil || p.Peer == uuid.Nil {
 		return false
 	}

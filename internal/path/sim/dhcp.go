@@ -23,7 +23,7 @@ func (c *Context) served(p *view.Port, b *branch) bool {
 	}
 	c.depend(tag.Tag{Kind: tag.Device, ID: p.Bridge})
 	br := c.Topo.Bridge(p.Bridge)
-	if br == nil || !br.AdminUp || len(br.Subnets) == 0 || c.read(match.VLAN).VLAN&vidMask != 0 || !c.host(br, p, b) {
+	if br == nil || !br.AdminUp || len(br.Subnets) == 0 || p.VLAN != 0 || c.readVLAN(b)&vidMask != 0 || !c.host(br, p, b) {
 		return false
 	}
 	if src := c.readSrc(b); !src.IsMulticast() {
@@ -105,7 +105,7 @@ func (c *Context) dhcp4(br *view.Bridge, in *view.Port, b *branch) bool {
 		o = dhcp4.Answer(&s.Subnet, server, dhcp.Client{MAC: in.MAC, Addr: addr}, c.Packet.Payload())
 	}
 	if frame, ok := c.reply(br, s, &o, b); ok {
-		eth := packet.Ether{Dst: b.ethSrc, Src: c.serverMAC(br, server), VLAN: c.Packet.Key.VLAN}
+		eth := packet.Ether{Dst: b.ethSrc, Src: c.serverMAC(br, server), VLAN: b.at.vlan}
 		ip := packet.IP{Src: match.AddrFrom(server), Dst: match.AddrFrom(o.To), TTL: 64}
 		if !o.To.IsValid() {
 			eth.Dst, ip.Dst = match.Broadcast, match.AddrFrom(broadcast4)
@@ -194,7 +194,7 @@ func serverAddr(s *view.Subnet) netip.Addr {
 
 // serverMAC is the MAC of an address on the bridge, or that of nobody.
 func (c *Context) serverMAC(br *view.Bridge, server netip.Addr) match.MAC {
-	if mac, ok := c.linkMAC(br, match.AddrFrom(server)); ok {
+	if mac, ok := c.linkMAC(br, match.AddrFrom(server), 0); ok {
 		return mac
 	}
 	return dhcp.ServerMAC

@@ -130,7 +130,7 @@ func (c *Context) turn(b *branch) bool {
 		return true
 	}
 	c.drop(b, ResultErrorDrop, drop.Loop)
-	c.Generated = c.Generated[:0]
+	c.Generated, c.Learn = c.Generated[:0], c.Learn[:0] // round a loop a MAC is everywhere
 	c.stop()
 	return false
 }

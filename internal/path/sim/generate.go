@@ -41,7 +41,7 @@ func (c *Context) arrived(b *branch) packet.View {
 	if b.written&translated != 0 {
 		v = c.rewritten(b)
 	}
-	v.Key.EthSrc, v.Key.EthDst, v.Key.VLAN = b.ethSrc, b.ethDst, b.vlan
+	v.Key.EthSrc, v.Key.EthDst, v.Key.VLAN = b.ethSrc, b.ethDst, b.at.vlan // answers leave by where it came in
 	return v
 }
 

@@ -1,6 +1,7 @@
 package sim
 
 import (
+	"cmp"
 	"slices"
 
 	"github.com/viaduct-net/viaduct/internal/base/action"
@@ -56,7 +57,11 @@ func (b *branch) setDstPort(p uint16) { b.dstPort, b.written = p, b.written|matc
 // original value again. A TTL cannot be raised: outputs go by decrements.
 func (c *Context) assemble() {
 	s := &c.scratch
-	slices.SortStableFunc(s.outs, func(a, b output) int { return int(a.decs) - int(b.decs) })
+	tag := c.Packet.Key.VLAN
+	slices.SortStableFunc(s.outs, func(a, b output) int {
+		// Tags come and go as seldom as possible: first those that want it as it is.
+		return cmp.Or(cmp.Compare(a.decs, b.decs), cmp.Compare(a.vlan^tag, b.vlan^tag))
+	})
 	now := header{vlan: c.Packet.Key.VLAN} // written and decs: what the actions have done so far
 	for i := range s.outs {
 		o := &s.outs[i].header

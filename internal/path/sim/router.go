@@ -182,7 +182,7 @@ func (c *Context) atPeer(out *view.Port, hop match.Addr) (mac match.MAC, ok bool
 	default:
 		if br := c.Topo.Bridge(peer.Bridge); br != nil {
 			c.depend(tag.Tag{Kind: tag.Device, ID: br.ID})
-			return c.linkMAC(br, hop)
+			return c.linkMAC(br, hop, peer.VLAN)
 		}
 	}
 	return mac, false

@@ -91,6 +91,11 @@ func (p *Ports) Translate(dst action.Physical, tags []tag.Tag, v action.Virtual,
 			if j := slices.IndexFunc(dst[end:], func(b action.Action) bool { return a.Op.Sets() && b.Op == a.Op }); j >= 0 {
 				dst = slices.Delete(dst, end+j, end+j+1)
 			}
+			// Neither does a tag that comes off again.
+			if j := lastTag(dst[end:]); a.Op == action.PopVLAN && j >= 0 && dst[end+j].Op == action.PushVLAN {
+				dst = slices.Delete(dst, end+j, end+j+1)
+				continue
+			}
 			dst = append(dst, a)
 			continue
 		}
@@ -114,4 +119,14 @@ func (p *Ports) Translate(dst action.Physical, tags []tag.Tag, v action.Virtual,
 		return dst[:start], tags, drop.Inactive
 	}
 	return dst[:end], tags, drop.None
+}
+
+// lastTag finds the last change of the tag; -1: there is none.
+func lastTag(as action.Physical) int {
+	for i := len(as) - 1; i >= 0; i-- {
+		if as[i].Op == action.PushVLAN || as[i].Op == action.PopVLAN {
+			return i
+		}
+	}
+	return -1
 }

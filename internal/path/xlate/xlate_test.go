@@ -53,6 +53,7 @@ func TestNoTunnel(t *testing.T) {
 func TestTranslate(t *testing.T) {
 	ports := NewPorts().With(p1, 10).With(p2, 11).WithTunnel(99)
 	set, ttl := action.Action{Op: action.SetEthDst, MAC: mac}, action.Action{Op: action.DecTTL}
+	push, pop := action.Action{Op: action.PushVLAN, Value: 7}, action.Action{Op: action.PopVLAN}
 	set2 := action.Action{Op: action.SetEthDst}
 	for _, c := range []struct {
 		name   string
@@ -66,6 +67,9 @@ func TestTranslate(t *testing.T) {
 		{"rewrites after the last output have no effect", action.Virtual{fwd(p1), set, fwd(p3)}, action.Physical{out(10)}, drop.None},
 		{"a rewrite for an absent port is overridden", action.Virtual{set, fwd(p3), ttl, set2, fwd(p2)}, action.Physical{ttl, set2, out(11)}, drop.None},
 		{"but not one that an output has seen", action.Virtual{set, fwd(p1), set2, fwd(p2)}, action.Physical{set, out(10), set2, out(11)}, drop.None},
+		{"a tag for an absent port comes off unseen", action.Virtual{fwd(p1), push, fwd(p3), pop, fwd(p2)}, action.Physical{out(10), out(11)}, drop.None},
+		{"but not one that an output has seen", action.Virtual{push, fwd(p1), pop, fwd(p2)}, action.Physical{push, out(10), pop, out(11)}, drop.None},
+		{"nor one that was there before", action.Virtual{pop, fwd(p3), push, set, fwd(p2)}, action.Physical{pop, push, set, out(11)}, drop.None},
 		{"remote", action.Virtual{set, fwd(far)}, action.Physical{set, tunnel(7)}, drop.None},
 		{"local and remote", action.Virtual{fwd(p1), set, fwd(far)}, action.Physical{out(10), set, tunnel(7)}, drop.None},
 		{"a host that cannot be reached", action.Virtual{set, fwd(cut)}, nil, drop.Inactive},

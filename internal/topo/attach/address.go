@@ -80,6 +80,6 @@ func known(snap *view.Snapshot, bridge uuid.UUID, a netip.Addr) bool {
 	if b == nil {
 		return false
 	}
-	_, ok := b.Neighbours[match.AddrFrom(a)]
+	_, ok := b.Neighbours[view.LinkAddr{Addr: match.AddrFrom(a)}]
 	return ok
 }

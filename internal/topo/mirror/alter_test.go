@@ -70,3 +70,27 @@ func TestRuleActions(t *testing.T) {
 		t.Errorf("without a verdict it is to %s", r.Verdict)
 	}
 }
+
+// TestVLANOfAPort: what is seeded at an access port is in its VLAN alone, and the first one makes the bridge another.
+func TestVLANOfAPort(t *testing.T) {
+	r := start(t)
+	before := r.next(t).Snapshot.Bridge(br)
+	p := vm1Port()
+	p.VLAN = 12
+	r.txn(t, replace(p))
+	c := r.next(t)
+	b := c.Snapshot.Bridge(br)
+	if before.VLANAware || !b.VLANAware || c.Snapshot.Port(vm1).VLAN != 12 {
+		t.Errorf("%+v", b)
+	}
+	if at := b.MACs[view.LinkMAC{MAC: vmMAC, VLAN: 12}]; at != vm1 || len(b.MACs) != len(before.MACs) {
+		t.Errorf("seeded MACs %v", b.MACs)
+	}
+	for _, want := range []tag.Tag{
+		{Kind: tag.Port, ID: vm1}, {Kind: tag.Device, ID: br}, {Kind: tag.MACEntry, ID: br, MAC: vmMAC}, {Kind: tag.MACEntry, ID: br, MAC: vmMAC, VLAN: 12},
+	} {
+		if !slices.Contains(c.Tags, want) {
+			t.Errorf("no tag %s among %v", want, c.Tags)
+		}
+	}
+}

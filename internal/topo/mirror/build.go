@@ -107,17 +107,18 @@ func (b builder) bridge(id uuid.UUID) *view.Bridge {
 		return nil
 	}
 	v := &view.Bridge{ID: id, Name: x.Name, AdminUp: x.AdminStateUp, Pre: x.PreForwardingID, Post: x.PostForwardingID,
-		Rules: b.translated(x.PreForwardingID, x.PostForwardingID), MACs: make(map[match.MAC]uuid.UUID), Neighbours: make(map[match.Addr]match.MAC)}
+		Rules: b.translated(x.PreForwardingID, x.PostForwardingID), MACs: make(map[view.LinkMAC]uuid.UUID), Neighbours: make(map[view.LinkAddr]match.MAC)}
 	for o := range b.graph.ReferrersOf(model.KeyOf(x), model.KindPort) {
 		p := o.(*model.Port)
 		if p.AdminStateUp && b.plugged(p) {
 			v.Ports = append(v.Ports, p.ID)
 		}
+		v.VLANAware = v.VLANAware || p.VLAN != 0
 		// Also a port that is down keeps its place: frames for it are dropped there, not flooded elsewhere.
 		seed(v, p, p)
 		if peer, ok := get[*model.Port](b.graph, p.PeerID); ok && peer.RouterID != uuid.Nil {
 			seed(v, p, peer)
-			v.Neighbours[match.AddrFrom(linkLocal(peer.MAC))] = peer.MAC
+			v.Neighbours[view.LinkAddr{Addr: match.AddrFrom(linkLocal(peer.MAC)), VLAN: p.VLAN}] = peer.MAC
 		}
 	}
 	for o := range b.graph.ReferrersOf(model.KeyOf(x), model.KindSubnet) {
@@ -133,9 +134,9 @@ func seed(v *view.Bridge, at, owner *model.Port) {
 	if owner.MAC == (match.MAC{}) {
 		return
 	}
-	v.MACs[owner.MAC] = at.ID
+	v.MACs[view.LinkMAC{MAC: owner.MAC, VLAN: at.VLAN}] = at.ID
 	for _, a := range owner.Addresses {
-		v.Neighbours[match.AddrFrom(a.Addr())] = owner.MAC
+		v.Neighbours[view.LinkAddr{Addr: match.AddrFrom(a.Addr()), VLAN: at.VLAN}] = owner.MAC
 	}
 }
 

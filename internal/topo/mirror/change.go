@@ -1,6 +1,7 @@
 package mirror
 
 import (
+	"cmp"
 	"maps"
 	"reflect"
 	"slices"
@@ -187,18 +188,22 @@ func bridgeTags(id uuid.UUID, was, is *view.Bridge) []tag.Tag {
 		} else {
 			is = &view.Bridge{}
 		}
-	} else if was.Name != is.Name || was.AdminUp != is.AdminUp || was.Pre != is.Pre || was.Post != is.Post ||
+	} else if was.Name != is.Name || was.AdminUp != is.AdminUp || was.VLANAware != is.VLANAware || was.Pre != is.Pre || was.Post != is.Post ||
 		!reflect.DeepEqual(was.Subnets, is.Subnets) || !reflect.DeepEqual(was.Rules, is.Rules) {
 		tags = append(tags, tag.Tag{Kind: tag.Device, ID: id})
 	}
 	if !slices.Equal(was.Ports, is.Ports) {
 		tags = append(tags, tag.Tag{Kind: tag.Flood, ID: id})
 	}
-	for _, mac := range changedKeys(was.MACs, is.MACs, func(a, b match.MAC) int { return slices.Compare(a[:], b[:]) }) {
-		tags = append(tags, tag.Tag{Kind: tag.MACEntry, ID: id, MAC: mac})
+	for _, mac := range changedKeys(was.MACs, is.MACs, func(a, b view.LinkMAC) int {
+		return cmp.Or(cmp.Compare(a.VLAN, b.VLAN), slices.Compare(a.MAC[:], b.MAC[:]))
+	}) {
+		tags = append(tags, tag.Tag{Kind: tag.MACEntry, ID: id, MAC: mac.MAC, VLAN: mac.VLAN})
 	}
-	for _, a := range changedKeys(was.Neighbours, is.Neighbours, func(a, b match.Addr) int { return slices.Compare(a[:], b[:]) }) {
-		tags = append(tags, tag.Tag{Kind: tag.Neighbour, ID: id, Addr: a})
+	for _, a := range changedKeys(was.Neighbours, is.Neighbours, func(a, b view.LinkAddr) int {
+		return cmp.Or(cmp.Compare(a.VLAN, b.VLAN), slices.Compare(a.Addr[:], b.Addr[:]))
+	}) {
+		tags = append(tags, tag.Tag{Kind: tag.Neighbour, ID: id, Addr: a.Addr})
 	}
 	return tags
 }

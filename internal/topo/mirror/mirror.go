@@ -5,7 +5,7 @@
 //
 //	a port            Port; Binding when its host or interface changed
 //	a bridge          Device when it came, went, or changed itself or one of its subnets; Flood when its set of ports
-//	                  changed; MACEntry (VLAN 0) and Neighbour (ID: the bridge) for each seeded entry that changed
+//	                  changed; MACEntry and Neighbour (ID: the bridge) for each seeded entry that changed
 //	a router          Device when it came, went or changed itself, or when any of its routes changed
 //	a chain           Chain when it came, went, or any of its rules changed
 //	a host            Host when it is reached in another way, or when this host is

@@ -139,11 +139,11 @@ func TestSnapshot(t *testing.T) {
 		t.Errorf("flood reaches %v, want %v", b.Ports, want)
 	}
 	rmac := model.PortMAC(lan)
-	if len(b.MACs) != 2 || b.MACs[vmMAC] != vm1 || b.MACs[rmac] != up {
+	if len(b.MACs) != 2 || b.MACs[view.LinkMAC{MAC: vmMAC}] != vm1 || b.MACs[view.LinkMAC{MAC: rmac}] != up {
 		t.Errorf("seeded MACs: %v", b.MACs)
 	}
 	for a, mac := range map[string]match.MAC{"10.0.0.11": vmMAC, "fd00::11": vmMAC, "10.0.0.1": rmac, s.Port(lan).LinkLocal.String(): rmac} {
-		if got := b.Neighbours[match.AddrFrom(netip.MustParseAddr(a))]; got != mac {
+		if got := b.Neighbours[view.LinkAddr{Addr: match.AddrFrom(netip.MustParseAddr(a))}]; got != mac {
 			t.Errorf("%s is at %s, want %s", a, got, mac)
 		}
 	}

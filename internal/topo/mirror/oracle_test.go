@@ -84,10 +84,10 @@ func TestChangeByChangeEqualsFromScratch(t *testing.T) {
 				mustTag(t, tags, was.Name != is.Name || was.AdminUp != is.AdminUp || !reflect.DeepEqual(was.Subnets, is.Subnets), tag.Tag{Kind: tag.Device, ID: k})
 				mustTag(t, tags, !slices.Equal(was.Ports, is.Ports), tag.Tag{Kind: tag.Flood, ID: k})
 				for mac := range union(was.MACs, is.MACs) {
-					mustTag(t, tags, was.MACs[mac] != is.MACs[mac], tag.Tag{Kind: tag.MACEntry, ID: k, MAC: mac})
+					mustTag(t, tags, was.MACs[mac] != is.MACs[mac], tag.Tag{Kind: tag.MACEntry, ID: k, MAC: mac.MAC, VLAN: mac.VLAN})
 				}
 				for a := range union(was.Neighbours, is.Neighbours) {
-					mustTag(t, tags, was.Neighbours[a] != is.Neighbours[a], tag.Tag{Kind: tag.Neighbour, ID: k, Addr: a})
+					mustTag(t, tags, was.Neighbours[a] != is.Neighbours[a], tag.Tag{Kind: tag.Neighbour, ID: k, Addr: a.Addr})
 				}
 			}
 		}

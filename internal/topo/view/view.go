@@ -76,6 +76,18 @@ func (p *Port) Owns(a netip.Addr) bool {
 	return ok
 }
 
+// LinkMAC is a MAC address in a VLAN of a bridge; VLAN 0: that of untagged frames.
+type LinkMAC struct {
+	MAC  match.MAC
+	VLAN uint16
+}
+
+// LinkAddr is an IP address in a VLAN of a bridge.
+type LinkAddr struct {
+	Addr match.Addr
+	VLAN uint16
+}
+
 // Bridge is a virtual switch.
 type Bridge struct {
 	ID      uuid.UUID
@@ -84,14 +96,25 @@ type Bridge struct {
 	// Ports are all that a flood reaches, exterior and interior, ordered by id.
 	// Unplugged and administratively down ones are left out.
 	Ports []uuid.UUID
+	// VLANAware: one of its ports, at least, is an access port. Otherwise frames are switched as if they had no tag,
+	// but for what is learnt.
+	VLANAware bool
 	// MACs are seeded: those of peer router ports, at the bridge's own port, and of VMs whose port names a MAC.
-	MACs map[match.MAC]uuid.UUID
+	MACs map[LinkMAC]uuid.UUID
 	// Neighbours are seeded: addresses of peer router ports (link-local too) and of VMs whose port names them.
-	Neighbours map[match.Addr]match.MAC
+	Neighbours map[LinkAddr]match.MAC
 	Pre, Post  uuid.UUID // filter chains before and after forwarding; Nil: none
 	// Subnets are what is told to hosts on the bridge, ordered by id.
 	Subnets []Subnet
 	Rules   *Translated // by those of its filters
+}
+
+// SeedVLAN is where what is seeded is looked up for frames of a VLAN.
+func (b *Bridge) SeedVLAN(vlan uint16) uint16 {
+	if !b.VLANAware {
+		return 0
+	}
+	return vlan
 }
 
 // Subnet is a range of addresses on a bridge. Hosts are told about it as the flags say.
