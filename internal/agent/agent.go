@@ -68,11 +68,14 @@ type Agent struct {
 	bindings *binding.Manager
 	notReady atomic.Pointer[string]
 
-	auditEvery   chan time.Duration // holds the last one
-	reports      chan string        // holds the last one
-	problems     []string           // that were reported last; of the goroutine that follows the configuration
-	hostsChanged chan struct{}      // holds one
-	tunnelOff    sync.Once          // says that there will be none
+	auditEvery chan time.Duration // holds the last one
+	reports    chan string        // holds the last one
+	problems   []string           // that were reported last; of the goroutine that follows the configuration
+
+	hostsChanged chan struct{} // holds one
+	tunnelMu     sync.Mutex    // one opens it at a time
+	tunnelOff    sync.Once     // says that there will be none
+	heir         bool          // an earlier agent has left flows
 }
 
 // Run serves the host until ctx ends, which is no error. The datapath's ports and flows go on working
@@ -95,6 +98,9 @@ func Run(ctx context.Context, cfg Config) error {
 	}
 	defer a.dp.Close()
 	a.notReadyBecause("the topology has not been read yet")
+	if err := a.dp.DumpFlows(func(*datapath.FlowInfo) bool { a.heir = true; return false }); err != nil {
+		return fmt.Errorf("reading the flow table: %w", err)
+	}
 	a.build()
 	err = a.run(ctx)
 	if errors.Is(err, context.Canceled) && ctx.Err() != nil {
@@ -109,10 +115,10 @@ func (a *Agent) build() {
 	a.tables = state.New(stateConfig(s), a.clock)
 	for i := range a.dp.Workers() {
 		c, _ := a.workerConfig(s)
-		c.ID = i
+		c.ID, c.Host = i, a.host.ID
 		c.Queue.Now = kernelClock(a.clock)
 		a.workers = append(a.workers, worker.New(c, worker.Deps{
-			Datapath: a.dp, State: a.tables, Tokens: a.policy, Clock: a.clock, Changed: a.changed,
+			Datapath: a.dp, State: a.tables, Tokens: a.policy, Clock: a.clock, Changed: a.changed, Hello: a.tellHost,
 		}))
 	}
 	a.ports = newPorts(a.dp, a.policy, a.workers, a.tunnelKey, a.logs.For(logDatapath))
@@ -246,6 +252,9 @@ func (a *Agent) takeOver(ctx context.Context) error {
 		}
 	}
 	a.tunnelOnce() // before flows into it are judged
+	if err := a.ask(ctx); err != nil {
+		return err
+	}
 	a.notReadyBecause("flows of an earlier agent are being adopted")
 	if err := a.adopt(ctx); err != nil {
 		return fmt.Errorf("adopting flows: %w", err)

@@ -71,6 +71,8 @@ func reachable(s *view.Snapshot) bool {
 
 // tunnelOnce opens the tunnel when there is anybody to reach. done: nothing is left to be done for now.
 func (a *Agent) tunnelOnce() (done bool) {
+	a.tunnelMu.Lock()
+	defer a.tunnelMu.Unlock()
 	s := a.mirror.Snapshot()
 	if _, open := a.ports.getTunnel(); open || !reachable(s) {
 		return true
@@ -161,4 +163,58 @@ func (p *ports) sweepKeys() error {
 		}
 	}
 	return nil
+}
+
+// How long other hosts have to say what they know: askAtMost to hear the question, askSettle to have answered it.
+const (
+	askAtMost = time.Second
+	askSettle = 100 * time.Millisecond
+)
+
+// ask has the other hosts tell what concerns the connections of this one: whose answers enter here. An earlier agent knew it, and
+// the flows that it has left depend on it.
+func (a *Agent) ask(ctx context.Context) error {
+	if _, open := a.ports.getTunnel(); !open || !a.heir {
+		return nil
+	}
+	w := a.workers[0]
+	for _, h := range a.mirror.Snapshot().Hosts {
+		if h.Tunnel != (match.Addr{}) {
+			w.Do(func() { w.Hello(h.Tunnel) })
+		}
+	}
+	ctx, cancel := context.WithTimeoutCause(ctx, askAtMost, errAsked)
+	defer cancel()
+	tick := time.NewTicker(5 * time.Millisecond)
+	defer tick.Stop()
+	left := -1
+	for left != 0 && ctx.Err() == nil {
+		select {
+		case <-tick.C:
+		case <-ctx.Done():
+		}
+		_ = w.Call(ctx, func() { left = w.Unacknowledged() }) // the context says why
+	}
+	if ctx.Err() == nil {
+		select {
+		case <-time.After(askSettle):
+		case <-ctx.Done():
+		}
+	}
+	if err := context.Cause(ctx); err != nil && !errors.Is(err, errAsked) {
+		return err
+	}
+	if left != 0 {
+		a.log.Warn("not all other hosts have said what they know of connections: those of which the flows have gone may break", "hosts", left)
+	}
+	return nil
+}
+
+var errAsked = errors.New("asked for long enough")
+
+// tellHost has all workers tell a host that has begun anew what concerns it. It is called on a worker's goroutine.
+func (a *Agent) tellHost(to match.Addr) {
+	for _, w := range a.workers {
+		w.Do(func() { w.TellHost(to) })
+	}
 }

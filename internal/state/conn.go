@@ -111,3 +111,23 @@ func (t *Tables) TCPEnded(tags []tag.Tag, rst bool) (changed []tag.Tag) {
 	}
 	return changed
 }
+
+// GetConnection returns the connection that has a direction as the tag names it, and what has been seen of it.
+func (t *Tables) GetConnection(tg tag.Tag) (c conntrack.Conn, s conntrack.State, ok bool) {
+	return t.conns.Get(&tg)
+}
+
+// MergeConnection takes over a connection that another host has, with what that has seen of it. It appends what changed.
+func (t *Tables) MergeConnection(c conntrack.Conn, s conntrack.State, changed []tag.Tag) ([]tag.Tag, conntrack.Verdict) {
+	orig := tag.Of(c.Kind, c.Device, &c.Orig)
+	v := conntrack.Known
+	if s&(conntrack.FinOrig|conntrack.FinReply|conntrack.Reset) == 0 { // of one that ends, nothing need begin
+		if v = t.AddConnection(c); v == conntrack.Added {
+			changed = append(changed, orig, tag.Of(c.Kind, c.Device, &c.Reply))
+		}
+	}
+	if v == conntrack.Added || v == conntrack.Known {
+		changed = t.conns.Merge(&orig, s, t.clock.Now(), changed)
+	}
+	return changed, v
+}

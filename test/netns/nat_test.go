@@ -8,14 +8,24 @@ import (
 	"time"
 
 	"github.com/viaduct-net/viaduct/internal/agent/debug"
+	"github.com/viaduct-net/viaduct/internal/lab"
 	"github.com/viaduct-net/viaduct/internal/lab/examples"
 	"github.com/viaduct-net/viaduct/internal/lab/ns"
 	"github.com/viaduct-net/viaduct/internal/lab/traffic"
 )
 
 // What world has no route to cannot be answered by it: whatever works here was translated.
-func TestNAT(t *testing.T) {
-	l := laboratory(t, examples.Gateway)
+func TestNAT(t *testing.T) { translated(t, laboratory(t, examples.Gateway)) }
+
+// twoHostGateway has bob and world on another host than alice and carol: the answers to what is translated enter there.
+func twoHostGateway(t *testing.T) *lab.Lab {
+	t.Helper()
+	return up(t, examples.Gateway, "{host: h1, interface: tap-world}", "{host: h2, interface: tap-world}", "{host: h1, interface: tap-bob}", "{host: h2, interface: tap-bob}")
+}
+
+func TestNATAcrossHosts(t *testing.T) { translated(t, twoHostGateway(t)) }
+
+func translated(t *testing.T, l *lab.Lab) {
 	alice, bob, carol, world := space(t, l, "alice"), space(t, l, "bob"), space(t, l, "carol"), space(t, l, "world")
 
 	t.Run("masquerade", func(t *testing.T) {
@@ -63,10 +73,19 @@ func TestNAT(t *testing.T) {
 }
 
 // A masqueraded connection outlives the agent: the next one finds its translation in the flows.
-func TestNATSurvivesTheAgent(t *testing.T) {
-	l := laboratory(t, examples.Gateway)
+func TestNATSurvivesTheAgent(t *testing.T) { survives(t, laboratory(t, examples.Gateway), 0) }
+
+// Across hosts either agent may be the one that ends: where the connection was translated, or where its answers enter.
+func TestNATSurvivesEitherAgent(t *testing.T) {
+	l := twoHostGateway(t)
+	for i := range l.Hosts {
+		t.Run(l.Hosts[i].Name, func(t *testing.T) { survives(t, l, i) })
+	}
+}
+
+func survives(t *testing.T, l *lab.Lab, host int) {
 	alice, world := space(t, l, "alice"), space(t, l, "world")
-	h := &l.Hosts[0]
+	h := &l.Hosts[host]
 	receive, err := tools().StartReady(t.Context(), world, "tcp", "receive", "--duration=60s")
 	if err != nil {
 		t.Fatal(err)

@@ -70,6 +70,7 @@ const (
 	DHCPIgnored   // sim: bridge: a DHCP message that is not ours to answer
 	TooManyOutput // xlate: more outputs than a flow can hold
 	Inactive      // xlate: the egress port's host or interface is down
+	BadMessage    // worker: from a tunnel, a message about connections that nobody here understands
 	ExecuteErr    // datapath: the packet could not be sent
 	Internal      // a fault in the agent itself
 	NumReasons
@@ -151,6 +152,7 @@ var info = [NumReasons + 1]struct{ name, stage, meaning string }{
 	DHCPIgnored:   {"dhcp_ignored", "sim", "a DHCP message of an unknown client, or for another server"},
 	TooManyOutput: {"too_many_outputs", "xlate", "more outputs than a flow can hold"},
 	Inactive:      {"inactive", "xlate", "the egress port's host or interface is down"},
+	BadMessage:    {"bad_message", "worker", "a message of no host that is known here, or of another version"},
 	ExecuteErr:    {"execute_error", "datapath", "the packet could not be sent"},
 	Internal:      {"internal", "worker", "a fault in the agent itself"},
 }

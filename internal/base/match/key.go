@@ -106,16 +106,20 @@ var Broadcast = MAC{0xff, 0xff, 0xff, 0xff, 0xff, 0xff}
 // ConnectionHash is the same for both directions of a connection, and spreads connections evenly over
 // the values modulo any small number. It chooses the worker, in the kernel (connection_hash in
 // bpf/upcall.h) and in user space alike. Fragments, first ones included, hash without ports.
-func (k *Key) ConnectionHash() uint32 {
-	const golden = 0x9e3779b1 // Fibonacci hashing; the high half is the well mixed one
-	var h uint32
+func (k *Key) ConnectionHash() uint32 { return mix(k.ConnectionSum()) }
+
+// mix is Fibonacci hashing; the high half is the well mixed one.
+func mix(sum uint32) uint32 { return sum * 0x9e3779b1 >> 16 }
+
+// ConnectionSum is what ConnectionHash mixes.
+func (k *Key) ConnectionSum() (h uint32) {
 	switch k.EthType {
 	case 0x0800, 0x86dd, 0x0806:
 	default:
 		m := func(i int) uint32 {
 			return uint32(binary.NativeEndian.Uint16(k.EthDst[i:]) ^ binary.NativeEndian.Uint16(k.EthSrc[i:]))
 		}
-		return (m(0) + m(2)<<8 + m(4)<<16) * golden >> 16
+		return m(0) + m(2)<<8 + m(4)<<16
 	}
 	for i := 0; i < 16; i += 4 {
 		h ^= binary.NativeEndian.Uint32(k.Src[i:]) ^ binary.NativeEndian.Uint32(k.Dst[i:])
@@ -128,5 +132,24 @@ func (k *Key) ConnectionHash() uint32 {
 			h ^= uint32(k.SrcPort ^ k.DstPort)
 		}
 	}
-	return h * golden >> 16
+	return h
+}
+
+// Steer gives addresses for a frame of no known protocol whose ConnectionSum is sum: it goes to the worker of the
+// packets that have the same.
+func Steer(sum uint32) (dst, src MAC) {
+	src = MAC{0x02}
+	dst = src
+	lo, hi := uint16(sum), uint16(sum>>16)
+	binary.NativeEndian.PutUint16(dst[0:], binary.NativeEndian.Uint16(src[0:])^lo)
+	binary.NativeEndian.PutUint16(dst[4:], binary.NativeEndian.Uint16(src[4:])^hi)
+	return dst, src
+}
+
+// SumFor is a ConnectionSum that leads to a worker of so many.
+func SumFor(worker, workers uint32) (sum uint32) {
+	for mix(sum)%workers != worker {
+		sum++
+	}
+	return sum
 }

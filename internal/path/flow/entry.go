@@ -83,6 +83,9 @@ func (e *Entry) Flows() int { return e.nflows }
 // Hits is how many packets Wildcard answered with this entry.
 func (e *Entry) Hits() uint64 { return e.hits }
 
+// Kept is what the entry holds on to (Config.Keep). Not to be modified or kept.
+func (e *Entry) Kept() []tag.Tag { return e.kept }
+
 // Counters is what the datapath reported of the entry's exact flows, past ones included.
 func (e *Entry) Counters() (packets, bytes uint64) { return e.packets, e.bytes }
 

@@ -30,6 +30,8 @@ type Config struct {
 	// Now tells the time on the clock of Miss.Time, for the delays in PortStats; nil: they are
 	// not measured.
 	Now func() int64
+	// Urgent misses go before all others, in their order: they must be few and cheap. Nil: none is.
+	Urgent func(*datapath.Miss) bool
 }
 
 // Queue orders the misses of one worker. All methods belong to the worker's goroutine, but for
@@ -44,6 +46,8 @@ type Queue struct {
 
 	mu    sync.Mutex // held by the worker to change ports, by others to read it
 	ports map[uint32]*port
+
+	urgent []*datapath.Miss // a ring would be more than these few are worth
 
 	head, tail *port // active ports; the head's turn is under way
 	active     int
@@ -77,13 +81,16 @@ func New(src Source, worker int, cfg Config) *Queue {
 // miss belongs to the caller until Done or Recycle. For the order to be fair, Done or Keep
 // comes before the following Next.
 func (q *Queue) Next(timeout time.Duration) (*datapath.Miss, error) {
+	if len(q.urgent) > 0 {
+		return q.popUrgent(), nil
+	}
 	if q.size > 0 && q.head.deficit <= 0 {
 		q.endTurn()
 	}
 	if q.turnEnded || q.size == 0 {
 		q.turnEnded = false
 		err := q.refill(0)
-		if q.size == 0 && err == nil {
+		if q.size == 0 && len(q.urgent) == 0 && err == nil {
 			// Really idle. A port is not forgiven what it has overdrawn merely because the
 			// others' misses came in while its own was being processed.
 			q.round++
@@ -91,6 +98,9 @@ func (q *Queue) Next(timeout time.Duration) (*datapath.Miss, error) {
 			if timeout > 0 {
 				err = q.refill(timeout)
 			}
+		}
+		if len(q.urgent) > 0 {
+			return q.popUrgent(), nil // an error comes again
 		}
 		if q.size == 0 {
 			return nil, err
@@ -107,6 +117,14 @@ func (q *Queue) Next(timeout time.Duration) (*datapath.Miss, error) {
 		q.retire()
 	}
 	return m, nil
+}
+
+func (q *Queue) popUrgent() *datapath.Miss {
+	m := q.urgent[0]
+	n := copy(q.urgent, q.urgent[1:])
+	q.urgent[n] = nil
+	q.urgent = q.urgent[:n]
+	return m
 }
 
 // Done charges the port of m with cost, the nanoseconds that processing took, and takes m's
@@ -159,7 +177,11 @@ func (q *Queue) refill(timeout time.Duration) error {
 		ms := q.batch[:min(len(q.batch), q.cfg.MaxQueued-q.size)]
 		n, err := q.src.ReadMisses(q.worker, ms, timeout)
 		for i := range n {
-			q.add(ms[i])
+			if q.cfg.Urgent != nil && q.cfg.Urgent(ms[i]) {
+				q.urgent = append(q.urgent, ms[i])
+			} else {
+				q.add(ms[i])
+			}
 			ms[i] = q.alloc()
 		}
 		if err != nil || n < len(ms) {

@@ -20,6 +20,7 @@ const maxConflicts = 4
 // that a trace has no effect; when somebody else was faster the packet is simulated again. why is other than
 // None when it must be dropped for what cannot be committed.
 func (w *Worker) settle(v *packet.View, vport uuid.UUID, gso packet.GSO) (d decision, why drop.Reason) {
+	w.peers.fresh = w.peers.fresh[:0]
 	for range maxConflicts {
 		d = w.decide(v, vport, gso)
 		if d.result != sim.ResultForward {
@@ -45,6 +46,7 @@ func (w *Worker) connect() drop.Reason {
 		switch w.tables.AddConnection(c) {
 		case conntrack.Added:
 			changed = append(changed, tag.Of(l.Conn, l.Device, &l.Orig), tag.Of(l.Conn, l.Device, &l.Reply))
+			w.freshConnection(c, 0)
 		case conntrack.Conflict:
 			why = drop.NatConflict
 		case conntrack.Full:
@@ -63,6 +65,7 @@ func (w *Worker) answered() {
 	for i := range w.sim.Learn {
 		if l := &w.sim.Learn[i]; l.Kind == sim.LearnReplied {
 			w.tables.ConnectionReplied(tag.Of(l.Conn, l.Device, &l.Orig))
+			w.answeredConnection(l)
 		}
 	}
 }
@@ -80,10 +83,12 @@ func (w *Worker) ended(f *datapath.FlowInfo) {
 	if f.TCPFlags&(fin|rst) == 0 || f.Idle < w.cfg.Linger {
 		return
 	}
-	kept := w.flows.Kept(&f.Key)
-	if len(kept) == 0 {
+	e, ok := w.flows.Exact(&f.Key)
+	if !ok || len(e.Kept()) == 0 {
 		return
 	}
+	kept := e.Kept()
+	w.tellEnding(e, f.TCPFlags&rst != 0)
 	if changed := w.tables.TCPEnded(kept, f.TCPFlags&rst != 0); len(changed) > 0 {
 		w.publish(changed)
 	}
@@ -118,6 +123,7 @@ func (w *Worker) Relearn(fs []datapath.FlowInfo) (undecided []datapath.FlowInfo)
 		case d.result == sim.ResultForward && slices.Equal(d.actions, f.Actions):
 			// A conflict means that the connection is there, or is another's: Adopt will see.
 			_ = w.connect()
+			w.peers.fresh = w.peers.fresh[:0] // the other hosts know, or ask
 		}
 	}
 	return undecided

@@ -49,6 +49,7 @@ func (w *Worker) drop(r drop.Reason) {
 // emit is stage 8: install, execute, give the tokens back.
 func (w *Worker) emit() {
 	b := &w.batch
+	w.sendAcks()
 	start := w.clock.Now()
 	if err := w.flows.Flush(); err != nil {
 		w.counts.FlushErrors++
@@ -74,6 +75,7 @@ func (w *Worker) emit() {
 	}
 	b.reset()
 	w.made.reset()
+	w.peers.acks = w.peers.acks[:0]
 }
 
 func (w *Worker) executed(e *datapath.Exec) {

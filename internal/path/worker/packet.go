@@ -26,6 +26,9 @@ import (
 // packet takes one miss through stages 3 to 7. It reports whether the miss was kept: parked or held
 // back, to come again through here.
 func (w *Worker) packet(m *datapath.Miss) (kept bool) {
+	if w.heard(m) {
+		return false
+	}
 	v, bad := packet.Parse(m.Frame, m.Key.InPort)
 	if bad != drop.None {
 		w.drop(bad)
@@ -49,6 +52,7 @@ func (w *Worker) packet(m *datapath.Miss) (kept bool) {
 	}
 	w.count()
 	w.commit(m, d)
+	w.tellPeers(&m.Key, d.actions)
 	w.finish(m, &v, d)
 	w.generate()
 	return false

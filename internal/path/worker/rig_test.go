@@ -31,6 +31,7 @@ type rig struct {
 	dpForWorker datapath.Datapath // dp unless a test says otherwise
 	limit       int               // of connections; 0: the default
 	free        bool              // the misses came without tokens
+	tunnelled   bool              // it has a tunnel's interface
 }
 
 // twoSubnets is a bridge with two VMs, a router, and another bridge with one VM that the topology does not know the
@@ -92,11 +93,16 @@ func (r *rig) start(cfg Config) {
 		r.policy.Link(p.Interface, htb.VM, dp.Credit)
 	}
 	r.w.SetPorts(r.ports)
-	r.dp.OnSend(func(s fake.Sent) {
-		s.Frame = append([]byte(nil), s.Frame...)
-		r.sent = append(r.sent, s)
-	})
+	r.dp.OnSend(r.deliver)
 }
+
+func (r *rig) deliver(s fake.Sent) {
+	s.Frame = append([]byte(nil), s.Frame...)
+	r.sent = append(r.sent, s)
+}
+
+// tunnelLeaf gives the tunnel's port its tokens.
+func (r *rig) tunnelLeaf(p datapath.Port) { r.policy.Link(p.Interface, htb.Tunnel, p.Credit) }
 
 // in lets packets, each a line of pathtest, enter the datapath; turn runs the worker until nothing is left to do.
 func (r *rig) in(lines ...string) {

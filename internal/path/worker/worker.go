@@ -14,6 +14,7 @@ import (
 	"github.com/viaduct-net/viaduct/internal/base/action"
 	"github.com/viaduct-net/viaduct/internal/base/clock"
 	"github.com/viaduct-net/viaduct/internal/base/drop"
+	"github.com/viaduct-net/viaduct/internal/base/match"
 	"github.com/viaduct-net/viaduct/internal/base/tag"
 	"github.com/viaduct-net/viaduct/internal/base/trace"
 	"github.com/viaduct-net/viaduct/internal/path/datapath"
@@ -31,7 +32,8 @@ type Tokens interface{ Return(n int) }
 
 // Config of a worker. Zero values mean the defaults.
 type Config struct {
-	ID int
+	ID   int
+	Host uuid.UUID // this host's, for what it tells others
 	// Batch bounds how many packets leave together. It is what a victim waits for when its packet comes while a batch is
 	// being made, so it is short: longer ones save system calls at the price of everybody's latency. Default 8.
 	Batch int
@@ -52,6 +54,8 @@ type Deps struct {
 	// Changed tells every worker, this one included, that what these tags name has changed.
 	// by is nil when no worker has caused it; it may then be called on any goroutine.
 	Changed func(by *Worker, tags []tag.Tag)
+	// Hello is called when another host asks for what concerns it: each worker is then to TellHost. Nil: it is not told.
+	Hello func(from match.Addr)
 }
 
 // Worker is one shard. Run's goroutine owns everything but the inbox.
@@ -80,6 +84,8 @@ type Worker struct {
 	made    made
 	frame   []byte // scratch for a request
 	batch   batch
+	peers   peers
+	hello   func(from match.Addr)
 	taken   int // tokens to be given back with the batch
 
 	trace  *trace.Node // of the packet at hand; nil: not traced
@@ -118,14 +124,15 @@ func (c Config) withDefaults() Config {
 // New makes a worker that has not started. Its topology is empty until SetTopology and SetPorts are called.
 func New(cfg Config, d Deps) *Worker {
 	cfg = cfg.withDefaults()
+	cfg.Queue.Urgent = urgent
 	w := &Worker{
-		cfg: cfg, dp: d.Datapath, tables: d.State, tokens: d.Tokens, clock: d.Clock, tell: d.Changed,
+		cfg: cfg, dp: d.Datapath, tables: d.State, tokens: d.Tokens, clock: d.Clock, tell: d.Changed, hello: d.Hello,
 		queue:    upcall.New(d.Datapath, cfg.ID, cfg.Queue),
 		lot:      prep.NewLot(cfg.Prep),
 		snapshot: &view.Snapshot{},
 		ports:    xlate.NewPorts(),
 	}
-	cfg.Flow.Keep, cfg.Flow.OnAdd, cfg.Flow.OnRemove = w.keeps, w.hold, w.release
+	cfg.Flow.Keep, cfg.Flow.OnAdd, cfg.Flow.OnRemove, cfg.Flow.OnBusy = w.keeps, w.hold, w.release, w.refresh
 	w.flows = flow.New(cfg.Flow, d.Datapath, d.Clock)
 	return w
 }
@@ -182,6 +189,7 @@ func (w *Worker) keepHouse() {
 	w.now = w.clock.Now()
 	w.expireParked()
 	w.flows.Expire(w.cfg.Batch)
+	w.resend()
 }
 
 // Reconfigure changes bounds and times of the flow table and of the packets that wait, and Linger; the rest of the configuration

@@ -58,6 +58,9 @@ func (p *Ports) WithTunnel(no uint32) *Ports {
 	return q
 }
 
+// Tunnel is the datapath port by which other hosts are reached; 0: none.
+func (p *Ports) Tunnel() uint32 { return p.tunnel }
+
 func (p *Ports) clone() *Ports {
 	return &Ports{local: maps.Clone(p.local), virtual: maps.Clone(p.virtual), tunnel: p.tunnel}
 }

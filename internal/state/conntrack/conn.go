@@ -55,14 +55,26 @@ type Found struct {
 	Replied bool        // an answer has been seen
 }
 
-// What has been seen of a connection: the low bits of entry.state. Its references are counted above them.
+// State is what has been seen of a connection.
+type State uint8
+
+// What a State has. Hosts tell each other, so these do not change.
 const (
-	replied uint32 = 1 << iota
-	finOrig
-	finReply
-	reset
-	dead // removed: nobody can take a reference any more
-	oneRef
+	Replied  State = 1 << iota // an answer
+	FinOrig                    // FIN in the direction of the first packet
+	FinReply                   // FIN in the other one
+	Reset                      // RST
+	seen     = Replied | FinOrig | FinReply | Reset
+)
+
+// The low bits of entry.state are a State. The connection's references are counted above them.
+const (
+	replied         = uint32(Replied)
+	finOrig         = uint32(FinOrig)
+	finReply        = uint32(FinReply)
+	reset           = uint32(Reset)
+	dead     uint32 = 1 << 4 // removed: nobody can take a reference any more
+	oneRef   uint32 = 1 << 5
 )
 
 // entry is a Conn in the table. Only what is atomic changes.

@@ -189,6 +189,30 @@ func (t *Table) Ended(tg *tag.Tag, rst bool, tags []tag.Tag) []tag.Tag {
 	return tags
 }
 
+// Get returns the connection that has a direction as named by tg, and what has been seen of it.
+func (t *Table) Get(tg *tag.Tag) (c Conn, s State, ok bool) {
+	l := t.of(tg)
+	if l == nil {
+		return c, 0, false
+	}
+	return l.e.Conn, State(l.e.state.Load()) & seen, true
+}
+
+// Merge notes what another host has seen of the connection with a direction as named by tg, which counts as a use.
+// It appends what changed, once the connection has ended, to tags.
+func (t *Table) Merge(tg *tag.Tag, s State, now int64, tags []tag.Tag) []tag.Tag {
+	l := t.of(tg)
+	if l == nil {
+		return tags
+	}
+	l.e.used.Store(now)
+	l.e.state.Or(uint32(s & seen))
+	if l.e.closed() {
+		return t.remove(l.e, true, tags)
+	}
+	return tags
+}
+
 // remove takes a connection out, held or not, or only when nobody holds it.
 func (t *Table) remove(e *entry, evenHeld bool, tags []tag.Tag) []tag.Tag {
 	if !e.kill(evenHeld) {
