@@ -23,6 +23,9 @@ func newAgent() *cobra.Command {
 			"Needs root, and kernel 6.1 or later or the Open vSwitch kernel module. --cleanup instead removes all that agents of this --name have left on the host.",
 		Args: cobra.NoArgs,
 		RunE: func(c *cobra.Command, _ []string) error {
+			if o.Host == "" {
+				o.Host = hostname()
+			}
 			if cleanup {
 				return agent.Cleanup(o)
 			}
@@ -35,7 +38,7 @@ func newAgent() *cobra.Command {
 		},
 	}
 	f := c.Flags()
-	f.StringVar(&o.Host, "host", hostname(), "the host's name in the topology")
+	f.StringVar(&o.Host, "host", "", "the host's name in the topology (default: the machine's name)")
 	f.StringSliceVar(&o.Endpoints, "etcd", []string{"http://127.0.0.1:2379"}, "endpoints of the store")
 	etcdFlags(f, &o.EtcdTLS)
 	f.StringVar(&o.RunDir, "run-dir", agent.DefaultRunDir, "directory of the socket and the lock")
@@ -43,6 +46,7 @@ func newAgent() *cobra.Command {
 	f.StringVar(&o.TunnelDevice, "tunnel-device", agent.DefaultTunnelDevice, "VXLAN device by which other hosts are reached; made when there is none")
 	f.StringVar(&level, "log-level", "info", "debug, info, warn or error, until agent.loggers.root has been read from the store")
 	f.BoolVar(&cleanup, "cleanup", false, "detach from all interfaces, remove programs, maps, pins and Open vSwitch datapath, and exit")
+	localSettings(c, "cleanup")
 	return c
 }
 

@@ -39,6 +39,7 @@ func newServer() *cobra.Command {
 	f.StringVar(&c.EtcdListen, "etcd-listen", server.DefaultEtcdListen, "where the embedded etcd serves agents (port 0: a free one, which \"ready\" names)")
 	f.StringSliceVar(&c.EtcdEndpoints, "etcd-endpoints", nil, "endpoints of an external etcd, in place of the embedded one")
 	f.StringVar(&level, "log-level", "info", "debug, info, warn or error")
+	localSettings(cmd)
 	cmd.MarkFlagsMutuallyExclusive("etcd-endpoints", "data-dir")
 	cmd.MarkFlagsMutuallyExclusive("etcd-endpoints", "etcd-listen")
 	return cmd

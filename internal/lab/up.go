@@ -161,7 +161,7 @@ func (l *Lab) build(ctx context.Context, o Options, set *document.Set) error {
 
 func (l *Lab) startServer(ctx context.Context) error {
 	s := &l.Server
-	p, err := l.start("server", s.Space, s.Log, "server", "--data-dir", s.Data, "--listen", "unix://"+s.Socket, "--etcd-listen", s.Etcd)
+	p, err := l.start("server", s.Space, s.Log, "server", "--config", os.DevNull, "--data-dir", s.Data, "--listen", "unix://"+s.Socket, "--etcd-listen", s.Etcd)
 	if err != nil {
 		return err
 	}
@@ -193,7 +193,7 @@ func (l *Lab) apply(ctx context.Context, set *document.Set) error {
 // StartAgent starts a host's agent, also after it was killed, and returns when it is ready and the ports
 // of all plugged VMs are up.
 func (l *Lab) StartAgent(ctx context.Context, h *Host) error {
-	args := append([]string{"agent", "--host", h.Name, "--etcd", l.Server.Etcd, "--run-dir", h.RunDir, "--name", instance(l.Name, h.Name)}, l.AgentArgs...)
+	args := append([]string{"agent", "--config", os.DevNull, "--host", h.Name, "--etcd", l.Server.Etcd, "--run-dir", h.RunDir, "--name", instance(l.Name, h.Name)}, l.AgentArgs...)
 	p, err := l.start("agent of host "+h.Name, h.Space, h.Log, args...)
 	if err != nil {
 		return err
