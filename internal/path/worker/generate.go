@@ -92,7 +92,10 @@ func (w *Worker) simulateMade(p madePacket) {
 		w.learn()
 		w.counts.Consumed++
 	case sim.ResultNotYet:
+		// It does not wait, as nobody's share of waiting packets bounds it; but the next one is to find what this one did not.
 		w.drop(drop.NoNeighbour)
+		w.resolve(w.sim.Wait, w.sim.Lease, p.depth+1)
+		return
 	default:
 		w.drop(d.reason)
 	}
@@ -111,10 +114,16 @@ func (w *Worker) simulateEgress(v *packet.View, port uuid.UUID) decision {
 // await has what a packet waits for brought about, unless somebody already has: a neighbour is asked for its
 // MAC, ports are leased.
 func (w *Worker) await(wait tag.Tag, l sim.Lease) {
+	w.resolve(wait, l, 0)
+	w.runMade()
+}
+
+// resolve does so for a packet of the given depth; the request is one of the made packets.
+func (w *Worker) resolve(wait tag.Tag, l sim.Lease, depth int) {
 	switch wait.Kind {
 	case tag.Neighbour:
 		if w.tables.Resolve(wait.ID, wait.Addr) {
-			w.Ask(wait.ID, wait.Addr)
+			w.solicit(wait.ID, wait.Addr, depth)
 		}
 	case tag.Ports:
 		w.tables.LeasePorts(wait.ID, wait.Addr, l.Lo, l.Hi, l.Want, func(changed tag.Tag) {
@@ -125,6 +134,11 @@ func (w *Worker) await(wait tag.Tag, l sim.Lease) {
 
 // Ask sends an ARP request or a neighbour solicitation for addr out of a router port. Call it through Do.
 func (w *Worker) Ask(port uuid.UUID, addr match.Addr) {
+	w.solicit(port, addr, 0)
+	w.runMade()
+}
+
+func (w *Worker) solicit(port uuid.UUID, addr match.Addr, depth int) {
 	p := w.snapshot.Port(port)
 	if p == nil {
 		return // it has gone meanwhile
@@ -133,8 +147,7 @@ func (w *Worker) Ask(port uuid.UUID, addr match.Addr) {
 	if len(w.frame) == 0 {
 		return // it has no address to ask from
 	}
-	w.made.add(port, w.frame, 0)
-	w.runMade()
+	w.made.add(port, w.frame, depth)
 }
 
 // Advertise sends the router advertisements that are due at a VM's port. Call it through Do.
