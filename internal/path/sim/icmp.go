@@ -50,6 +50,7 @@ func (c *Context) icmpError(in *view.Port, b *branch, kind icmpKind, mtu int) {
 	if v.Is6() {
 		m.Type, m.Code = kind.type6, kind.code6
 	}
+	c.agreeOwn(b.proposal)
 	c.generate(in, packet.BuildICMPError(frame, &v, src, m), b, "port", in.Name, kind.what)
 }
 

@@ -17,13 +17,14 @@ import (
 const maxConflicts = 4
 
 // settle decides, and commits the connections that the decision begins. The simulation only proposes them, so
-// that a trace has no effect; when somebody else was faster the packet is simulated again. why is other than
+// that a trace has no effect; when somebody else was faster the packet is simulated again. A packet that ends with an answer
+// may begin one, too: the answer has to find back. why is other than
 // None when it must be dropped for what cannot be committed.
 func (w *Worker) settle(v *packet.View, vport uuid.UUID, gso packet.GSO) (d decision, why drop.Reason) {
 	w.peers.fresh = w.peers.fresh[:0]
 	for range maxConflicts {
 		d = w.decide(v, vport, gso)
-		if d.result != sim.ResultForward {
+		if d.result != sim.ResultForward && len(w.sim.Generated) == 0 {
 			return d, drop.None
 		}
 		if why = w.connect(); why != drop.NatConflict {
