@@ -80,7 +80,7 @@ test-vm: ## both datapaths on Debian's kernels 6.1 and 6.12, each in a guest
 	  $(GO) test -short -count=1 -p 1 -timeout 8m -exec "$(CURDIR)/test/vm/exec.sh $$guest" ./internal/path/datapath/ebpf ./internal/path/datapath/ovs; \
 	  VIADUCT_DRIVER=ovs VIADUCT_BINARY=/test/viaduct $(GO) test -count=1 -timeout 8m -exec "$(CURDIR)/test/vm/exec.sh $$guest" -run '$(VM_NETNS)' ./test/netns; \
 	done; \
-	test/vm/exec.sh $$guest build/vm/viaduct demo --agent-arg=--driver=ovs --phase=3s --interval=25ms | tail -n 4
+	test/vm/exec.sh $$guest build/vm/viaduct demo --conf=agent.datapath.driver=ovs --phase=3s --interval=25ms | tail -n 4
 
 interop: ## the simulator against OVN (ovn-trace): PAIRS (400) random pairs of network and packet, from SEED (1)
 	@$(MAKE) --no-print-directory setup PACKAGES="$(INTEROP_PACKAGES)"
