@@ -17,14 +17,20 @@ type replies struct {
 }
 
 func newReplies(cfg Replies) replies {
+	r := replies{whole: make(map[uint32]int64)}
+	r.configure(cfg)
+	return r
+}
+
+func (r *replies) configure(cfg Replies) {
 	if cfg.PerSecond <= 0 {
 		cfg.PerSecond = 1000
 	}
 	if cfg.Burst <= 0 {
 		cfg.Burst = 1000
 	}
-	interval := int64(time.Second) / int64(cfg.PerSecond)
-	return replies{interval: interval, burst: interval * int64(cfg.Burst), whole: make(map[uint32]int64)}
+	r.interval = int64(time.Second) / int64(cfg.PerSecond)
+	r.burst = r.interval * int64(cfg.Burst)
 }
 
 // take reports whether a port may be answered once more.

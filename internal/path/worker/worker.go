@@ -196,12 +196,13 @@ func (w *Worker) keepHouse() {
 	w.resend()
 }
 
-// Reconfigure changes bounds and times of the flow table and of the packets that wait, and Linger; the rest of the configuration
+// Reconfigure changes bounds and times of the flow table, of the packets that wait and of replies, and Linger; the rest of the configuration
 // stays. Flows beyond a lower bound go by Trim. Call it through Do.
 func (w *Worker) Reconfigure(cfg Config) {
 	w.cfg.Linger = cfg.withDefaults().Linger
 	w.flows.Reconfigure(cfg.Flow)
 	w.lot.Reconfigure(cfg.Prep)
+	w.replies.configure(cfg.Replies)
 }
 
 // Trim removes some of the flows beyond the bound, and reports whether there are more. Call it through Do.
