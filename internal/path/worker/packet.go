@@ -48,13 +48,13 @@ func (w *Worker) packet(m *datapath.Miss) (kept bool) {
 		w.drop(why)
 		return false
 	case d.result == sim.ResultNotYet:
-		return w.park(m, vport)
+		return w.park(m)
 	}
 	w.count()
 	w.commit(m, d)
 	w.tellPeers(&m.Key, d.actions)
 	w.finish(m, &v, d)
-	w.generate(m.Key.InPort)
+	w.generate()
 	return false
 }
 
@@ -140,18 +140,15 @@ func (w *Worker) translate() decision {
 }
 
 // park keeps a packet until what it waits for has come.
-func (w *Worker) park(m *datapath.Miss, vport uuid.UUID) (kept bool) {
+func (w *Worker) park(m *datapath.Miss) (kept bool) {
 	wait, lease := w.sim.Wait, w.sim.Lease
-	if !w.await(wait, lease, vport) {
-		w.drop(drop.TooManyWaits)
-		return false
-	}
 	if !w.lot.Park(m, wait, w.now) {
 		w.drop(drop.ParkOverflow)
 		return false
 	}
 	w.counts.Waiting++
-	w.explainParked(wait)
+	w.explainParked()
+	w.await(wait, lease)
 	return true
 }
 
@@ -164,8 +161,9 @@ func (w *Worker) count() {
 	}
 }
 
-// commit is stage 7, after settle: the flow, with what it depends on.
+// commit is stage 7: state first, so that the flow's own tags are not invalidated by it.
 func (w *Worker) commit(m *datapath.Miss, d decision) {
+	w.learn()
 	if d.result == sim.ResultConsumed || w.sim.UserSpace {
 		w.explainNoFlow()
 		return

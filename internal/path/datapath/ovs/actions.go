@@ -166,6 +166,7 @@ func (m *message) tunnel(a *action.Action) {
 		m.attr(tunIPv4Dst, a.Addr[12:])
 	} else {
 		m.attr(tunIPv6Dst, a.Addr[:])
+		m.attr(tunChecksum, nil) // UDP over IPv6 needs one (RFC 8200, 8.1)
 	}
 	m.attr(tunTTL, tunnelTTL)
 	m.close(tun)

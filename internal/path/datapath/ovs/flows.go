@@ -245,37 +245,43 @@ func (d *Datapath) DumpFlows(fn func(*datapath.FlowInfo) bool) error {
 func (d *Datapath) dumpFlows(c *conn, fn func(*datapath.FlowInfo) bool) error {
 	var info datapath.FlowInfo
 	var scratch message
-	for range dumpTries {
+	err := d.dumpRaw(c, func(b []byte) error {
 		now := monotonic()
+		if err := parseFlow(&info, b, now, &scratch); errors.Is(err, errForeign) {
+			return nil
+		} else if err != nil {
+			return err
+		}
+		if info.Packets == 0 {
+			info.Idle = time.Duration(now - d.opened)
+		}
+		if !fn(&info) {
+			return errStop
+		}
+		return nil
+	})
+	if err == nil || errors.Is(err, errStop) {
+		return nil
+	}
+	return fmt.Errorf("dump flows: %w", err)
+}
+
+// dumpRaw hands over the attributes of each flow, from the beginning again when the dump was interrupted.
+func (d *Datapath) dumpRaw(c *conn, fn func(b []byte) error) error {
+	for range dumpTries {
 		at := c.request(d.flows, cmdGet, unix.NLM_F_DUMP, d.ifindex)
 		again, err := c.dump(at, func(r *reply) error {
 			_, _, b, err := r.payload()
 			if err != nil {
 				return err
 			}
-			if err := parseFlow(&info, b, now, &scratch); errors.Is(err, errForeign) {
-				return nil
-			} else if err != nil {
-				return err
-			}
-			if info.Packets == 0 {
-				info.Idle = time.Duration(now - d.opened)
-			}
-			if !fn(&info) {
-				return errStop
-			}
-			return nil
+			return fn(b)
 		})
-		switch {
-		case errors.Is(err, errStop):
-			return nil
-		case err != nil:
-			return fmt.Errorf("dump flows: %w", err)
-		case !again:
-			return nil
+		if err != nil || !again {
+			return err
 		}
 	}
-	return fmt.Errorf("dump flows: %w", unix.EINTR)
+	return unix.EINTR
 }
 
 // parseFlow fills info from a flow's attributes, but for Idle when it was never used.

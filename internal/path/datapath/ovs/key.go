@@ -81,13 +81,19 @@ var (
 	maskTun4 = make([]byte, 4)
 )
 
+// tunnelID is a tunnel key as the kernel has it.
+func tunnelID(key uint32) []byte {
+	return binary.BigEndian.AppendUint64(make([]byte, 0, 8), uint64(key))
+}
+
+func parseTunnelID(id []byte) uint32 { return uint32(binary.BigEndian.Uint64(id)) }
+
 // key writes k. Packets from a tunnel carry TunKey.
 func (w keyWriter) key(k *match.Key, tunnel bool) {
 	var b [8]byte
 	if tunnel {
 		at := w.m.nest(keyTunnel)
-		binary.BigEndian.PutUint64(b[:], uint64(k.TunKey))
-		w.exact(tunID, b[:])
+		w.exact(tunID, tunnelID(k.TunKey))
 		w.partly(tunIPv4Dst, []byte{127, 0, 0, 1}, maskTun4) // the kernel wants one, any
 		w.partly(tunTTL, []byte{64}, []byte{0})
 		w.m.close(at)

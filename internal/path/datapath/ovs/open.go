@@ -72,9 +72,10 @@ type Datapath struct {
 	closed    atomic.Bool
 	ports     atomic.Pointer[map[uint32]*port] // replaced under mu
 
-	mu     sync.Mutex // ctl, changes of ports
-	ctl    *conn
-	nextNo uint32
+	mu         sync.Mutex // ctl, changes of ports
+	ctl        *conn
+	nextNo     uint32
+	tunnelKeys map[uint32]uint32 // tunnel key -> port
 
 	table    flowTable
 	senders  chan *sender // idle ones
@@ -126,7 +127,10 @@ func Open(opts Options) (_ *Datapath, err error) {
 	}
 	d.reader = r
 	go r.run()
-	return d, d.adoptPorts()
+	if err := d.adoptPorts(); err != nil {
+		return nil, err
+	}
+	return d, d.adoptTunnelKeys()
 }
 
 // connect resolves families.
@@ -135,7 +139,7 @@ func connect(opts Options) (_ *Datapath, err error) {
 	if err != nil {
 		return nil, err
 	}
-	d := &Datapath{opts: opts, owner: -1, nextNo: 1, opened: monotonic()}
+	d := &Datapath{opts: opts, owner: -1, nextNo: 1, opened: monotonic(), tunnelKeys: map[uint32]uint32{}}
 	d.ports.Store(&map[uint32]*port{})
 	for name, id := range map[string]*uint16{"ovs_datapath": &d.datapaths, "ovs_vport": &d.vports, "ovs_flow": &d.flows, "ovs_packet": &d.packets} {
 		f, err := netlink.GenlFamilyGet(name)

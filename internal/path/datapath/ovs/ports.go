@@ -133,6 +133,12 @@ func (d *Datapath) addPort(iface string, class datapath.Class) (*port, error) {
 	if err := d.serve(p); err != nil {
 		return nil, errors.Join(err, d.delVport(p.no))
 	}
+	if class == datapath.Tunnel {
+		if err := d.allTunnelFlows(p.no, true); err != nil {
+			d.forget(p)
+			return nil, errors.Join(err, d.delVport(p.no))
+		}
+	}
 	return p, nil
 }
 
@@ -249,6 +255,9 @@ func (d *Datapath) DelPort(no uint32) error {
 		return fmt.Errorf("port %d: %w", no, err)
 	}
 	d.forget(p)
+	if p.class == datapath.Tunnel {
+		return d.allTunnelFlows(no, false)
+	}
 	return nil
 }
 

@@ -44,7 +44,7 @@ const (
 
 // Attributes of a tunnel key.
 const (
-	tunID, tunIPv4Dst, tunTTL, tunIPv6Dst = 0, 2, 4, 13
+	tunID, tunIPv4Dst, tunTTL, tunChecksum, tunIPv6Dst = 0, 2, 4, 6, 13
 )
 
 // Actions, and what is nested in them.
