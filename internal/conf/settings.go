@@ -17,7 +17,6 @@ type Settings struct {
 
 	Flow      Flow
 	Prep      Prep
-	Replies   Replies
 	Bridge    Bridge
 	ARP       ARP
 	Conntrack Conntrack
@@ -38,9 +37,6 @@ type Prep struct {
 	ParkTimeout                             time.Duration
 }
 
-// Replies is agent.replies.
-type Replies struct{ PerSecond, Burst int }
-
 // Bridge is agent.bridge.
 type Bridge struct {
 	MaxMACsPerPort int
@@ -49,7 +45,7 @@ type Bridge struct {
 
 // ARP is agent.arptable.
 type ARP struct {
-	MaxPerPort, MaxPending                int
+	MaxPerPort                            int
 	Retry, GiveUp, Failed, Stale, Expires time.Duration
 }
 
