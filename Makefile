@@ -9,16 +9,16 @@ CTL      := github.com/viaduct-net/viaduct/internal/ctl
 LDFLAGS  := -s -w -X $(CTL).version=$(VERSION) -X $(CTL).commit=$(COMMIT) -X $(CTL).date=$(DATE)
 PACKAGES := clang-14 llvm-14 libbpf-dev iproute2 iputils-ping iputils-arping iperf3 \
             ethtool tcpdump ndisc6 netcat-openbsd nmap jq isc-dhcp-client udhcpc
+BUILD_PACKAGES := git gzip
 VM_PACKAGES := qemu-system-x86 busybox-static cpio kmod xz-utils zstd lz4
 # Of the tests with agents, those that depend on what a datapath can do: run with Open vSwitch's module on the last kernel.
 VM_NETNS    := TestAgentKilled|TestReach|TestNAT|TestHosts$$
 VM_KERNELS  := linux-image-cloud-amd64 linux-image-6.12-cloud-amd64
-BUILD_PACKAGES := git gzip coreutils
 ARCHITECTURES  := amd64 arm64
 SOURCES   = $(shell git ls-files '*.go')
 
 .DEFAULT_GOAL := build
-.PHONY: help setup root build packages release test test-vm unit race check generate fresh bench demo fuzz clean
+.PHONY: help setup root build packages release test test-packages test-vm unit race check generate fresh bench demo fuzz clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -67,6 +67,11 @@ test-vm: export CGO_ENABLED := 0
 test-vm: export VIADUCT_NEED_OVS := 1
 test-vm: export VM_PROGRAMS := $(CURDIR)/build/vm/programs.cpio
 test-vm: export VM_FILES := $(CURDIR)/build/vm/viaduct
+test-packages: ## the packages: built twice alike, checked, and installed, upgraded, removed under systemd in a guest
+	@$(MAKE) --no-print-directory setup PACKAGES="$(BUILD_PACKAGES) $(VM_PACKAGES) mmdebstrap lintian"
+	test/packages/build.sh
+	test/packages/test.sh build/packages/old build/packages/new
+
 test-vm: ## both datapaths on Debian's kernels 6.1 and 6.12, each in a guest
 	@$(MAKE) --no-print-directory setup PACKAGES="$(VM_PACKAGES)"
 	@test/vm/programs.sh build/vm
