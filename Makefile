@@ -42,8 +42,8 @@ root:
 	@[ "$$(id -u)" = 0 ] || { \
 	  echo "make: this needs root: it loads BPF programs and makes network namespaces" >&2; exit 1; }
 
-build: ## bin/viaduct
-	$(GO) build -trimpath -ldflags '$(LDFLAGS)' -o bin/viaduct ./cmd/viaduct
+build: ## bin/viaduct and bin/viaduct-cni
+	$(GO) build -trimpath -ldflags '$(LDFLAGS) -X main.version=$(VERSION)' -o bin/ ./cmd/...
 
 packages: ## .deb and .rpm of this commit, with checksums and bill of materials, in dist/
 	@$(MAKE) --no-print-directory setup PACKAGES="$(BUILD_PACKAGES)"

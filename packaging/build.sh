@@ -16,7 +16,7 @@ tools=$PWD/build/tools
 ctl=github.com/viaduct-net/viaduct/internal/ctl
 commit=$(git describe --always --abbrev=40 --dirty=+changes --exclude '*')
 date=$(TZ=UTC git log -1 --date=format-local:%Y-%m-%dT%H:%M:%SZ --format=%cd)
-flags=(-trimpath -buildvcs=false -ldflags "-s -w -X $ctl.version=$version -X $ctl.commit=$commit -X $ctl.date=$date")
+flags=(-trimpath -buildvcs=false -ldflags "-s -w -X $ctl.version=$version -X $ctl.commit=$commit -X $ctl.date=$date -X main.version=$version")
 rm -rf "$out"
 mkdir -p "$out" "$tools"
 out=$(cd "$out" && pwd)
@@ -46,7 +46,7 @@ for arch in "${@:-$($go env GOARCH)}"; do
 	build=$work/$arch
 	mkdir "$build"
 	cp -r "$work"/{completion,man,copyright,changelog.gz,changelog.Debian.gz} "$build/"
-	for program in viaduct; do
+	for program in viaduct viaduct-cni; do
 		GOARCH=$arch $go build "${flags[@]}" -o "$build/$program" "./cmd/$program"
 		"$tools/cyclonedx-gomod" bin -json -licenses -std -noserial -notimestamp -version "$version" -output "$build/$program.cdx.json" "$build/$program" 2>"$work/log" || { cat "$work/log" >&2; exit 1; }
 	done
@@ -58,7 +58,7 @@ for arch in "${@:-$($go env GOARCH)}"; do
 			"$tools/nfpm" package --config "$work/nfpm.yaml" --packager $format --target "$out/" >"$work/log" 2>&1 || { cat "$work/log" >&2; exit 1; }
 		done
 	done
-	for program in viaduct; do
+	for program in viaduct viaduct-cni; do
 		cp "$build/$program" "$out/$program-$version-linux-$arch"
 		cp "$build/$program.cdx.json" "$out/$program-$version-linux-$arch.cdx.json"
 	done

@@ -60,12 +60,13 @@ step "configure one host"
 systemd-run -q --unit second -p RuntimeDirectory=second viaduct agent --host second --name second --run-dir /run/second --tunnel-device second
 within 30 viaduct flows --socket /run/second/agent.sock
 key=agent.datapath.vm_incoming_burst_capacity
+value() { viaduct conf get --host "$1" $key | awk -v key=$key '$1 == key {print $2}'; }
 credit() { viaduct ports -o json --socket "$1" | tr -d ' ,"' | sed -n 's/^credit://p' | sort -u | tr '\n' ' '; }
 viaduct conf set --host "$host" $key 8
 changed() { [ "$(credit /run/viaduct/agent.sock)" = "8 " ]; }
 within 20 changed
-is "$key of this host" "$(viaduct conf get --host "$host" $key)" 8
-is "$key of the other host" "$(viaduct conf get --host second $key)" 32
+is "$key of this host" "$(value "$host")" 8
+is "$key of the other host" "$(value second)" 32
 systemctl stop second
 viaduct agent --cleanup --name second --tunnel-device second
 
@@ -90,7 +91,7 @@ is "frames received of 15000" $(($(received) - before)) 15000
 within 20 attached
 ip netns exec bob ping -q -c 3 -i 0.2 -W 5 10.0.1.10
 grep -q Mine /etc/viaduct/viaduct.yaml || fail "the operator's /etc/viaduct/viaduct.yaml is lost"
-is "$key of this host" "$(viaduct conf get --host "$host" $key)" 8
+is "$key of this host" "$(value "$host")" 8
 
 step remove
 ip netns del alice
