@@ -17,7 +17,7 @@ func newGet() *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "get KIND [NAME...]",
 		Short: "Show objects: of a kind, or of all",
-		Long: "KIND is bridge, router, port, route, host, binding, floating_ip, chain, rule, port_group, address_group, security_group, security_group_rule, subnet, or all; names may also be ids or unique beginnings of ids. " +
+		Long: "KIND is bridge, router, port, route, host, binding, floating_ip, chain, rule, port_group, address_group, security_group, security_group_rule, subnet, load_balancer, pool, pool_member, or all; names may also be ids or unique beginnings of ids. " +
 			"-o yaml gives documents that apply takes, -o json what the API gives.",
 		Args: cobra.MinimumNArgs(1),
 		RunE: func(cmd *cobra.Command, args []string) error {
@@ -70,6 +70,9 @@ var related = map[model.Kind][]model.Kind{
 	model.KindFloatingIP: {model.KindPort},
 
 	model.KindSecurityGroupRule: {model.KindSecurityGroup, model.KindAddressGroup},
+
+	model.KindLoadBalancer: {model.KindRouter, model.KindPool},
+	model.KindPoolMember:   {model.KindPool},
 }
 
 // loadFor reads the kinds and those they are shown with.

@@ -37,6 +37,10 @@ var columns = map[model.Kind][]string{
 
 	model.KindSecurityGroup:     {"NAME", "STATEFUL"},
 	model.KindSecurityGroupRule: {"NAME", "SECURITY GROUP", "DIRECTION", "ALLOWS"},
+
+	model.KindLoadBalancer: {"NAME", "ROUTER", "ADMIN", "ADDRESS", "LISTENERS"},
+	model.KindPool:         {"NAME", "PERSISTENCE", "MONITOR"},
+	model.KindPoolMember:   {"NAME", "POOL", "ADMIN", "ADDRESS", "WEIGHT"},
 }
 
 // printTables prints one table for each kind, with the id and revision when wide.
@@ -103,6 +107,12 @@ func row(x *ref.Index, o model.Object) []string {
 		return []string{name, strconv.FormatBool(o.Stateful)}
 	case *model.SecurityGroupRule:
 		return []string{name, x.Label(model.KindSecurityGroup, o.GroupID), string(o.Direction), document.AllowsText(o, x)}
+	case *model.LoadBalancer:
+		return []string{name, x.Label(model.KindRouter, o.RouterID), upDown(o.AdminStateUp), o.Address.String(), orDash(listeners(x, o))}
+	case *model.Pool:
+		return []string{name, orDash(string(o.SessionPersistence)), orDash(monitor(o))}
+	case *model.PoolMember:
+		return []string{name, x.Label(model.KindPool, o.PoolID), upDown(o.AdminStateUp), netip.AddrPortFrom(o.Address, o.Port).String(), strconv.Itoa(o.Weight)}
 	case *model.Rule:
 		return []string{name, x.Label(model.KindChain, o.ChainID), strconv.Itoa(o.Position), document.MatchText(&o.Match, x), ruleAction(x, o)}
 	}
@@ -213,4 +223,21 @@ func orDash(s string) string {
 		return "-"
 	}
 	return s
+}
+
+// listeners is what a load balancer does, such as "tcp/80:web".
+func listeners(x *ref.Index, o *model.LoadBalancer) string {
+	var list []string
+	for _, l := range o.Listeners {
+		list = append(list, fmt.Sprintf("%s/%d:%s", wire.ListenerProtocol(l.Protocol), l.Port, x.Label(model.KindPool, l.PoolID)))
+	}
+	return strings.Join(list, ",")
+}
+
+// monitor is how a pool's members are checked.
+func monitor(o *model.Pool) string {
+	if o.Monitor == nil {
+		return ""
+	}
+	return fmt.Sprintf("%s every %ds", o.Monitor.Type, o.Monitor.Delay)
 }

@@ -220,6 +220,13 @@ func (p *planner) object(d *Doc, id uuid.UUID) {
 		p.securityGroupRule(d, v, id)
 	case *Subnet:
 		p.subnet(d, v, id)
+	case *LoadBalancer:
+		p.loadBalancer(d, v, id)
+	case *Pool:
+		p.put(d, "", &wire.Pool{Meta: meta(id, v.Name), SessionPersistence: v.SessionPersistence, PersistenceTimeout: v.PersistenceTimeout,
+			HealthMonitor: v.HealthMonitor})
+	case *PoolMember:
+		p.poolMember(d, v, id)
 	case *Binding:
 		port := p.find(d, "port", model.KindPort, v.Port)
 		host := p.find(d, "host", model.KindHost, v.Host)

@@ -126,6 +126,8 @@ func Render(o model.Object, x *ref.Index) ([]byte, error) {
 		add("weight", o.Weight)
 	case *model.Subnet:
 		renderSubnet(o, x, add, text)
+	case *model.LoadBalancer, *model.Pool, *model.PoolMember:
+		renderBalancer(o, x, add)
 	case *model.Binding:
 		link("port", model.KindPort, o.PortID)
 		link("host", model.KindHost, o.HostID)

@@ -176,6 +176,12 @@ func newValue(kind string) Value {
 		return new(SecurityGroupRule)
 	case model.KindSubnet:
 		return new(Subnet)
+	case model.KindLoadBalancer:
+		return new(LoadBalancer)
+	case model.KindPool:
+		return new(Pool)
+	case model.KindPoolMember:
+		return new(PoolMember)
 	}
 	return nil
 }

@@ -69,6 +69,9 @@ func newAPI(mux *http.ServeMux, c Config) huma.API {
 	registerKind[wire.AddressGroup](api, c.Store)
 	registerKind[wire.SecurityGroup](api, c.Store)
 	registerKind[wire.SecurityGroupRule](api, c.Store)
+	registerKind[wire.LoadBalancer](api, c.Store)
+	registerKind[wire.Pool](api, c.Store)
+	registerKind[wire.PoolMember](api, c.Store)
 	registerTransactions(api, c.Store)
 	registerConf(api, c)
 	registerWhoami(api)
@@ -114,4 +117,8 @@ var kindText = map[model.Kind]string{
 
 	model.KindSecurityGroup:     "Sets of ports with what these may send and receive. A port says which it is in.",
 	model.KindSecurityGroupRule: "What security groups allow.",
+
+	model.KindLoadBalancer: "Addresses of routers whose connections are spread over the members of pools.",
+	model.KindPool:         "Sets of servers, and how they are checked.",
+	model.KindPoolMember:   "Servers of pools.",
 }

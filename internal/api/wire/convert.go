@@ -91,7 +91,7 @@ func FromModel(o model.Object) Object {
 	case *model.Subnet:
 		return fromSubnet(o, meta)
 	}
-	panic("wire: unknown kind " + string(o.Kind()))
+	return fromBalancer(o, meta)
 }
 
 func idText(id uuid.UUID) string {

@@ -22,6 +22,9 @@ type Any struct {
 	PortGroup    *PortGroup    `json:"port_group,omitempty"`
 	AddressGroup *AddressGroup `json:"address_group,omitempty"`
 	Subnet       *Subnet       `json:"subnet,omitempty"`
+	LoadBalancer *LoadBalancer `json:"load_balancer,omitempty"`
+	Pool         *Pool         `json:"pool,omitempty"`
+	PoolMember   *PoolMember   `json:"pool_member,omitempty"`
 
 	SecurityGroup     *SecurityGroup     `json:"security_group,omitempty"`
 	SecurityGroupRule *SecurityGroupRule `json:"security_group_rule,omitempty"`
@@ -57,6 +60,12 @@ func Wrap(o Object) *Any {
 		a.AddressGroup = o
 	case *Subnet:
 		a.Subnet = o
+	case *LoadBalancer:
+		a.LoadBalancer = o
+	case *Pool:
+		a.Pool = o
+	case *PoolMember:
+		a.PoolMember = o
 	case *SecurityGroup:
 		a.SecurityGroup = o
 	case *SecurityGroupRule:
@@ -83,6 +92,9 @@ func (a *Any) Object() (Object, error) {
 	set(a.Host, a.Host != nil)
 	set(a.Binding, a.Binding != nil)
 	set(a.Subnet, a.Subnet != nil)
+	set(a.LoadBalancer, a.LoadBalancer != nil)
+	set(a.Pool, a.Pool != nil)
+	set(a.PoolMember, a.PoolMember != nil)
 	set(a.FloatingIP, a.FloatingIP != nil)
 	set(a.Chain, a.Chain != nil)
 	set(a.Rule, a.Rule != nil)
@@ -98,7 +110,7 @@ func (a *Any) Object() (Object, error) {
 
 // Ref names an object.
 type Ref struct {
-	Kind model.Kind `json:"kind" enum:"bridge,router,port,route,tunnel_zone,host,binding,floating_ip,chain,rule,port_group,address_group,subnet,security_group,security_group_rule" doc:"Kind of the object."`
+	Kind model.Kind `json:"kind" enum:"bridge,router,port,route,tunnel_zone,host,binding,floating_ip,chain,rule,port_group,address_group,subnet,security_group,security_group_rule,load_balancer,pool,pool_member" doc:"Kind of the object."`
 	ID   string     `json:"id" format:"uuid" doc:"Identifier of the object."`
 }
 

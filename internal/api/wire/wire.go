@@ -179,6 +179,12 @@ func New(kind model.Kind) Object {
 		return new(SecurityGroupRule)
 	case model.KindSubnet:
 		return new(Subnet)
+	case model.KindLoadBalancer:
+		return new(LoadBalancer)
+	case model.KindPool:
+		return new(Pool)
+	case model.KindPoolMember:
+		return new(PoolMember)
 	}
 	return nil
 }

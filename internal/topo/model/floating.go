@@ -30,6 +30,11 @@ func (g *Graph) validateFloatingIP(f *FloatingIP) error {
 			return fieldErr(f, a.field, fmt.Sprintf("%s is the own address of %s", a.addr, RefTo(p)))
 		}
 	}
+	for l := range g.ReferrersOf(Key{KindRouter, p.RouterID}, KindLoadBalancer) {
+		if l.(*LoadBalancer).Address == f.Address {
+			return fieldErr(f, "address", fmt.Sprintf("%s is already that of %s at the same router", f.Address, RefTo(l)))
+		}
+	}
 	switch {
 	case f.Address.Is4() != f.FixedAddress.Is4():
 		return fieldErr(f, "fixed_address", fmt.Sprintf("%s is not of the family of %s", f.FixedAddress, f.Address))

@@ -176,7 +176,7 @@ type draft struct {
 	graph   *Graph
 	changes []Change
 	at      map[Key]int          // into changes
-	keys    map[uint32]uuid.UUID // tunnel keys of the changes' ports
+	keys    map[uint32]uuid.UUID // tunnel keys of the changes' objects
 	tenant  string               // on whose behalf; empty: an operator's
 }
 
@@ -234,11 +234,11 @@ func (d *draft) op(op Op) error {
 		}
 		Normalize(o)
 		Inherit(o, have)
-		if p, ok := o.(*Port); ok {
-			if p.TunnelKey == 0 {
-				d.chooseTunnelKey(p)
+		if n := keyed(o); n != nil {
+			if *n == 0 {
+				*n = d.chooseTunnelKey(key.ID)
 			}
-			d.keys[p.TunnelKey] = p.ID
+			d.keys[*n] = key.ID
 		}
 		d.set(key, o)
 	case Delete:

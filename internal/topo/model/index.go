@@ -55,6 +55,13 @@ func (g *Graph) uniqueKeys(o Object) []uniqueKey {
 		keys = append(keys,
 			uniqueKey{field: "address", kind: KindFloatingIP, scope: o.PortID, addr: o.Address},
 			uniqueKey{field: "fixed_address", kind: KindFloatingIP, scope: o.PortID, addr: o.FixedAddress})
+	case *LoadBalancer:
+		keys = append(keys, uniqueKey{field: "address", kind: KindLoadBalancer, scope: o.RouterID, addr: o.Address})
+		if o.TunnelKey != 0 {
+			keys = append(keys, tunnelKey(o.TunnelKey))
+		}
+	case *PoolMember:
+		keys = append(keys, uniqueKey{field: "address", kind: KindPoolMember, scope: o.PoolID, addr: o.Address, n: int(o.Port)})
 	case *Binding:
 		keys = append(keys, uniqueKey{field: "interface", kind: KindBinding, scope: o.HostID, text: o.Interface})
 	case *SecurityGroupRule:
@@ -180,6 +187,12 @@ func (g *Graph) taken(o Object, u uniqueKey, owner uuid.UUID) error {
 		return fieldErr(o, u.field, fmt.Sprintf("%d is already that of %s", u.n, by))
 	case u.kind == KindHost:
 		return fieldErr(o, u.field, fmt.Sprintf("%s is already that of %s in the same zone", u.addr, by))
+	}
+	switch u.kind {
+	case KindLoadBalancer:
+		return fieldErr(o, u.field, fmt.Sprintf("%s is already that of %s at the same router", u.addr, by))
+	case KindPoolMember:
+		return fieldErr(o, u.field, fmt.Sprintf("%s port %d is already that of %s in the same pool", u.addr, u.n, by))
 	}
 	if u.kind == KindFloatingIP {
 		return fieldErr(o, u.field, fmt.Sprintf("%s is already that of %s at the same port", u.addr, by))

@@ -32,12 +32,16 @@ const (
 
 	KindSecurityGroup     Kind = "security_group"
 	KindSecurityGroupRule Kind = "security_group_rule"
+
+	KindLoadBalancer Kind = "load_balancer"
+	KindPool         Kind = "pool"
+	KindPoolMember   Kind = "pool_member"
 )
 
 // Kinds lists all kinds in the order in which they may be created: what is referred to first.
 var Kinds = []Kind{
 	KindChain, KindPortGroup, KindAddressGroup, KindSecurityGroup, KindSecurityGroupRule, KindBridge, KindSubnet, KindRouter, KindZone, KindHost, KindPort, KindRoute,
-	KindBinding, KindFloatingIP, KindRule,
+	KindBinding, KindFloatingIP, KindRule, KindPool, KindPoolMember, KindLoadBalancer,
 }
 
 // Meta is common to all objects.

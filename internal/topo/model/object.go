@@ -48,6 +48,12 @@ func New(k Kind) Object {
 		return &SecurityGroupRule{}
 	case KindSubnet:
 		return &Subnet{}
+	case KindLoadBalancer:
+		return &LoadBalancer{}
+	case KindPool:
+		return &Pool{}
+	case KindPoolMember:
+		return &PoolMember{}
 	}
 	return nil
 }
@@ -101,6 +107,14 @@ func Assign(dst, src Object) {
 		*dst.(*SecurityGroupRule) = s.clone()
 	case *Subnet:
 		*dst.(*Subnet) = s.clone()
+	case *LoadBalancer:
+		c := *s
+		c.Listeners = slices.Clone(s.Listeners)
+		*dst.(*LoadBalancer) = c
+	case *Pool:
+		*dst.(*Pool) = s.clone()
+	case *PoolMember:
+		*dst.(*PoolMember) = *s
 	}
 }
 
@@ -154,6 +168,13 @@ func Refs(o Object) []Key {
 		add(KindHost, o.HostID)
 	case *FloatingIP:
 		add(KindPort, o.PortID)
+	case *LoadBalancer:
+		add(KindRouter, o.RouterID)
+		for _, l := range o.Listeners {
+			add(KindPool, l.PoolID)
+		}
+	case *PoolMember:
+		add(KindPool, o.PoolID)
 	}
 	return r
 }

@@ -38,6 +38,10 @@ func PartOf(o Object) (k Key, ok bool) {
 		k = Key{KindPort, o.PortID}
 	case *Binding:
 		k = Key{KindPort, o.PortID}
+	case *LoadBalancer:
+		k = Key{KindRouter, o.RouterID}
+	case *PoolMember:
+		k = Key{KindPool, o.PoolID}
 	}
 	return k, k.ID != uuid.Nil
 }
@@ -92,7 +96,7 @@ func (d *draft) own(o, have Object) error {
 	if m.Tenant != d.tenant {
 		return fieldErr(o, "tenant", fmt.Sprintf("is not yours, %s: leave it out", d.tenant))
 	}
-	if p, ok := o.(*Port); ok && have == nil && p.TunnelKey != 0 {
+	if key := keyed(o); key != nil && have == nil && *key != 0 {
 		return fieldErr(o, "tunnel_key", "is chosen by the system: leave it out") // or all ports in the cloud could be counted
 	}
 	if have != nil && have.GetMeta().Shared {

@@ -4,6 +4,8 @@ import (
 	"fmt"
 	"hash/fnv"
 	"slices"
+
+	"github.com/google/uuid"
 )
 
 // MaxTunnelKey is the highest key of a port: of the 24 bits that VXLAN has (RFC 7348 section 5), all ones carry the state
@@ -17,34 +19,45 @@ func tunnelKey(n uint32) uniqueKey { return uniqueKey{field: "tunnel_key", kind:
 
 // Inherit takes over from the stored object what the system has chosen and o does not say.
 func Inherit(o, stored Object) {
-	p, ok := o.(*Port)
-	if have, ok2 := stored.(*Port); ok && ok2 && p.TunnelKey == 0 {
-		p.TunnelKey = have.TunnelKey
+	if key, have := keyed(o), keyed(stored); key != nil && have != nil && *key == 0 {
+		*key = *have
 	}
 }
 
-// chooseTunnelKey gives the port a key that is free: the one that follows from its id, or the next. When there is none
+// keyed is where an object has its tunnel key; nil for what has none.
+func keyed(o Object) *uint32 {
+	switch o := o.(type) {
+	case *Port:
+		return &o.TunnelKey
+	case *LoadBalancer:
+		return &o.TunnelKey
+	}
+	return nil
+}
+
+// chooseTunnelKey gives an object a key that is free: the one that follows from its id, or the next. When there is none
 // left it stays without, and is refused.
-func (d *draft) chooseTunnelKey(p *Port) {
+func (d *draft) chooseTunnelKey(id uuid.UUID) uint32 {
 	h := fnv.New32a()
-	h.Write(p.ID[:])
+	h.Write(id[:])
 	first := h.Sum32() % MaxTunnelKey
 	for i := range uint32(MaxTunnelKey) {
 		n := (first+i)%MaxTunnelKey + 1
 		owner, taken := d.graph.unique[tunnelKey(n)]
-		if other, ok := d.keys[n]; (!taken || owner == p.ID) && (!ok || other == p.ID) {
-			p.TunnelKey = n
-			return
+		if other, ok := d.keys[n]; (!taken || owner == id) && (!ok || other == id) {
+			return n
 		}
 	}
+	return 0
 }
 
-func validateTunnelKey(old Object, p *Port) error {
-	if p.TunnelKey < 1 || p.TunnelKey > MaxTunnelKey {
-		return fieldErr(p, "tunnel_key", fmt.Sprintf("%d is not within 1 and %d: leave it out", p.TunnelKey, MaxTunnelKey))
+func validateTunnelKey(old, o Object) error {
+	key := *keyed(o)
+	if key < 1 || key > MaxTunnelKey {
+		return fieldErr(o, "tunnel_key", fmt.Sprintf("%d is not within 1 and %d: leave it out", key, MaxTunnelKey))
 	}
-	if o, ok := old.(*Port); ok && o.TunnelKey != 0 && o.TunnelKey != p.TunnelKey {
-		return fieldErr(p, "tunnel_key", fmt.Sprintf("is %d and cannot change: leave it out", o.TunnelKey))
+	if had := keyed(old); had != nil && *had != 0 && *had != key {
+		return fieldErr(o, "tunnel_key", fmt.Sprintf("is %d and cannot change: leave it out", *had))
 	}
 	return nil
 }

@@ -54,11 +54,11 @@ func TestTunnelKeysCollide(t *testing.T) {
 		binary.BigEndian.PutUint32(p.ID[12:], random.Uint32())
 		binary.BigEndian.PutUint32(p.ID[:4], random.Uint32())
 		d := draft{graph: NewGraph(), keys: map[uint32]uuid.UUID{}}
-		d.chooseTunnelKey(p)
-		if other, ok := wanted[p.TunnelKey]; ok {
+		key := d.chooseTunnelKey(p.ID)
+		if other, ok := wanted[key]; ok {
 			a, b = other, p.ID
 		}
-		if wanted[p.TunnelKey] = p.ID; i == 1<<17 {
+		if wanted[key] = p.ID; i == 1<<17 {
 			t.Fatal("no two ids collide")
 		}
 	}

@@ -48,6 +48,8 @@ func Normalize(o Object) {
 		}
 	case *Rule:
 		normalizeRule(o)
+	case *Pool:
+		o.normalize()
 	case *SecurityGroupRule:
 		if o.EtherType == "" {
 			o.EtherType = IPv4
@@ -104,6 +106,21 @@ func (g *Graph) validate(c Change) error {
 		return g.validateBinding(o)
 	case *FloatingIP:
 		return g.validateFloatingIP(o)
+	case *LoadBalancer:
+		if old, ok := c.Old.(*LoadBalancer); ok && old.RouterID != o.RouterID {
+			return fieldErr(o, "router", "cannot change: delete the load balancer and create another")
+		}
+		if err := validateTunnelKey(c.Old, o); err != nil {
+			return err
+		}
+		return g.validateLoadBalancer(o)
+	case *Pool:
+		return validatePool(o)
+	case *PoolMember:
+		if old, ok := c.Old.(*PoolMember); ok && old.PoolID != o.PoolID {
+			return fieldErr(o, "pool", "cannot change: delete the member and create another")
+		}
+		return g.validatePoolMember(o)
 	}
 	return nil
 }

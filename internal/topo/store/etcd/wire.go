@@ -188,7 +188,7 @@ func encodeKind(o model.Object) ([]byte, error) {
 	case *model.Subnet:
 		return json.Marshal(encodeSubnet(o))
 	}
-	return encodePolicy(o)
+	return encodeBalancer(o)
 }
 
 // decode reads an object of the key's kind and id that was stored at rev.
@@ -255,7 +255,7 @@ func decodeKind(kind model.Kind, data []byte) (model.Object, error) {
 		w, err := read[wireSubnet](data)
 		return w.model(), err
 	}
-	return decodePolicy(kind, data)
+	return decodeBalancer(kind, data)
 }
 
 func read[T any](data []byte) (w T, err error) {

@@ -131,6 +131,16 @@ func network() []model.Object {
 		&model.Rule{Meta: model.Meta{ID: id(22)}, ChainID: id(11), Position: 4, Action: model.RulePushVLAN, VLAN: 12, Then: model.RuleReturn},
 		&model.Rule{Meta: model.Meta{ID: id(23)}, ChainID: id(11), Position: 5, Action: model.RuleRedirect,
 			Redirect: model.Redirect{PortID: id(4), Egress: true, FailOpen: true}},
+		&model.Pool{Meta: model.Meta{ID: id(40), Name: "web"}, SessionPersistence: model.PersistenceSourceIP, PersistenceTimeout: 60,
+			Monitor: &model.HealthMonitor{Type: model.MonitorHTTP, Delay: 2, Timeout: 1, MaxRetries: 2, MaxRetriesDown: 4, URLPath: "/up", ExpectedCodes: "200-204"}},
+		&model.Pool{Meta: model.Meta{ID: id(41)}},
+		&model.PoolMember{Meta: model.Meta{ID: id(42), Name: "web-1"}, PoolID: id(40), AdminStateUp: true, Address: netip.MustParseAddr("10.0.0.9"),
+			Port: 80, Weight: 3, MonitorPort: 81},
+		&model.PoolMember{Meta: model.Meta{ID: id(43)}, PoolID: id(41), Address: netip.MustParseAddr("fd00::9"), Port: 53},
+		&model.LoadBalancer{Meta: model.Meta{ID: id(44), Name: "front"}, RouterID: id(2), AdminStateUp: true, Address: netip.MustParseAddr("10.0.0.80"),
+			Listeners: []model.Listener{{Protocol: 6, Port: 80, PoolID: id(40)}, {Protocol: 6, Port: 8080, PoolID: id(40)}}},
+		&model.LoadBalancer{Meta: model.Meta{ID: id(45)}, RouterID: id(2), Address: netip.MustParseAddr("fd00::80"),
+			Listeners: []model.Listener{{Protocol: 17, Port: 53, PoolID: id(41)}}},
 		&model.Rule{Meta: model.Meta{ID: id(19)}, ChainID: id(11), Position: 2, Action: model.RuleDrop, Match: condition(1)},
 	}
 }
