@@ -95,6 +95,12 @@ func (t *Tables) freePorts(c *conntrack.Conn) {
 	}
 }
 
+// EndConnection removes a connection that another one takes the place of: the one with a direction that the tag names, and was
+// as its other direction. It appends what changed to tags.
+func (t *Tables) EndConnection(tg tag.Tag, was match.Tuple, tags []tag.Tag) []tag.Tag {
+	return t.conns.End(&tg, &was, tags)
+}
+
 // HasConnection reports whether there is a connection with the direction that the tag names.
 func (t *Tables) HasConnection(tg tag.Tag) bool { return t.conns.Has(&tg) }
 

@@ -107,7 +107,7 @@ func (t *Tables) Hold(tags []tag.Tag) {
 			t.macs.Ref(tg)
 		case tag.Neighbour:
 			t.ports.Ref(tg)
-		case tag.Connection, tag.Translation, tag.Destination:
+		case tag.Connection, tag.Translation, tag.Destination, tag.Affinity:
 			t.conns.Ref(&tags[i])
 		}
 	}
@@ -122,7 +122,7 @@ func (t *Tables) Release(tags []tag.Tag) {
 			t.macs.Unref(tg, now)
 		case tag.Neighbour:
 			t.ports.Unref(tg, now)
-		case tag.Connection, tag.Translation, tag.Destination:
+		case tag.Connection, tag.Translation, tag.Destination, tag.Affinity:
 			t.conns.Unref(&tags[i], now)
 		}
 	}

@@ -48,6 +48,7 @@ const (
 	NatConflict   // sim: NAT: another connection has the translated addresses and ports
 	NatFragment   // sim: NAT: a fragment, whose ports are not known
 	NatProtocol   // sim: NAT: a protocol without ports or identifier
+	NoMember      // sim: load balancer: no member takes new connections
 	TooManyConns  // sim: the port has as many connections as it may
 	Loop          // sim: too many devices traversed
 	FilterDrop    // sim: a rule of a filter chain drops
@@ -130,6 +131,7 @@ var info = [NumReasons + 1]struct{ name, stage, meaning string }{
 	NatConflict:   {"nat_conflict", "sim", "another connection has the translated addresses and ports"},
 	NatFragment:   {"nat_fragment", "sim", "a fragment cannot be translated: its ports are not known"},
 	NatProtocol:   {"nat_protocol", "sim", "a protocol without ports or identifier cannot be translated"},
+	NoMember:      {"no_member", "sim", "no member of the load balancer's pool takes new connections"},
 	TooManyConns:  {"too_many_connections", "sim", "the port has as many connections as it may"},
 	Loop:          {"loop", "sim", "too many devices traversed: the topology has a loop"},
 	FilterDrop:    {"filter_drop", "sim", "a rule of a filter chain drops it"},

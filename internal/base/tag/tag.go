@@ -34,9 +34,13 @@ const (
 	Ports            // the ports leased for translation: ID device, Addr
 	Destination      // a connection whose destination is translated, absent or not: as Connection
 	Host             // where another host is reached, or that it is not: ID
+	Balancer         // a load balancer, its members excepted: ID
+	Members          // those of a load balancer that get new connections, and their weights: ID
+	Member           // whether a member of a load balancer serves: ID load balancer, and where the member is (see OfMember)
+	Affinity         // a client's member, absent or not: ID load balancer, as Connection
 )
 
-var kindNames = [...]string{"", "device", "port", "route", "mac", "neighbour", "flood", "dp_port", "binding", "chain", "group", "connection", "translation", "floating", "ports", "destination", "host"}
+var kindNames = [...]string{"", "device", "port", "route", "mac", "neighbour", "flood", "dp_port", "binding", "chain", "group", "connection", "translation", "floating", "ports", "destination", "host", "balancer", "members", "member", "affinity"}
 
 // IsConnection reports a kind that Of makes tags of.
 func (k Kind) IsConnection() bool { return k == Connection || k == Translation || k == Destination }
@@ -63,6 +67,11 @@ type Tag struct {
 // Of names a connection (kind Connection or Translation) of a device by one of its directions.
 func Of(k Kind, device uuid.UUID, t *match.Tuple) Tag {
 	return Tag{Kind: k, ID: device, Addr: t.Src, Peer: t.Dst, N: uint32(t.SrcPort)<<16 | uint32(t.DstPort), Proto: t.Proto}
+}
+
+// OfMember names a member of a load balancer by its address and port.
+func OfMember(lb uuid.UUID, a match.Addr, port uint16) Tag {
+	return Tag{Kind: Member, ID: lb, Addr: a, N: uint32(port)}
 }
 
 // Tuple is the direction that Of was given.
@@ -93,7 +102,9 @@ func (t Tag) String() string {
 		return fmt.Sprintf("dp_port:%d", t.N)
 	case MACEntry:
 		return fmt.Sprintf("mac:%s/%d/%s", t.ID, t.VLAN, t.MAC)
-	case Connection, Translation, Destination:
+	case Member:
+		return fmt.Sprintf("member:%s/%s:%d", t.ID, t.Addr, t.N)
+	case Connection, Translation, Destination, Affinity:
 		return fmt.Sprintf("%s:%s/%d/%s:%d>%s:%d", t.Kind, t.ID, t.Proto, t.Addr, t.N>>16, t.Peer, t.N&0xffff)
 	case Group:
 		if t.Addr != (match.Addr{}) {

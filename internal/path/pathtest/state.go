@@ -1,6 +1,8 @@
 package pathtest
 
 import (
+	"time"
+
 	"github.com/google/uuid"
 
 	"github.com/viaduct-net/viaduct/internal/base/clock"
@@ -32,6 +34,7 @@ type neighbour struct {
 // ports are in Tables, the real ones.
 type State struct {
 	Tables     *state.Tables
+	Clock      *clock.Manual // of Tables
 	macs       map[macKey]uuid.UUID
 	neighbours map[addrKey]neighbour
 }
@@ -39,7 +42,8 @@ type State struct {
 func newState() State {
 	cfg := state.DefaultConfig()
 	cfg.Leaser = inOrder{}
-	return State{state.New(cfg, &clock.Manual{}), map[macKey]uuid.UUID{}, map[addrKey]neighbour{}}
+	c := &clock.Manual{}
+	return State{state.New(cfg, c), c, map[macKey]uuid.UUID{}, map[addrKey]neighbour{}}
 }
 
 // inOrder leases the block of the port wanted, or else the first, so that outcomes are the same at every run.
@@ -72,7 +76,10 @@ func (s *State) Commit(c *sim.Context) bool {
 	for i := range c.Learn {
 		switch l := &c.Learn[i]; l.Kind {
 		case sim.LearnConnection:
-			x := conntrack.Conn{Kind: l.Conn, Device: l.Device, Orig: l.Orig, Reply: l.Reply, Owner: l.Port}
+			if l.Was != (match.Tuple{}) {
+				s.Tables.EndConnection(tag.Of(l.Conn, l.Device, &l.Orig), l.Was, nil)
+			}
+			x := conntrack.Conn{Kind: l.Conn, Device: l.Device, Orig: l.Orig, Reply: l.Reply, Owner: l.Port, Idle: time.Duration(l.Idle)}
 			ok = s.Tables.AddConnection(x) <= conntrack.Known && ok
 		case sim.LearnReplied:
 			s.Tables.ConnectionReplied(tag.Of(l.Conn, l.Device, &l.Orig))

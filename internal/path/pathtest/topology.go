@@ -27,6 +27,7 @@ type Topology struct {
 	State State
 	names map[uuid.UUID]string
 	allow map[uuid.UUID][]*model.SecurityGroupRule // by group
+	pools map[string]*view.Pool
 }
 
 // Parse reads a network, one statement a line; # starts a comment.
@@ -59,6 +60,13 @@ type Topology struct {
 //	stateless GROUP
 //	groups PORT [GROUP...]               security groups; no group allows nothing
 //
+// load balancers:
+//
+//	pool NAME [SECONDS]                        that a client comes back to its member
+//	server POOL NAME ADDR PORT [WEIGHT|failed]
+//	balancer NAME ROUTER ADDR [down]
+//	listen BALANCER tcp|udp PORT POOL
+//
 // and what has been learnt:
 //
 //	mac BRIDGE MAC PORT [VLAN]
@@ -74,10 +82,13 @@ func Parse(text string) (*Topology, error) {
 			Chains:   map[uuid.UUID]*view.Chain{},
 			Groups:   map[uuid.UUID]*view.AddressGroup{},
 			Security: map[uuid.UUID]*view.SecurityGroup{},
+
+			Balancers: map[uuid.UUID]*view.LoadBalancer{},
 		},
 		State: newState(),
 		names: map[uuid.UUID]string{},
 		allow: map[uuid.UUID][]*model.SecurityGroupRule{},
+		pools: map[string]*view.Pool{},
 	}
 	for i, line := range strings.Split(text, "\n") {
 		line, _, _ = strings.Cut(line, "#")

@@ -53,9 +53,15 @@ func (c *Context) route(r *view.Router, in *view.Port, b branch) {
 		return
 	}
 	o := c.natIn(r, &b)
+	switch c.balance(r, in, &b) {
+	case natEnded:
+		return
+	case natApplied:
+		o.balanced, o.client = true, b.src
+	}
 	from, to = c.readIPs(&b)
 	src, dst := from.Netip(), to.Netip()
-	if in.Owns(dst) { // link-local addresses are in no table
+	if _, vip := r.VIPs[to]; vip || in.Owns(dst) { // link-local addresses are in no table
 		c.local(r, in, b)
 		return
 	}
@@ -119,6 +125,7 @@ func (c *Context) forward(r *view.Router, rt *view.Route, in *view.Port, o outsi
 		c.drop(&b, ResultErrorDrop, drop.ExceedsMTU)
 		return
 	}
+	c.unbalance(r, &b)
 	if !c.filter(r.Post, place{"post-routing filter", "router", r.Name, r.ID, r.Rules, out}, &b) {
 		return
 	}
@@ -128,7 +135,7 @@ func (c *Context) forward(r *view.Router, rt *view.Route, in *view.Port, o outsi
 		hop = match.AddrFrom(rt.Gateway)
 	}
 	mac, ok := c.neighbour(out, in, hop, &b)
-	if !ok || !c.natOut(r, in, out, o, &b) {
+	if !ok || !c.natOut(r, in, out, o, &b) || !c.hairpin(r, in, out, o, &b) {
 		return
 	}
 	if b.node != nil {

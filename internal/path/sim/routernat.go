@@ -15,6 +15,9 @@ const (
 // outside is what a router's translation on the way in has to do with that on the way out.
 type outside struct {
 	port *view.Port // whose floating IP or masqueraded connection the packet was for; nil: none
+
+	balanced bool       // it was for a load balancer, and is now for a member
+	client   match.Addr // then: who sent it
 }
 
 // natIn translates the destination before the route is looked up, from whichever port the packet

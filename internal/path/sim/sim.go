@@ -23,6 +23,7 @@ type Topology interface {
 	Chain(uuid.UUID) *view.Chain
 	AddressGroup(uuid.UUID) *view.AddressGroup
 	SecurityGroup(uuid.UUID) *view.SecurityGroup
+	LoadBalancer(uuid.UUID) *view.LoadBalancer
 }
 
 // State is what flows have learnt. Lookups do not allocate and have no effect.
@@ -36,7 +37,7 @@ type State interface {
 	// an unsolicited advertisement.
 	BridgeNeighbour(bridge uuid.UUID, addr match.Addr) (mac match.MAC, ok bool)
 	// Connection finds the connection of a device, tracked (kind tag.Connection), its source translated
-	// (tag.Translation) or its destination (tag.Destination), that has t as one of its directions; other is the opposite one. reply: t is
+	// (tag.Translation) or its destination (tag.Destination), or a client's member (tag.Affinity), that has t as one of its directions; other is the opposite one. reply: t is
 	// how answers come; replied: one has been seen.
 	Connection(k tag.Kind, device uuid.UUID, t *match.Tuple) (other match.Tuple, reply, replied, ok bool)
 	// FreePort proposes a port of addr, from lo to hi, for translating the source of t: no other connection of the device to
@@ -82,8 +83,10 @@ type Learn struct {
 	Port   uuid.UUID
 	Addr   match.Addr
 
-	Conn        tag.Kind // tag.Connection, tag.Translation or tag.Destination
+	Conn        tag.Kind // of the connection
 	Orig, Reply match.Tuple
+	Was         match.Tuple // not zero: it takes the place of the one with this Reply
+	Idle        int64       // tag.Affinity: how long it is remembered, in ns
 }
 
 // Generated is a packet that a device made. It starts at the egress of Port,

@@ -2,10 +2,12 @@ package worker
 
 import (
 	"slices"
+	"time"
 
 	"github.com/google/uuid"
 
 	"github.com/viaduct-net/viaduct/internal/base/drop"
+	"github.com/viaduct-net/viaduct/internal/base/match"
 	"github.com/viaduct-net/viaduct/internal/base/packet"
 	"github.com/viaduct-net/viaduct/internal/base/tag"
 	"github.com/viaduct-net/viaduct/internal/path/datapath"
@@ -42,7 +44,10 @@ func (w *Worker) connect() drop.Reason {
 		if l.Kind != sim.LearnConnection {
 			continue
 		}
-		c := conntrack.Conn{Kind: l.Conn, Device: l.Device, Orig: l.Orig, Reply: l.Reply, Owner: l.Port}
+		if l.Was != (match.Tuple{}) {
+			changed = w.tables.EndConnection(tag.Of(l.Conn, l.Device, &l.Orig), l.Was, changed)
+		}
+		c := conntrack.Conn{Kind: l.Conn, Device: l.Device, Orig: l.Orig, Reply: l.Reply, Owner: l.Port, Idle: time.Duration(l.Idle)}
 		switch w.tables.AddConnection(c) {
 		case conntrack.Added:
 			changed = append(changed, tag.Of(l.Conn, l.Device, &l.Orig), tag.Of(l.Conn, l.Device, &l.Reply))

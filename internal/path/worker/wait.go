@@ -111,7 +111,7 @@ func (w *Worker) keeps(k *match.Key, t tag.Tag) bool {
 		return true
 	case tag.MACEntry:
 		return t.MAC == k.EthSrc
-	case tag.Connection, tag.Translation, tag.Destination:
+	case tag.Connection, tag.Translation, tag.Destination, tag.Affinity:
 		return w.sim.Result == sim.ResultForward && w.tables.HasConnection(t)
 	}
 	return false

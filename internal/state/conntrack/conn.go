@@ -42,10 +42,11 @@ func DefaultConfig() Config {
 
 // Conn is a connection that is to be added.
 type Conn struct {
-	Kind        tag.Kind // tag.Connection, tag.Translation or tag.Destination: worlds that do not see each other
+	Kind        tag.Kind // tag.Connection, tag.Translation, tag.Destination or tag.Affinity: worlds that do not see each other
 	Device      uuid.UUID
 	Orig, Reply match.Tuple
-	Owner       uuid.UUID // whose bound it counts against
+	Owner       uuid.UUID     // whose bound it counts against
+	Idle        time.Duration // how long it lives after its last flow; 0: as its protocol says
 }
 
 // Found is what a lookup tells.
@@ -134,6 +135,9 @@ func (e *entry) kill(evenHeld bool) bool {
 
 // timeout is how long the connection lives after its last flow.
 func (c *Config) timeout(e *entry) time.Duration {
+	if e.Idle > 0 {
+		return e.Idle
+	}
 	answered := e.state.Load()&replied != 0
 	switch e.Orig.Proto {
 	case 6:

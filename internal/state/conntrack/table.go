@@ -213,6 +213,14 @@ func (t *Table) Merge(tg *tag.Tag, s State, now int64, tags []tag.Tag) []tag.Tag
 	return tags
 }
 
+// End removes the connection that has a direction as named by tg and was as its other one, and appends what changed to tags.
+func (t *Table) End(tg *tag.Tag, was *match.Tuple, tags []tag.Tag) []tag.Tag {
+	if l := t.of(tg); l != nil && *l.e.direction(!l.reply) == *was {
+		return t.remove(l.e, true, tags)
+	}
+	return tags
+}
+
 // remove takes a connection out, held or not, or only when nobody holds it.
 func (t *Table) remove(e *entry, evenHeld bool, tags []tag.Tag) []tag.Tag {
 	if !e.kill(evenHeld) {

@@ -51,6 +51,7 @@ func (b builder) port(id uuid.UUID) *view.Port {
 	}
 	if p.RouterID != uuid.Nil {
 		v.LinkLocal, v.MTU, v.Masquerade = linkLocal(p.MAC), b.linkMTU(p), p.Masquerade
+		v.VIPs = b.vips(p)
 	}
 	for o := range b.graph.ReferrersOf(model.KeyOf(p), model.KindFloatingIP) {
 		if v.Floating == nil {
@@ -161,6 +162,7 @@ func (b builder) router(id uuid.UUID) (*view.Router, []view.Route) {
 			rs = append(rs, r)
 		}
 	}
+	b.balancing(v)
 	sortIDs(v.Ports)
 	sortIDs(v.NAT)
 	slices.SortFunc(rs, func(a, b view.Route) int {

@@ -17,12 +17,12 @@ import (
 // dirty collects what may look different after the events since the last snapshot. It is filled
 // from the objects before and after each event.
 type dirty struct {
-	ports, bridges, routers, chains, groups, security, hosts map[uuid.UUID]struct{}
+	ports, bridges, routers, chains, groups, security, hosts, balancers map[uuid.UUID]struct{}
 }
 
 func newDirty() dirty {
 	set := func() map[uuid.UUID]struct{} { return make(map[uuid.UUID]struct{}) }
-	return dirty{set(), set(), set(), set(), set(), set(), set()}
+	return dirty{set(), set(), set(), set(), set(), set(), set(), set()}
 }
 
 // add marks what is built from o: itself, and what its neighbours in g have of it.
@@ -62,6 +62,12 @@ func (d dirty) add(g *model.Graph, o model.Object) {
 		d.hosts[o.ID] = struct{}{}
 	case *model.Route:
 		d.routers[o.RouterID] = struct{}{}
+	case *model.LoadBalancer:
+		d.balancer(g, o)
+	case *model.Pool:
+		d.pool(g, o.ID)
+	case *model.PoolMember:
+		d.pool(g, o.PoolID)
 	case *model.FloatingIP:
 		if p, ok := get[*model.Port](g, o.PortID); ok {
 			d.port(p)
@@ -86,7 +92,8 @@ func (d dirty) port(p *model.Port) {
 // next builds the snapshot after old, and names what changed. Everything that is not dirty is
 // shared with old; the maps are copied when one of their entries changes.
 func (m *Mirror) next(old *view.Snapshot, d dirty, revision int64) (*view.Snapshot, []tag.Tag) {
-	s := &view.Snapshot{Revision: revision, Ports: old.Ports, Bridges: old.Bridges, Routers: old.Routers, Chains: old.Chains, Groups: old.Groups, Security: old.Security, Hosts: old.Hosts}
+	s := &view.Snapshot{Revision: revision, Ports: old.Ports, Bridges: old.Bridges, Routers: old.Routers, Chains: old.Chains, Groups: old.Groups, Security: old.Security, Hosts: old.Hosts,
+		Balancers: old.Balancers}
 	b := builder{m.graph}
 	var tags []tag.Tag
 	for _, id := range sorted(d.ports) {
@@ -120,6 +127,7 @@ func (m *Mirror) next(old *view.Snapshot, d dirty, revision int64) (*view.Snapsh
 		tags = append(tags, tag.Tag{Kind: tag.Device, ID: id})
 	}
 	tags = append(tags, m.policy(s, old, d)...)
+	tags = append(tags, m.balancers(s, old, d)...)
 	return s, append(tags, m.hosts(s, old, d)...)
 }
 
@@ -155,7 +163,8 @@ func sameRouter(a, b *view.Router) bool {
 		return a == b
 	}
 	return a.Name == b.Name && a.AdminUp == b.AdminUp && slices.Equal(a.Ports, b.Ports) && slices.Equal(a.NAT, b.NAT) &&
-		a.Pre == b.Pre && a.Post == b.Post && reflect.DeepEqual(a.Rules, b.Rules)
+		a.Pre == b.Pre && a.Post == b.Post && reflect.DeepEqual(a.Rules, b.Rules) &&
+		maps.Equal(a.VIPs, b.VIPs) && maps.Equal(a.Backends, b.Backends)
 }
 
 // portTags names what differs between two states of a port: of two that differ in floating IPs alone, those addresses.

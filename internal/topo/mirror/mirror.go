@@ -11,6 +11,8 @@
 //	a host            Host when it is reached in another way, or when this host is
 //	a security group  Chain when it came, went, or any of its rules changed; Group, as for address groups, when the addresses
 //	                  of its ports changed
+//	a load balancer   Balancer when it came, went or changed itself; Members of it when those that get new connections, or their
+//	                  weights, changed; Member for each whose connections may no longer go on, or may again
 //	an address group  Group with each single address that came or went; without one when a subnet did, or the group itself
 //
 // A router's flows are invalidated together: which destinations flows have asked for is known to the flow table only, and
@@ -79,6 +81,8 @@ func New(host uuid.UUID) *Mirror {
 		Hosts:   make(map[uuid.UUID]*view.Host),
 
 		Security: make(map[uuid.UUID]*view.SecurityGroup),
+
+		Balancers: make(map[uuid.UUID]*view.LoadBalancer),
 	})
 	return m
 }

@@ -72,6 +72,9 @@ func TestChangeByChangeEqualsFromScratch(t *testing.T) {
 				mustTag(t, tags, before.SecurityGroup(k) != after.SecurityGroup(k), tag.Tag{Kind: tag.Chain, ID: k})
 				mustTagMembers(t, tags, k, before.AddressGroup(k), after.AddressGroup(k))
 			}
+			for k := range union(before.Balancers, after.Balancers) {
+				mustTagBalancer(t, tags, k, before.LoadBalancer(k), after.LoadBalancer(k))
+			}
 			for k := range union(before.Routers, after.Routers) {
 				mustTag(t, tags, before.Router(k) != after.Router(k), tag.Tag{Kind: tag.Device, ID: k})
 			}
@@ -149,6 +152,9 @@ func compare(t *rapid.T, s store.Store, m *Mirror) {
 	if !reflect.DeepEqual(got.Security, want.Security) || !reflect.DeepEqual(got.Groups, want.Groups) {
 		t.Fatalf("groups have drifted:\n%+v\n%+v\nwant\n%+v\n%+v", got.Security, got.Groups, want.Security, want.Groups)
 	}
+	if !reflect.DeepEqual(got.Balancers, want.Balancers) {
+		t.Fatalf("load balancers have drifted:\n%+v\nwant\n%+v", got.Balancers, want.Balancers)
+	}
 	if !reflect.DeepEqual(m.routes, fresh.routes) || len(got.Routers) != len(want.Routers) {
 		t.Fatalf("routes have drifted:\n%+v\nwant\n%+v", m.routes, fresh.routes)
 	}
@@ -160,6 +166,24 @@ func compare(t *rapid.T, s store.Store, m *Mirror) {
 	// A second reading of the same state changes nothing.
 	if again, tags := m.next(got, m.reset(initial), got.Revision); len(tags) > 0 || !reflect.DeepEqual(again, got) {
 		t.Fatalf("the same state again changes %v", tags)
+	}
+}
+
+// mustTagBalancer demands tags for what connections to a load balancer depend on.
+func mustTagBalancer(t *rapid.T, tags []tag.Tag, id uuid.UUID, was, is *view.LoadBalancer) {
+	t.Helper()
+	mustTag(t, tags, !sameBalancer(was, is), tag.Tag{Kind: tag.Balancer, ID: id})
+	a, b := servers(was), servers(is)
+	mustTag(t, tags, !reflect.DeepEqual(a, b), tag.Tag{Kind: tag.Members, ID: id})
+	differs := map[tag.Tag]bool{}
+	for k := range union(a, b) {
+		_, had := a[k]
+		_, has := b[k]
+		at := tag.OfMember(id, k.addr, k.port)
+		differs[at] = differs[at] || had != has
+	}
+	for at, d := range differs {
+		mustTag(t, tags, d, at)
 	}
 }
 
@@ -181,7 +205,9 @@ func randomOp(t *rapid.T, bridges, routers []uuid.UUID) store.Op {
 	pid := rapid.SampledFrom(ports).Draw(t, "port")
 	verb := rapid.SampledFrom([]store.Verb{store.Create, store.Replace, store.Replace, store.Delete}).Draw(t, "verb")
 	var o model.Object
-	switch rapid.IntRange(0, 10).Draw(t, "kind") {
+	switch rapid.IntRange(0, 12).Draw(t, "kind") {
+	case 11, 12:
+		o = randomBalancer(t)
 	case 10:
 		n := rapid.IntRange(0, 2).Draw(t, "which host")
 		o = &model.Host{Meta: model.Meta{ID: []uuid.UUID{here, there, id(41)}[n]}}
@@ -234,6 +260,28 @@ func randomOp(t *rapid.T, bridges, routers []uuid.UUID) store.Op {
 		o = p
 	}
 	return store.Op{Verb: verb, Object: o}
+}
+
+// randomBalancer draws a load balancer, a pool or a member.
+func randomBalancer(t *rapid.T) model.Object {
+	pools := []uuid.UUID{id(50), id(51)}
+	pool := rapid.SampledFrom(pools).Draw(t, "pool")
+	meta := func(ids ...uuid.UUID) model.Meta { return model.Meta{ID: rapid.SampledFrom(ids).Draw(t, "id")} }
+	switch rapid.IntRange(0, 2).Draw(t, "which") {
+	case 0:
+		return &model.Pool{Meta: meta(pools...), SessionPersistence: rapid.SampledFrom([]model.Persistence{"", model.PersistenceSourceIP}).Draw(t, "persistence")}
+	case 1:
+		m := &model.PoolMember{Meta: meta(id(52), id(53), id(54)), PoolID: pool, Port: 80, AdminStateUp: rapid.Bool().Draw(t, "up"),
+			Weight: rapid.IntRange(0, 2).Draw(t, "weight")}
+		m.Address = netip.AddrFrom4([4]byte{10, 7, 0, rapid.Byte().Draw(t, "address")&3 + 1})
+		return m
+	}
+	l := &model.LoadBalancer{Meta: meta(id(55), id(56)), RouterID: rt, AdminStateUp: rapid.Bool().Draw(t, "up")}
+	l.Address = netip.AddrFrom4([4]byte{10, rapid.SampledFrom([]byte{lan[15] - 10, 77}).Draw(t, "link"), 0, l.ID[15]})
+	for i := range rapid.IntRange(0, 2).Draw(t, "listeners") {
+		l.Listeners = append(l.Listeners, model.Listener{Protocol: 6, Port: uint16(80 + i), PoolID: pool})
+	}
+	return l
 }
 
 var securityGroups = []uuid.UUID{id(45), id(46)}

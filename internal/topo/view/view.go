@@ -4,6 +4,7 @@ package view
 
 import (
 	"net/netip"
+	"slices"
 
 	"github.com/google/uuid"
 
@@ -36,8 +37,9 @@ type Port struct {
 	Masquerade bool
 	// Floating maps floating IPs on the router port's link to fixed addresses, Fixed is its inverse.
 	Floating, Fixed   map[match.Addr]match.Addr
-	Inbound, Outbound uuid.UUID   // filter chains; Nil: none
-	Groups            []uuid.UUID // port groups that it is in, in order
+	VIPs              []match.Addr // load balancers' on the router port's link, in order
+	Inbound, Outbound uuid.UUID    // filter chains; Nil: none
+	Groups            []uuid.UUID  // port groups that it is in, in order
 	// Sources is what the VM may send from; nil: anything.
 	Sources []Source
 	// SecurityGroups that decide what the VM may send and receive, ordered by id; nil: all of it. An empty list: nothing.
@@ -62,7 +64,7 @@ func (s *Source) Has(a *match.Addr) bool { return s.bits.Contains(a) }
 // Exterior reports whether the port is bound to a host interface.
 func (p *Port) Exterior() bool { return p.Host != uuid.Nil }
 
-// Owns reports whether a is one of a router port's own addresses, link-local and floating ones included.
+// Owns reports whether a is one of a router port's own addresses, link-local and floating ones and those of load balancers included.
 func (p *Port) Owns(a netip.Addr) bool {
 	if p.LinkLocal.IsValid() && a == p.LinkLocal {
 		return true
@@ -72,8 +74,9 @@ func (p *Port) Owns(a netip.Addr) bool {
 			return true
 		}
 	}
-	_, ok := p.Floating[match.AddrFrom(a)]
-	return ok
+	own := match.AddrFrom(a)
+	_, ok := p.Floating[own]
+	return ok || slices.Contains(p.VIPs, own)
 }
 
 // LinkMAC is a MAC address in a VLAN of a bridge; VLAN 0: that of untagged frames.
@@ -167,6 +170,9 @@ type Router struct {
 
 	Pre, Post uuid.UUID   // filter chains before and after routing; Nil: none
 	Rules     *Translated // by those of its filters
+
+	VIPs     map[match.Addr]uuid.UUID // load balancers by their address
+	Backends map[match.Addr]struct{}  // where their members are
 }
 
 // RouteTable finds routes. Implementations are immutable.
@@ -194,6 +200,8 @@ type Snapshot struct {
 	Chains   map[uuid.UUID]*Chain
 	Groups   map[uuid.UUID]*AddressGroup // address groups, and the members' addresses of security groups
 	Security map[uuid.UUID]*SecurityGroup
+
+	Balancers map[uuid.UUID]*LoadBalancer
 }
 
 // Port returns nil when there is none.
@@ -223,6 +231,9 @@ func (s *Snapshot) Chain(id uuid.UUID) *Chain { return s.Chains[id] }
 
 // SecurityGroup returns nil when there is none.
 func (s *Snapshot) SecurityGroup(id uuid.UUID) *SecurityGroup { return s.Security[id] }
+
+// LoadBalancer returns nil when there is none.
+func (s *Snapshot) LoadBalancer(id uuid.UUID) *LoadBalancer { return s.Balancers[id] }
 
 // AddressGroup returns nil when there is none.
 func (s *Snapshot) AddressGroup(id uuid.UUID) *AddressGroup { return s.Groups[id] }
