@@ -51,7 +51,9 @@ func (w *Worker) connect() drop.Reason {
 		switch w.tables.AddConnection(c) {
 		case conntrack.Added:
 			changed = append(changed, tag.Of(l.Conn, l.Device, &l.Orig), tag.Of(l.Conn, l.Device, &l.Reply))
-			w.freshConnection(c, 0)
+			if l.Conn.IsConnection() { // a client's member is the business of the host where it comes in
+				w.freshConnection(c, 0)
+			}
 		case conntrack.Conflict:
 			why = drop.NatConflict
 		case conntrack.Full:
