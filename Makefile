@@ -93,13 +93,13 @@ check: ## format, vet, import law, generated code, linters where installed
 	@if command -v golangci-lint >/dev/null; then golangci-lint run; \
 	else echo "golangci-lint is not installed: skipped"; fi
 
-generate: setup ## compile bpf/ and generate its Go bindings
+generate: setup ## compile bpf/, generate its Go bindings, docs/conf.md and docs/man
 	$(GO) generate ./...
 
-# Generated code is checked in; compiling it again must not change a byte.
+# Generated code and documentation are checked in; making them again must not change a byte.
 fresh: setup
 	@before=$$(mktemp) after=$$(mktemp); trap 'rm -f $$before $$after' EXIT; \
-	sums() { git ls-files -z '*_bpfe[lb].go' '*_bpfe[lb].o' | xargs -0r sha256sum; }; \
+	sums() { git ls-files -z '*_bpfe[lb].go' '*_bpfe[lb].o' docs/conf.md docs/man | xargs -0r sha256sum; }; \
 	sums >$$before; $(GO) generate ./... && sums >$$after || exit 1; \
 	diff $$before $$after || { echo "generated code was not fresh: it is now, commit it" >&2; exit 1; }
 

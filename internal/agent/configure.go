@@ -161,7 +161,7 @@ func (a *Agent) workerConfig(s *conf.Settings) (c worker.Config, problem error) 
 	return worker.Config{
 		Linger: s.Conntrack.FINLinger,
 		Flow: flow.Config{
-			MaxFlows: max(flows/a.dp.Workers(), 1), MaxMasks: s.Flow.MaxMasksPerPort, Idle: s.Flow.IdleTimeout, Error: s.Flow.ErrorExpiry,
+			MaxFlows: max(flows/a.dp.Workers(), 1), MaxMasks: s.Flow.MaxMasksPerPort, Idle: max(s.Flow.IdleTimeout, 2*s.FlowAudit), Error: s.Flow.ErrorExpiry,
 		},
 		Prep: prep.Config{
 			HeldPerFlow: s.Prep.HeldPerFlow, HeldPerPort: s.Prep.HeldPerPort, ParkPerPort: s.Prep.ParkedPerPort, ParkTime: s.Prep.ParkTimeout,

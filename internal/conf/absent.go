@@ -1,17 +1,36 @@
 package conf
 
-import "strings"
+import (
+	"slices"
+	"strings"
+)
 
-// Absent are the agent.* keys of MidoNet (schema version 32) that have no meaning here, and why. Operators who come from
-// there look for them.
-func Absent() map[string]string {
-	why := make(map[string]string)
+// Absence is some agent.* keys of MidoNet (schema version 32) that have no meaning here, and why.
+type Absence struct {
+	Keys []string
+	Why  string
+}
+
+// Absences are all of them. Operators who come from there look for them.
+func Absences() (as []Absence) {
 	for _, a := range absent {
+		var keys []string
 		for name := range strings.FieldsSeq(a.keys) {
-			why["agent."+name] = a.why
+			keys = append(keys, "agent."+name)
+		}
+		as = append(as, Absence{keys, a.why})
+	}
+	return as
+}
+
+// Absent is why a key of MidoNet does not exist, "" for others.
+func Absent(name string) string {
+	for _, a := range Absences() {
+		if slices.Contains(a.Keys, name) {
+			return a.Why
 		}
 	}
-	return why
+	return ""
 }
 
 var absent = []struct{ keys, why string }{
@@ -30,7 +49,7 @@ var absent = []struct{ keys, why string }{
 	{"midolman.initial_storage_cache.enabled midolman.initial_storage_cache.ttl_ms midolman.initial_storage_cache.snapshot_retries midolman.initial_storage_cache.snapshot_timeout_ms",
 		"the store itself gives the state at one revision, and then the changes"},
 	{"datapath.vxlan_vtep_udp_port", "there are no hardware VTEPs yet"},
-	{"datapath.control_packet_tos", "hosts do not send each other flow state yet"},
+	{"datapath.control_packet_tos", "flow state goes through the tunnel like other packets, and has no class of its own yet"},
 	{"datapath.set_tos_on_tunnel_header", "the outer header's DSCP is always 0"},
 	{"datapath.vxlan_recirculate_udp_port datapath.recirc_cidr", "nothing is recirculated"},
 	{"haproxy_health_monitor.health_monitor_enable haproxy_health_monitor.namespace_cleanup haproxy_health_monitor.haproxy_file_loc containers.haproxy.status_update_interval",

@@ -17,7 +17,7 @@ func Find(name string) (*Key, error) {
 		}
 		names[i] = keys[i].Name
 	}
-	return nil, &UnknownKeyError{Name: name, Nearest: ref.Nearest(name, names), Absent: Absent()[name]}
+	return nil, &UnknownKeyError{Name: name, Nearest: ref.Nearest(name, names), Absent: Absent(name)}
 }
 
 // Canonical is the form in which a value of the key is kept. Its error is a *ValueError.

@@ -5,6 +5,8 @@
 // the host, those of the template "default", the schema's default.
 package conf
 
+//go:generate go run ../ctl/gendocs ../../docs
+
 import (
 	"time"
 
@@ -93,7 +95,7 @@ func keysOf(s *Settings) []Key {
 			"Most different masks among the wildcard flows of one ingress port: further ones are remembered for single flows only, so that a tenant "+
 				"cannot slow down lookups."),
 		span("flow.idle_timeout", &s.Flow.IdleTimeout, second, hour, "60s",
-			"A flow without a packet for so long is removed. Must be longer than check_flow_expiration_interval."),
+			"A flow without a packet for so long is removed. Less than twice check_flow_expiration_interval counts as that: else busy flows would be taken for idle ones."),
 		span("flow.error_timeout", &s.Flow.ErrorExpiry, 100*time.Millisecond, 10*time.Minute, "5s",
 			"A flow that drops packets because something was wrong goes after so long, so that it is tried again."),
 
