@@ -28,3 +28,8 @@ var TwoHosts string
 //
 //go:embed security-groups.yaml
 var SecurityGroups string
+
+// LoadBalancer is three web servers behind one address, a client beside them, and a world outside.
+//
+//go:embed load-balancer.yaml
+var LoadBalancer string

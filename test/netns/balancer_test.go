@@ -1,0 +1,124 @@
+package netns
+
+import (
+	"context"
+	"fmt"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"testing"
+
+	"github.com/viaduct-net/viaduct/internal/lab"
+	"github.com/viaduct-net/viaduct/internal/lab/examples"
+	"github.com/viaduct-net/viaduct/internal/lab/ns"
+)
+
+// Web servers that say who they are, on two hosts, so that answers enter elsewhere than the connections.
+func TestLoadBalancer(t *testing.T) { balances(t, up(t, examples.LoadBalancer)) }
+
+func TestLoadBalancerAcrossHosts(t *testing.T) {
+	balances(t, up(t, examples.LoadBalancer,
+		"{host: h1, interface: tap-world}", "{host: h2, interface: tap-world}", "{host: h1, interface: tap-web-2}", "{host: h2, interface: tap-web-2}"))
+}
+
+func balances(t *testing.T, l *lab.Lab) {
+	world := space(t, l, "world")
+	for _, name := range []string{"web-1", "web-2", "web-3"} {
+		serve(t, space(t, l, name), name)
+	}
+	t.Run("every server gets connections", func(t *testing.T) {
+		seen := map[string]int{}
+		for range 40 {
+			seen[get(t, world, "http://203.0.113.80/name")]++
+		}
+		if len(seen) != 3 {
+			t.Errorf("connections went to %v", seen)
+		}
+	})
+	t.Run("the same one for a client", func(t *testing.T) {
+		first := get(t, world, "http://203.0.113.80:81/name")
+		for range 10 {
+			if got := get(t, world, "http://203.0.113.80:81/name"); got != first {
+				t.Fatalf("it went to %s, and then to %s", first, got)
+			}
+		}
+	})
+	t.Run("IPv6", func(t *testing.T) { get(t, world, "http://[2001:db8::80]/name") })
+	t.Run("a client beside the servers", func(t *testing.T) { get(t, space(t, l, "client"), "http://203.0.113.80/name") })
+	t.Run("a server that is chosen for itself", func(t *testing.T) {
+		for range 6 {
+			get(t, space(t, l, "web-1"), "http://203.0.113.80/name")
+		}
+	})
+	t.Run("ping", func(t *testing.T) { ping(t, world, "203.0.113.80") })
+	t.Run("a port that nothing listens to", func(t *testing.T) { refused(t, world, "http://203.0.113.80:82/name") })
+	t.Run("no new connections to who is disabled", func(t *testing.T) {
+		apply(t, l, "{kind: pool_member, name: web-1, pool: web, address: 10.0.1.10, port: 8080, admin_state_up: false}")
+		apply(t, l, "{kind: pool_member, name: web-2, pool: web, address: 10.0.1.11, port: 8080, weight: 0}")
+		eventually(t, "everything goes to web-3", func(context.Context) error {
+			for range 10 {
+				if got := get(t, world, "http://203.0.113.80/name"); got != "web-3" {
+					return fmt.Errorf("it went to %s", got)
+				}
+			}
+			return nil
+		})
+	})
+	t.Run("refused when nobody serves", func(t *testing.T) {
+		apply(t, l, "{kind: pool_member, name: web-3, pool: web, address: 10.0.1.12, port: 8080, weight: 0}")
+		eventually(t, "connections are refused", func(context.Context) error {
+			_, err := fetch(world, "http://203.0.113.80/name")
+			if err == nil || !strings.Contains(err.Error(), "exit status 7") {
+				return fmt.Errorf("%v", err)
+			}
+			return nil
+		})
+	})
+}
+
+// serve runs a web server that has its name to give.
+func serve(t *testing.T, s ns.Space, name string) (stop func()) {
+	t.Helper()
+	dir := t.TempDir()
+	if err := os.WriteFile(filepath.Join(dir, "name"), []byte(name), 0o644); err != nil {
+		t.Fatal(err)
+	}
+	cmd := exec.Command("python3", "-m", "http.server", "--bind", "::", "--directory", dir, "8080")
+	if err := s.Start(cmd); err != nil {
+		t.Fatal(err)
+	}
+	stop = func() {
+		if cmd.ProcessState == nil {
+			_ = cmd.Process.Kill()
+			_ = cmd.Wait() // it was killed
+		}
+	}
+	t.Cleanup(stop)
+	eventually(t, "server "+name, func(context.Context) error {
+		_, err := fetch(s, "http://[::1]:8080/name")
+		return err
+	})
+	return stop
+}
+
+func fetch(s ns.Space, url string) (string, error) {
+	return command(s, "curl", "--silent", "--show-error", "--fail", "--max-time", "5", "--noproxy", "*", url)
+}
+
+func get(t *testing.T, s ns.Space, url string) string {
+	t.Helper()
+	out, err := fetch(s, url)
+	if err != nil || !strings.HasPrefix(out, "web-") {
+		t.Fatalf("%s: %q, %v", url, out, err)
+	}
+	return out
+}
+
+// refused wants curl to end with 7, "failed to connect", and not with 28, which is a timeout.
+func refused(t *testing.T, s ns.Space, url string) {
+	t.Helper()
+	if _, err := fetch(s, url); err == nil || !strings.Contains(err.Error(), "exit status 7") {
+		t.Errorf("%s: %v, want it to be refused", url, err)
+	}
+}
