@@ -11,7 +11,6 @@ import (
 	"io"
 	"net"
 	"net/http"
-	"net/netip"
 	"net/url"
 	"os"
 	"strconv"
@@ -70,7 +69,7 @@ func Open(cfg Config) (*Client, error) {
 		if transport.TLSClientConfig, err = cfg.TLS.Client(); err != nil {
 			return nil, err
 		}
-	case u.Scheme == "http" && cfg.Token != "" && !loopback(u.Hostname()):
+	case u.Scheme == "http" && cfg.Token != "" && !pki.Loopback(u.Hostname()):
 		return nil, fmt.Errorf("server %q: a token would be readable on its way: use https", server)
 	case u.Scheme == "http" && u.Host != "" && strings.Trim(u.Path, "/") == "":
 		c.base = "http://" + u.Host
@@ -85,11 +84,6 @@ func Open(cfg Config) (*Client, error) {
 	}
 	c.closed, c.close = context.WithCancel(context.Background())
 	return c, nil
-}
-
-func loopback(host string) bool {
-	a, err := netip.ParseAddr(host)
-	return host == "localhost" || err == nil && a.IsLoopback()
 }
 
 // Close ends watches and lets go of idle connections.

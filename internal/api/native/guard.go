@@ -4,8 +4,9 @@ import (
 	"fmt"
 	"net"
 	"net/http"
-	"net/netip"
 	"strings"
+
+	"github.com/viaduct-net/viaduct/internal/pki"
 )
 
 // CheckListen refuses a TCP address beyond the loopback, unless what is said there is encrypted and everybody must say who they are.
@@ -14,19 +15,11 @@ func CheckListen(addr string, secure bool) error {
 	if err != nil {
 		return fmt.Errorf("listen address %q: %w", addr, err)
 	}
-	if !secure && !loopback(host) {
+	if !secure && !pki.Loopback(host) {
 		return fmt.Errorf("listen address %q is not on the loopback: that needs TLS and authentication (--tls-cert and --tls-key, "+
 			"and --token-file or --client-ca; \"viaduct certs\" makes certificates), else use 127.0.0.1:PORT, [::1]:PORT or unix:///PATH", addr)
 	}
 	return nil
-}
-
-func loopback(host string) bool {
-	if host == "localhost" {
-		return true
-	}
-	a, err := netip.ParseAddr(host)
-	return err == nil && a.IsLoopback()
 }
 
 // guard keeps web pages in a local browser from using the API: by their origin, and, when
@@ -38,7 +31,7 @@ func guard(next http.Handler) http.Handler {
 		if h, _, err := net.SplitHostPort(host); err == nil {
 			host = h
 		}
-		if r.TLS == nil && !loopback(strings.Trim(host, "[]")) {
+		if r.TLS == nil && !pki.Loopback(strings.Trim(host, "[]")) {
 			http.Error(w, fmt.Sprintf("host %q is not this machine's loopback", r.Host), http.StatusForbidden)
 			return
 		}

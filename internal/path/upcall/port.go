@@ -4,6 +4,7 @@ import (
 	"math/bits"
 	"sync/atomic"
 
+	"github.com/viaduct-net/viaduct/internal/base/drop"
 	"github.com/viaduct-net/viaduct/internal/path/datapath"
 )
 
@@ -26,6 +27,11 @@ type port struct {
 	busy   atomic.Int64
 	waited atomic.Int64
 	delays [DelayBuckets]atomic.Uint64
+
+	executed, consumed atomic.Uint64
+	drops              [drop.NumReasons]atomic.Uint64
+	setups             [DelayBuckets]atomic.Uint64
+	setup              atomic.Int64
 }
 
 func (p *port) push(m *datapath.Miss) {
@@ -58,8 +64,16 @@ func (p *port) charge(cost int64) {
 func (p *port) delayed(ns int64) {
 	ns = max(ns, 0)
 	p.waited.Add(ns)
-	p.delays[min(bits.Len64(uint64(ns)/1000), DelayBuckets-1)].Add(1)
+	p.delays[bucket(ns)].Add(1)
 }
+
+func (p *port) settled(ns int64) {
+	ns = max(ns, 0)
+	p.setup.Add(ns)
+	p.setups[bucket(ns)].Add(1)
+}
+
+func bucket(ns int64) int { return min(bits.Len64(uint64(ns)/1000), DelayBuckets-1) }
 
 // DelayBuckets is the number of buckets of PortStats.Delays.
 const DelayBuckets = 24
@@ -75,12 +89,24 @@ type PortStats struct {
 	// Delays counts Served by time from miss to service: bucket 0 below 1 us, bucket i
 	// below 2^i us, the last one whatever is longer.
 	Delays [DelayBuckets]uint64
+
+	// How packets ended that were served: Served = Executed + Consumed + the sum of Drops + those that wait.
+	Executed, Consumed uint64
+	Drops              [drop.NumReasons]uint64
+	// Setups counts packets by the time from miss to the end of the batch that installed their flow and sent them, in
+	// buckets as Delays; Setup is the sum, in ns.
+	Setups [DelayBuckets]uint64
+	Setup  int64
 }
 
 func (p *port) stats() PortStats {
 	s := PortStats{Port: p.no, Queued: int(p.queued.Load()), Served: p.served.Load(), Busy: p.busy.Load(), Waited: p.waited.Load()}
+	s.Executed, s.Consumed, s.Setup = p.executed.Load(), p.consumed.Load(), p.setup.Load()
 	for i := range s.Delays {
-		s.Delays[i] = p.delays[i].Load()
+		s.Delays[i], s.Setups[i] = p.delays[i].Load(), p.setups[i].Load()
+	}
+	for i := range s.Drops {
+		s.Drops[i] = p.drops[i].Load()
 	}
 	return s
 }

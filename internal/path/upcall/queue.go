@@ -6,6 +6,7 @@ import (
 	"sync"
 	"time"
 
+	"github.com/viaduct-net/viaduct/internal/base/drop"
 	"github.com/viaduct-net/viaduct/internal/path/datapath"
 )
 
@@ -132,6 +133,43 @@ func (q *Queue) popUrgent() *datapath.Miss {
 func (q *Queue) Done(m *datapath.Miss, cost int64) {
 	q.Keep(m, cost)
 	q.Recycle(m)
+}
+
+// Now is the time on the clock of Miss.Time; 0 when there is none.
+func (q *Queue) Now() int64 {
+	if q.cfg.Now == nil {
+		return 0
+	}
+	return q.cfg.Now()
+}
+
+// Settle is Done for a miss whose flow and packet have left at a time of Now.
+func (q *Queue) Settle(m *datapath.Miss, cost, at int64) {
+	if p := q.ports[m.Key.InPort]; p != nil && at != 0 {
+		p.settled(at - m.Time)
+	}
+	q.Done(m, cost)
+}
+
+// Executed, Consumed and Dropped count how a packet of a port of ingress ended.
+func (q *Queue) Executed(no uint32) {
+	if p := q.ports[no]; p != nil {
+		p.executed.Add(1)
+	}
+}
+
+// Consumed is for what a device kept for itself.
+func (q *Queue) Consumed(no uint32) {
+	if p := q.ports[no]; p != nil {
+		p.consumed.Add(1)
+	}
+}
+
+// Dropped is for what ended for a reason.
+func (q *Queue) Dropped(no uint32, r drop.Reason) {
+	if p := q.ports[no]; p != nil {
+		p.drops[r].Add(1)
+	}
 }
 
 // Keep charges the port of m with cost, and leaves m with the caller until Recycle.

@@ -43,6 +43,7 @@ func (w *Worker) execute(m *datapath.Miss, as action.Physical, empty drop.Reason
 // drop ends a packet for a reason.
 func (w *Worker) drop(r drop.Reason) {
 	w.counts.Dropped[r]++
+	w.queue.Dropped(w.ingress, r)
 	w.explainDrop(r)
 }
 
@@ -63,9 +64,9 @@ func (w *Worker) emit() {
 	}
 	if n := len(b.misses); n > 0 {
 		w.now = w.clock.Now()
-		share := (w.now - start) / int64(n)
+		share, at := (w.now-start)/int64(n), w.queue.Now()
 		for _, m := range b.misses {
-			w.queue.Done(m, share) // on top of what its stages took
+			w.queue.Settle(m, share, at) // on top of what its stages took
 		}
 	}
 	if w.taken > 0 {
@@ -81,10 +82,18 @@ func (w *Worker) emit() {
 func (w *Worker) executed(e *datapath.Exec) {
 	if e.Err != nil {
 		w.counts.Dropped[drop.ExecuteErr]++
+		w.queue.Dropped(e.InPort, drop.ExecuteErr)
 		w.failed(e.Err)
 		return
 	}
 	w.counts.Executed++
+	w.queue.Executed(e.InPort)
+}
+
+// consumed ends a packet that a device keeps for itself.
+func (w *Worker) consumed() {
+	w.counts.Consumed++
+	w.queue.Consumed(w.ingress)
 }
 
 // failed keeps the last error for Err. It is out of line so that only a failure allocates.

@@ -56,7 +56,8 @@ func (w *Worker) collect(depth int) {
 }
 
 func (w *Worker) runMade() {
-	parent := w.trace
+	parent, ingress := w.trace, w.ingress
+	w.ingress = 0
 	for ; w.made.done < len(w.made.list); w.made.done++ {
 		p := w.made.list[w.made.done]
 		if p.depth <= maxDepth {
@@ -66,7 +67,7 @@ func (w *Worker) runMade() {
 			w.simulateMade(p)
 		}
 	}
-	w.trace = parent
+	w.trace, w.ingress = parent, ingress
 }
 
 func (w *Worker) simulateMade(p madePacket) {
@@ -90,7 +91,7 @@ func (w *Worker) simulateMade(p madePacket) {
 		w.batch.send(datapath.Exec{Frame: p.frame, Actions: d.actions})
 	case sim.ResultConsumed:
 		w.learn()
-		w.counts.Consumed++
+		w.consumed()
 	case sim.ResultNotYet:
 		w.drop(drop.NoNeighbour)
 	default:

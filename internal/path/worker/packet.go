@@ -193,7 +193,7 @@ func (w *Worker) finish(m *datapath.Miss, v *packet.View, d decision) {
 		w.requote(m.Frame)
 		w.execute(m, d.actions, d.reason)
 	case sim.ResultConsumed:
-		w.counts.Consumed++
+		w.consumed()
 	default:
 		w.drop(d.reason)
 	}

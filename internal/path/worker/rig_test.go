@@ -156,6 +156,18 @@ func (r *rig) check() {
 	if c.In != ended {
 		r.Errorf("%d packets in, %d ended or waiting: %+v", c.In, ended, c)
 	}
+	var served, waiting uint64
+	for _, p := range r.w.Queue().Stats() {
+		ends := p.Executed + p.Consumed
+		for _, n := range p.Drops {
+			ends += n
+		}
+		served += p.Served
+		waiting += p.Served - ends
+	}
+	if served != c.In-c.Made && !r.free || waiting != uint64(c.Waiting) {
+		r.Errorf("by ports %d in and %d waiting, in all %d (%d made) and %d", served, waiting, c.In, c.Made, c.Waiting)
+	}
 	if c.Taken != c.Returned {
 		r.Errorf("%d tokens taken, %d returned", c.Taken, c.Returned)
 	}

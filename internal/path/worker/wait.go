@@ -72,6 +72,7 @@ func (w *Worker) restart(woken []prep.Woken) {
 			continue
 		}
 		w.counts.Waiting--
+		w.ingress = p.Miss.Key.InPort
 		w.beginTrace(p.Miss, " (waited, starts again)")
 		before := w.counts.Consumed
 		kept := w.packet(p.Miss)
@@ -96,11 +97,16 @@ func (w *Worker) expireParked() {
 	}
 }
 
-// giveUp ends a packet that waited.
+// giveUp ends a packet that waited. Another one may be at hand.
 func (w *Worker) giveUp(m *datapath.Miss, why drop.Reason) {
+	ingress, tree, traced := w.ingress, w.trace, w.traced
+	w.ingress, w.trace = m.Key.InPort, nil
 	w.counts.Waiting--
+	w.beginTrace(m, " (waited)")
 	w.drop(why)
+	w.endTrace()
 	w.queue.Recycle(m)
+	w.ingress, w.trace, w.traced = ingress, tree, traced
 }
 
 // A flow keeps what it depends on from expiring: neighbours, connections that exist, unless it drops what is not allowed of them any

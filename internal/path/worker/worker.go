@@ -88,6 +88,8 @@ type Worker struct {
 	hello   func(from match.Addr)
 	taken   int // tokens to be given back with the batch
 
+	ingress uint32 // datapath port by which the packet at hand came in; 0: a device made it
+
 	trace  *trace.Node // of the packet at hand; nil: not traced
 	traced uuid.UUID   // where it entered
 	lives  []*Watcher
@@ -174,6 +176,7 @@ func (w *Worker) serve(m *datapath.Miss) {
 	w.counts.In++
 	w.counts.Taken++
 	w.taken++
+	w.ingress = m.Key.InPort
 	w.beginTrace(m, "")
 	kept := w.packet(m)
 	w.endTrace()

@@ -67,6 +67,21 @@ type Mirror struct {
 
 	mu   sync.Mutex
 	subs []func(Change) // guarded by mu
+
+	following        atomic.Bool
+	changes, resyncs atomic.Uint64
+}
+
+// Stats tell how the mirror follows the store. Its revision is the snapshot's.
+type Stats struct {
+	Following bool   // false: the store is away, and the snapshot is the last that was known
+	Changes   uint64 // transactions applied
+	Resyncs   uint64 // initial states read, the first included
+}
+
+// Stats reads them. Safe for concurrent use.
+func (m *Mirror) Stats() Stats {
+	return Stats{Following: m.following.Load(), Changes: m.changes.Load(), Resyncs: m.resyncs.Load()}
 }
 
 // New makes an empty mirror for the agent of host.
@@ -141,11 +156,14 @@ func (m *Mirror) follow(ctx context.Context, s store.Store) (synced bool, err er
 	if err != nil {
 		return false, err
 	}
+	defer m.following.Store(false)
 	var batch []store.Event
 	for e := range ch {
 		if e.Synced {
 			m.publish(m.reset(batch), e.Revision)
 			batch, synced = nil, true
+			m.resyncs.Add(1)
+			m.following.Store(true)
 			m.announce()
 			continue
 		}
@@ -153,6 +171,7 @@ func (m *Mirror) follow(ctx context.Context, s store.Store) (synced bool, err er
 		// Not half of a transaction, and nothing before the initial state is whole.
 		if synced && e.Last {
 			m.publish(m.apply(batch), e.Revision)
+			m.changes.Add(1)
 			batch = batch[:0]
 		}
 	}

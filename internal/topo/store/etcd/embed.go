@@ -4,7 +4,6 @@ import (
 	"context"
 	"fmt"
 	"log/slog"
-	"net/netip"
 	"net/url"
 
 	"go.etcd.io/etcd/server/v3/embed"
@@ -97,7 +96,7 @@ func checkURL(u *url.URL, files pki.Files) error {
 	case u.Scheme != "http":
 		return fmt.Errorf("etcd client URL %s: want http, https or unix", u)
 	}
-	if ip, err := netip.ParseAddr(u.Hostname()); u.Hostname() != "localhost" && (err != nil || !ip.IsLoopback()) {
+	if !pki.Loopback(u.Hostname()) {
 		return fmt.Errorf("etcd client URL %s is not on the loopback: that needs https, with certificates of both sides (\"viaduct certs\" makes them)", u)
 	}
 	return nil
