@@ -45,6 +45,8 @@ type Config struct {
 	RunDir       string     // where agent.sock is made
 	TunnelDevice string     // name of the VXLAN device by which other hosts are reached
 	Log          *logs.Logs
+	Version      string
+	Metrics      Metrics
 	// Ready, when not nil, is called once, when everything that the host knows of is served.
 	Ready func()
 	// Waiting, when not nil, is called once if the store cannot be reached at the start.
@@ -212,12 +214,20 @@ func (a *Agent) run(ctx context.Context) error {
 		return fmt.Errorf("debug socket: %w", err)
 	}
 	defer os.Remove(socket)
+	metrics, err := a.cfg.Metrics.open()
+	if err != nil {
+		listener.Close()
+		return err
+	}
 	g, ctx := errgroup.WithContext(ctx)
 	for _, w := range a.workers {
 		g.Go(func() error {
 			runtime.LockOSThread()
 			return w.Run(ctx)
 		})
+	}
+	if metrics != nil {
+		g.Go(func() error { return debug.ServeMetrics(ctx, metrics, a) })
 	}
 	g.Go(func() error { return debug.Serve(ctx, listener, a) })
 	g.Go(func() error { return a.mirror.Run(ctx, a.cfg.Store) })

@@ -27,7 +27,8 @@ type ports struct {
 
 	mu     sync.Mutex
 	bound  map[uuid.UUID]boundPort
-	tunnel *boundPort // nil: no other host can be reached
+	tunnel *boundPort        // nil: no other host can be reached
+	before map[uint32]uint64 // misses that the kernel had counted at each port when it was bound, in the time of an earlier agent
 	table  atomic.Pointer[xlate.Ports]
 }
 
@@ -38,7 +39,7 @@ type boundPort struct {
 }
 
 func newPorts(dp datapath.Datapath, policy *htb.Policy, workers []*worker.Worker, key func(uuid.UUID) uint32, log *slog.Logger) *ports {
-	p := &ports{dp: dp, policy: policy, workers: workers, key: key, log: log, bound: map[uuid.UUID]boundPort{}}
+	p := &ports{dp: dp, policy: policy, workers: workers, key: key, log: log, bound: map[uuid.UUID]boundPort{}, before: map[uint32]uint64{}}
 	p.table.Store(xlate.NewPorts())
 	return p
 }
@@ -50,6 +51,9 @@ func (p *ports) Bind(vport uuid.UUID, iface string, _ int) error {
 	defer p.mu.Unlock()
 	dp, err := p.dp.AddPort(iface, datapath.VM)
 	if err != nil {
+		return fmt.Errorf("interface %s: %w", iface, err)
+	}
+	if err := p.remember(dp.No); err != nil {
 		return fmt.Errorf("interface %s: %w", iface, err)
 	}
 	p.publish(p.table.Load().With(vport, dp.No), tag.Tag{Kind: tag.Binding, ID: vport})
@@ -73,6 +77,7 @@ func (p *ports) Unbind(vport uuid.UUID, iface string, _ int) {
 		return
 	}
 	delete(p.bound, vport)
+	delete(p.before, b.No)
 	if b.key != 0 {
 		_ = p.dp.SetTunnelKey(b.key, 0) // a datapath without tunnels has none
 	}
@@ -96,6 +101,20 @@ func (p *ports) publish(t *xlate.Ports, changed ...tag.Tag) {
 			w.Invalidate(changed)
 		})
 	}
+}
+
+// remember reads what the kernel has counted at a port before its first miss can be served. The caller holds mu.
+func (p *ports) remember(no uint32) error {
+	st, err := p.dp.Stats(no)
+	p.before[no] = st.Admitted
+	return err
+}
+
+// admittedBefore is what the kernel had counted at a port when it was bound.
+func (p *ports) admittedBefore(no uint32) uint64 {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return p.before[no]
 }
 
 // get returns the datapath port of a virtual port.

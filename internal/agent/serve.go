@@ -27,6 +27,8 @@ type Options struct {
 	Name         string // of the datapath: pinned under /sys/fs/bpf/viaduct/NAME, or the local interface of Open vSwitch
 	TunnelDevice string // name of the VXLAN device
 	Log          *logs.Logs
+	Version      string
+	Metrics      Metrics
 }
 
 var errNotRoot = errors.New("only root can do this: it is about datapaths in the kernel and network interfaces")
@@ -52,6 +54,7 @@ func Serve(ctx context.Context, o Options) error {
 	context.AfterFunc(ctx, func() { service.Stopping(log) })
 	return Run(ctx, Config{
 		Store: st, Keys: st, Host: o.Host, RunDir: o.RunDir, TunnelDevice: o.TunnelDevice, Log: o.Log,
+		Version: o.Version, Metrics: o.Metrics,
 		Ready: func() { service.Ready(log, "serving host "+o.Host) },
 		// Whoever waits for us at boot must not wait for a store that is away: what an earlier agent has installed works.
 		Waiting: func() { service.Ready(log, "waiting for the store at "+strings.Join(o.Endpoints, ", ")) },

@@ -69,10 +69,20 @@ func (a *Agent) measure(ctx context.Context, p *debug.Port, dp datapath.Port, q 
 	}
 	p.Number = dp.No
 	p.RxPackets, p.RxBytes, p.TxPackets, p.TxBytes, p.Admitted = st.RxPackets, st.RxBytes, st.TxPackets, st.TxBytes, st.Admitted
-	p.Drops = dropMap(st.Drops[:])
+	drops := q.Drops
+	for r, n := range st.Drops {
+		drops[r] += n
+	}
+	p.Drops = dropMap(drops[:])
 	p.Credit = atomic.LoadInt64(dp.Credit)
-	p.Queued, p.Work, p.Delay = q.Queued, q.Busy, q.Waited/int64(max(q.Served, 1))
-	p.Delays = q.Delays[:]
+	p.Queued, p.Work, p.Waited, p.Setup, p.Delay = q.Queued, q.Busy, q.Waited, q.Setup, q.Waited/int64(max(q.Served, 1))
+	p.Delays, p.Setups = q.Delays[:], q.Setups[:]
+	p.Executed, p.Consumed = q.Executed, q.Consumed
+	p.Waiting = int64(q.Served - q.Executed - q.Consumed)
+	for _, n := range q.Drops {
+		p.Waiting -= int64(n)
+	}
+	p.InFlight = max(int64(st.Admitted-a.ports.admittedBefore(dp.No)-q.Served), int64(q.Queued))
 	for _, w := range a.workers {
 		if err := w.Call(ctx, func() { n, _ := w.Flows().PortFlows(dp.No); p.Flows += n }); err != nil {
 			return err
@@ -116,8 +126,15 @@ func (a *Agent) queueStats() map[uint32]upcall.PortStats {
 			t.Busy += s.Busy
 			t.Served += s.Served
 			t.Waited += s.Waited
-			for i, n := range s.Delays {
-				t.Delays[i] += n
+			t.Executed += s.Executed
+			t.Consumed += s.Consumed
+			t.Setup += s.Setup
+			for i := range s.Delays {
+				t.Delays[i] += s.Delays[i]
+				t.Setups[i] += s.Setups[i]
+			}
+			for r, n := range s.Drops {
+				t.Drops[r] += n
 			}
 			sum[s.Port] = t
 		}

@@ -126,6 +126,9 @@ func (p *ports) openTunnel(device string, s *view.Snapshot) error {
 	if err != nil {
 		return fmt.Errorf("interface %s: %w", device, err)
 	}
+	if err := p.remember(dp.No); err != nil {
+		return fmt.Errorf("interface %s: %w", device, err)
+	}
 	p.tunnel = &boundPort{Port: dp, leaf: p.policy.Link(device, htb.Tunnel, dp.Credit)}
 	var changed []tag.Tag
 	for id := range s.Hosts {

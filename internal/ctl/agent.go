@@ -33,6 +33,7 @@ func newAgent() *cobra.Command {
 			if err := l.UnmarshalText([]byte(level)); err != nil {
 				return exit.Usagef("--log-level %q: want debug, info, warn or error", level)
 			}
+			o.Version = Version()
 			o.Log = logs.New(slog.NewTextHandler(c.ErrOrStderr(), nil), l)
 			return agent.Serve(c.Context(), o)
 		},
@@ -41,6 +42,10 @@ func newAgent() *cobra.Command {
 	f.StringVar(&o.Host, "host", "", "the host's name in the topology (default: the machine's name)")
 	f.StringSliceVar(&o.Endpoints, "etcd", []string{"http://127.0.0.1:2379"}, "endpoints of the store")
 	etcdFlags(f, &o.EtcdTLS)
+	f.StringVar(&o.Metrics.Listen, "metrics-listen", "", "HOST:PORT for /metrics, /livez, /readyz and /version, which the socket has too; beyond the loopback with certificates of both sides alone")
+	f.StringVar(&o.Metrics.TLS.Cert, "metrics-cert", "", "certificate with which --metrics-listen is https")
+	f.StringVar(&o.Metrics.TLS.Key, "metrics-key", "", "its key")
+	f.StringVar(&o.Metrics.TLS.CA, "metrics-client-ca", "", "authority whose certificates those must have who ask")
 	f.StringVar(&o.RunDir, "run-dir", agent.DefaultRunDir, "directory of the socket and the lock")
 	f.StringVar(&o.Name, "name", "viaduct", "name of the datapath: pinned under /sys/fs/bpf/viaduct/NAME, or that of the Open vSwitch datapath")
 	f.StringVar(&o.TunnelDevice, "tunnel-device", agent.DefaultTunnelDevice, "VXLAN device by which other hosts are reached; made when there is none")

@@ -57,6 +57,26 @@ func (f Files) Server() (*tls.Config, error) {
 	}, nil
 }
 
+// MutualServer is that of a server that nobody may use without a certificate of CA.
+func (f Files) MutualServer() (*tls.Config, error) {
+	if f.CA == "" {
+		return nil, errors.New("TLS of both sides needs the authority of the clients' certificates")
+	}
+	c, err := f.Server()
+	if err != nil {
+		return nil, err
+	}
+	choose := c.GetConfigForClient
+	c.GetConfigForClient = func(h *tls.ClientHelloInfo) (*tls.Config, error) {
+		c, err := choose(h)
+		if err == nil {
+			c.ClientAuth = tls.RequireAndVerifyClientCert
+		}
+		return c, err
+	}
+	return c, nil
+}
+
 // Client is the configuration of a client: CA in place of the system's authorities, and a certificate to show. Nil when nothing is named.
 func (f Files) Client() (*tls.Config, error) {
 	if f.Empty() {

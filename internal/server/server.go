@@ -13,8 +13,6 @@ import (
 	"time"
 
 	"github.com/google/uuid"
-	"github.com/prometheus/client_golang/prometheus"
-	"github.com/prometheus/client_golang/prometheus/collectors"
 
 	"github.com/viaduct-net/viaduct/internal/api/native"
 	"github.com/viaduct-net/viaduct/internal/pki"
@@ -112,12 +110,10 @@ func (c *Config) etcd(ctx context.Context) (endpoints []string, failed <-chan er
 }
 
 func (c *Config) serve(ctx context.Context, d *door, s *etcd.Store, at Addresses, storeFailed <-chan error) error {
-	metrics := prometheus.NewRegistry()
-	metrics.MustRegister(collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}))
 	watches, endWatches := context.WithCancel(context.Background())
 	defer endWatches()
 	srv := &http.Server{
-		Handler:           native.New(native.Config{Context: watches, Store: s, Keys: s, Version: c.Version, Log: c.Log, Metrics: metrics, Auth: d.who}),
+		Handler:           native.New(native.Config{Context: watches, Store: s, Keys: s, Version: c.Version, Log: c.Log, Metrics: newRegistry(s, c.Version), Auth: d.who}),
 		TLSConfig:         d.tls,
 		BaseContext:       d.context,
 		ReadHeaderTimeout: 10 * time.Second,

@@ -73,6 +73,17 @@ func (c *Client) Stats(ctx context.Context) (s Stats, err error) {
 	return s, c.do(ctx, "GET", "/v1/stats", nil, &s)
 }
 
+// Metrics reads the agent's figures, in Prometheus' text format.
+func (c *Client) Metrics(ctx context.Context) (string, error) {
+	resp, err := c.send(ctx, "GET", "/metrics", nil)
+	if err != nil {
+		return "", err
+	}
+	defer resp.Body.Close()
+	b, err := io.ReadAll(resp.Body)
+	return string(b), err
+}
+
 // Trace asks what would become of a frame.
 func (c *Client) Trace(ctx context.Context, r TraceRequest) (a TraceAnswer, err error) {
 	return a, c.do(ctx, "POST", "/v1/trace", r, &a)

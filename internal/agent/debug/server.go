@@ -8,7 +8,6 @@ import (
 	"net/http"
 	"os"
 	"strconv"
-	"time"
 
 	"github.com/viaduct-net/viaduct/internal/base/trace"
 )
@@ -16,7 +15,7 @@ import (
 // Agent is what the socket shows and changes. Methods are safe for concurrent use; errors that wrap this package's become their statuses.
 type Agent interface {
 	Bindings
-	Ready() error
+	Observed
 	Ports(ctx context.Context) ([]Port, error)
 	Flows(ctx context.Context, port string, limit int) ([]Flow, error)
 	Rules(ctx context.Context, chain string) ([]Rule, error)
@@ -44,25 +43,13 @@ func Listen(socket string) (net.Listener, error) {
 
 // Serve answers on l, which it closes, until ctx ends.
 func Serve(ctx context.Context, l net.Listener, a Agent) error {
-	srv := &http.Server{Handler: handler(a), ReadHeaderTimeout: 5 * time.Second, BaseContext: func(net.Listener) context.Context { return ctx }}
-	stop := context.AfterFunc(ctx, func() { srv.Close() })
-	defer stop()
-	if err := srv.Serve(l); !errors.Is(err, http.ErrServerClosed) {
-		return err
-	}
-	return nil
+	return serve(ctx, l, handler(a))
 }
 
 func handler(a Agent) http.Handler {
 	mux := http.NewServeMux()
-	mux.HandleFunc("GET /livez", func(w http.ResponseWriter, _ *http.Request) { w.Write([]byte("ok\n")) })
-	mux.HandleFunc("GET /readyz", func(w http.ResponseWriter, _ *http.Request) {
-		if err := a.Ready(); err != nil {
-			problem(w, http.StatusServiceUnavailable, err)
-			return
-		}
-		w.Write([]byte("ok\n"))
-	})
+	observe(mux, a)
+	profile(mux)
 	mux.HandleFunc("GET /v1/ports", func(w http.ResponseWriter, r *http.Request) {
 		answer[[]Port](w)(a.Ports(r.Context()))
 	})

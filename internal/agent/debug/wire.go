@@ -31,7 +31,11 @@ type Port struct {
 	RxBytes   uint64            `json:"rx_bytes"`
 	TxPackets uint64            `json:"tx_packets"`
 	TxBytes   uint64            `json:"tx_bytes"`
-	Admitted  uint64            `json:"admitted"` // misses that got a token
+	Admitted  uint64            `json:"admitted"`  // misses that got a token
+	Executed  uint64            `json:"executed"`  // of these, sent on
+	Consumed  uint64            `json:"consumed"`  // kept by a device
+	Waiting   int64             `json:"waiting"`   // parked or held back now
+	InFlight  int64             `json:"in_flight"` // between the kernel and their turn
 	Drops     map[string]uint64 `json:"drops,omitempty"`
 	Credit    int64             `json:"credit"`   // tokens it holds now
 	Queued    int               `json:"queued"`   // misses that wait for their turn
@@ -39,6 +43,10 @@ type Port struct {
 	Delay     int64             `json:"delay_ns"` // mean wait for its turn
 	// Delays counts misses by the time from miss to service: below 1 us, below 2 us, 4 us ...
 	Delays []uint64 `json:"delays,omitempty"`
+	Waited int64    `json:"waited_ns"` // the sum of these times
+	// Setups counts misses by the time until their flow was installed and they were sent, in the same steps.
+	Setups []uint64 `json:"setups,omitempty"`
+	Setup  int64    `json:"setup_ns"` // the sum of these times
 	Flows  int      `json:"flows"`
 }
 
@@ -115,4 +123,40 @@ type Stats struct {
 // Problem is the body of an error answer.
 type Problem struct {
 	Error string `json:"error"`
+}
+
+// Add adds the counters of q to p's.
+func (p *Port) Add(q *Port) {
+	p.RxPackets += q.RxPackets
+	p.RxBytes += q.RxBytes
+	p.TxPackets += q.TxPackets
+	p.TxBytes += q.TxBytes
+	p.Admitted += q.Admitted
+	p.Executed += q.Executed
+	p.Consumed += q.Consumed
+	p.Waiting += q.Waiting
+	p.InFlight += q.InFlight
+	p.Credit += q.Credit
+	p.Queued += q.Queued
+	p.Work += q.Work
+	p.Waited += q.Waited
+	p.Setup += q.Setup
+	p.Flows += q.Flows
+	if p.Drops == nil {
+		p.Drops = make(map[string]uint64)
+	}
+	for r, n := range q.Drops {
+		p.Drops[r] += n
+	}
+	p.Delays, p.Setups = addAll(p.Delays, q.Delays), addAll(p.Setups, q.Setups)
+}
+
+func addAll(sum, counts []uint64) []uint64 {
+	for len(sum) < len(counts) {
+		sum = append(sum, 0)
+	}
+	for i, n := range counts {
+		sum[i] += n
+	}
+	return sum
 }

@@ -147,6 +147,12 @@ func (s *Store) List(ctx context.Context, kind model.Kind) ([]model.Object, int6
 	return list, rev, nil
 }
 
+// Revision is the store's present one.
+func (s *Store) Revision(ctx context.Context) (int64, error) {
+	_, rev, err := s.readGuard(ctx)
+	return rev, err
+}
+
 // pageSize keeps a reply of a big cloud within what gRPC carries with ease.
 const pageSize = 5000
 
