@@ -125,6 +125,11 @@ func (q *Queue) popUrgent() *datapath.Miss {
 	n := copy(q.urgent, q.urgent[1:])
 	q.urgent[n] = nil
 	q.urgent = q.urgent[:n]
+	p := q.known(m.Key.InPort)
+	p.served.Add(1)
+	if q.cfg.Now != nil {
+		p.delayed(q.cfg.Now() - m.Time)
+	}
 	return m
 }
 
@@ -241,14 +246,20 @@ func (q *Queue) alloc() *datapath.Miss {
 	return m
 }
 
-func (q *Queue) add(m *datapath.Miss) {
-	p := q.ports[m.Key.InPort]
+// known finds a port of ingress, or makes it.
+func (q *Queue) known(no uint32) *port {
+	p := q.ports[no]
 	if p == nil {
-		p = &port{no: m.Key.InPort}
+		p = &port{no: no}
 		q.mu.Lock()
-		q.ports[p.no] = p
+		q.ports[no] = p
 		q.mu.Unlock()
 	}
+	return p
+}
+
+func (q *Queue) add(m *datapath.Miss) {
+	p := q.known(m.Key.InPort)
 	p.push(m)
 	q.size++
 	if !p.active {

@@ -171,7 +171,7 @@ func (w *Worker) heard(m *datapath.Miss) bool {
 			w.hello(from)
 		}
 	}
-	w.counts.Consumed++
+	w.consumed()
 	return true
 }
 
