@@ -10,6 +10,9 @@ LDFLAGS  := -s -w -X $(CTL).version=$(VERSION) -X $(CTL).commit=$(COMMIT) -X $(C
 PACKAGES := clang-14 llvm-14 libbpf-dev iproute2 iputils-ping iputils-arping iperf3 \
             ethtool tcpdump ndisc6 netcat-openbsd nmap jq curl python3 isc-dhcp-client udhcpc prometheus
 BUILD_PACKAGES := git gzip
+INTEROP_PACKAGES := ovn-central
+PAIRS    ?= 400
+SEED     ?= 1
 VM_PACKAGES := qemu-system-x86 busybox-static cpio kmod xz-utils zstd lz4
 # Of the tests with agents, those that depend on what a datapath can do: run with Open vSwitch's module on the last kernel.
 VM_NETNS    := TestAgentKilled|TestReach|TestNAT|TestHosts$$
@@ -18,7 +21,7 @@ ARCHITECTURES  := amd64 arm64
 SOURCES   = $(shell git ls-files '*.go')
 
 .DEFAULT_GOAL := build
-.PHONY: help setup root build packages release test test-packages test-vm unit race check generate fresh bench demo fuzz clean
+.PHONY: help setup root build packages release test test-packages test-vm interop unit race check generate fresh bench demo fuzz clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -82,7 +85,11 @@ test-vm: ## both datapaths on Debian's kernels 6.1 and 6.12, each in a guest
 	  $(GO) test -short -count=1 -p 1 -timeout 8m -exec "$(CURDIR)/test/vm/exec.sh $$guest" ./internal/path/datapath/ebpf ./internal/path/datapath/ovs; \
 	done; \
 	VIADUCT_DRIVER=ovs VIADUCT_BINARY=/test/viaduct $(GO) test -count=1 -timeout 8m -exec "$(CURDIR)/test/vm/exec.sh $$guest" -run '$(VM_NETNS)' ./test/netns; \
-	test/vm/exec.sh $$guest build/vm/viaduct demo --set agent.datapath.driver=ovs --phase=3s --interval=25ms | tail -n 5
+	test/vm/exec.sh $$guest build/vm/viaduct demo --conf=agent.datapath.driver=ovs --phase=3s --interval=25ms | tail -n 5
+
+interop: ## the simulator against OVN (ovn-trace): PAIRS (400) random pairs of network and packet, from SEED (1)
+	@$(MAKE) --no-print-directory setup PACKAGES="$(INTEROP_PACKAGES)"
+	INTEROP_REQUIRED=1 INTEROP_PAIRS=$(PAIRS) INTEROP_SEED=$(SEED) $(GO) test -count=1 -timeout 60m -v ./test/interop
 
 check: ## format, vet, import law, generated code, linters where installed
 	@bad=$$(gofmt -l $(SOURCES)); [ -z "$$bad" ] || { echo "gofmt is needed for:" >&2; echo "$$bad" >&2; exit 1; }

@@ -30,6 +30,7 @@ import (
 	"github.com/viaduct-net/viaduct/internal/state"
 	"github.com/viaduct-net/viaduct/internal/topo/binding"
 	"github.com/viaduct-net/viaduct/internal/topo/host"
+	"github.com/viaduct-net/viaduct/internal/topo/live"
 	"github.com/viaduct-net/viaduct/internal/topo/mirror"
 	"github.com/viaduct-net/viaduct/internal/topo/model"
 	"github.com/viaduct-net/viaduct/internal/topo/store"
@@ -40,10 +41,11 @@ type Config struct {
 	// Open opens the datapath, once, when the host's configuration has been read. Run closes it.
 	Open         func(*conf.Settings) (datapath.Datapath, error)
 	Store        store.Store
-	Keys         store.Keys // of the same store
-	Host         string     // the host's name in the topology
-	RunDir       string     // where agent.sock is made
-	TunnelDevice string     // name of the VXLAN device by which other hosts are reached
+	Keys         store.Keys   // of the same store
+	Shared       store.Shared // of the same store
+	Host         string       // the host's name in the topology
+	RunDir       string       // where agent.sock is made
+	TunnelDevice string       // name of the VXLAN device by which other hosts are reached
 	Log          *logs.Logs
 	Version      string
 	Metrics      Metrics
@@ -236,6 +238,7 @@ func (a *Agent) run(ctx context.Context) error {
 	g.Go(func() error { return a.tick(ctx) })
 	g.Go(func() error { return a.advertise(ctx) })
 	g.Go(func() error { return a.tunnel(ctx) })
+	g.Go(func() error { return live.Run(ctx, a.cfg.Shared, a.host.ID, a.log, a.mirror.SetHosts) })
 	g.Go(func() error { return a.takeOver(ctx) })
 	g.Go(func() error { service.Watch(ctx, a.log, a.alive); return nil })
 	return g.Wait()

@@ -166,6 +166,7 @@ func (a *Agent) workerConfig(s *conf.Settings) (c worker.Config, problem error) 
 		Prep: prep.Config{
 			HeldPerFlow: s.Prep.HeldPerFlow, HeldPerPort: s.Prep.HeldPerPort, ParkPerPort: s.Prep.ParkedPerPort, ParkTime: s.Prep.ParkTimeout,
 		},
+		Replies: worker.Replies{PerSecond: s.Replies.PerSecond, Burst: s.Replies.Burst},
 	}, problem
 }
 
@@ -173,7 +174,7 @@ func stateConfig(s *conf.Settings) state.Config {
 	return state.Config{
 		MAC: mac.Config{MaxPerPort: s.Bridge.MaxMACsPerPort, Expire: s.Bridge.MACExpire},
 		ARP: arp.Config{
-			MaxPerPort: s.ARP.MaxPerPort, Retry: s.ARP.Retry, GiveUp: s.ARP.GiveUp, Failed: s.ARP.Failed, Stale: s.ARP.Stale, Expire: s.ARP.Expires,
+			MaxPerPort: s.ARP.MaxPerPort, MaxPending: s.ARP.MaxPending, Retry: s.ARP.Retry, GiveUp: s.ARP.GiveUp, Failed: s.ARP.Failed, Stale: s.ARP.Stale, Expire: s.ARP.Expires,
 		},
 		Conntrack: conntrack.Config{
 			MaxPerOwner: s.Conntrack.MaxPerPort, TCPNew: s.Conntrack.TCPNew, TCP: s.Conntrack.TCP, TCPClosed: s.Conntrack.TCPClosed,

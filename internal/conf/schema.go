@@ -106,9 +106,13 @@ func keysOf(s *Settings) []Key {
 			"Most packets of one ingress port that wait for an answer, such as a neighbour's MAC; further ones are dropped and counted."),
 		span("prep.park_timeout", &s.Prep.ParkTimeout, 10*time.Millisecond, 60*second, "5s", "A packet that has waited for so long is dropped and counted."),
 
+		count("replies.per_second", &s.Replies.PerSecond, 1<<20, "1000", "packets/s",
+			"How often bridges and routers answer one port (ARP, DHCP, echo, ICMP errors), in each worker; further answers are dropped and counted."),
+		count("replies.burst", &s.Replies.Burst, 1<<20, "1000", "packets", "How many answers a port that was quiet may have at once."),
+
 		span("bridge.mac_port_mapping_expire", &s.Bridge.MACExpire, second, day, "15s",
 			"A MAC that a bridge has learnt is forgotten so long after the last flow that used it has gone."),
-		count("bridge.max_macs_per_port", &s.Bridge.MaxMACsPerPort, 1<<20, "1024", "MACs", "Most MACs that bridges learn from one port."),
+		count("bridge.max_macs_per_port", &s.Bridge.MaxMACsPerPort, 1<<20, "1024", "MACs", "Most MACs that bridges learn from one port; packets from further ones are dropped and counted."),
 
 		span("arptable.arp_retry_interval", &s.ARP.Retry, 100*time.Millisecond, 10*time.Minute, "10s",
 			"Time between two requests for a neighbour's MAC; each time between 0.75 and 1.25 of it, so that hosts do not march in step."),
@@ -119,7 +123,9 @@ func keysOf(s *Settings) []Key {
 			"A neighbour's MAC that was last confirmed so long ago is still used, and asked for again while flows use it."),
 		span("arptable.arp_expiration", &s.ARP.Expires, second, day, "90s", "A neighbour's MAC that was last confirmed so long ago is forgotten."),
 		count("arptable.max_neighbours_per_port", &s.ARP.MaxPerPort, 1<<20, "1024", "neighbours",
-			"Most neighbours that are known on the link of one router port or on one bridge, and most that are being asked for."),
+			"Most neighbours that one port may have taught bridges and routers; half of it is for those that were asked for. Further ones are dropped and counted."),
+		count("arptable.max_pending_per_port", &s.ARP.MaxPending, 1<<20, "256", "neighbours",
+			"Most neighbours that packets of one port may be waiting for; packets for further ones are dropped and counted."),
 
 		count("conntrack.max_per_port", &s.Conntrack.MaxPerPort, 1<<24, "32768", "connections",
 			"Most tracked or translated connections that one port may have; further ones are refused and counted."),

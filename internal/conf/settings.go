@@ -17,6 +17,7 @@ type Settings struct {
 
 	Flow      Flow
 	Prep      Prep
+	Replies   Replies
 	Bridge    Bridge
 	ARP       ARP
 	Conntrack Conntrack
@@ -37,6 +38,9 @@ type Prep struct {
 	ParkTimeout                             time.Duration
 }
 
+// Replies is agent.replies.
+type Replies struct{ PerSecond, Burst int }
+
 // Bridge is agent.bridge.
 type Bridge struct {
 	MaxMACsPerPort int
@@ -45,7 +49,7 @@ type Bridge struct {
 
 // ARP is agent.arptable.
 type ARP struct {
-	MaxPerPort                            int
+	MaxPerPort, MaxPending                int
 	Retry, GiveUp, Failed, Stale, Expires time.Duration
 }
 

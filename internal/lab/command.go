@@ -47,8 +47,8 @@ func upCommand(name *string) *cobra.Command {
 		}}
 	c.Flags().StringVarP(&file, "file", "f", "", "YAML file")
 	c.Flags().DurationVar(&o.Timeout, "timeout", time.Minute, "time at most")
-	c.Flags().StringToStringVar(&o.Settings, "set", nil, "configuration of all agents, KEY=VALUE (viaduct conf)")
 	c.Flags().StringArrayVar(&o.AgentArgs, "agent-arg", nil, "further argument for every agent")
+	c.Flags().StringArrayVar(&o.Conf, "conf", nil, "KEY=VALUE: configuration of all hosts (viaduct conf); may be repeated")
 	_ = c.MarkFlagRequired("file") // fails only for a flag that does not exist
 	return c
 }

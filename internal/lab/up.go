@@ -8,24 +8,26 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+	"strings"
 	"time"
 
 	"github.com/viaduct-net/viaduct/internal/agent/debug"
 	"github.com/viaduct-net/viaduct/internal/api/client"
 	"github.com/viaduct-net/viaduct/internal/api/document"
 	"github.com/viaduct-net/viaduct/internal/api/wire"
+	"github.com/viaduct-net/viaduct/internal/conf"
 	"github.com/viaduct-net/viaduct/internal/lab/plug"
 	"github.com/viaduct-net/viaduct/internal/topo/model"
 )
 
 // Options of Up.
 type Options struct {
-	Name      string            // "": the file's, or DefaultName
-	Binary    string            // path of viaduct; "": this program
-	AgentArgs []string          // further arguments of every agent
-	Settings  map[string]string // configuration of all agents: values by key, as `viaduct conf` takes them
-	Timeout   time.Duration     // for all of it; 0: one minute
-	Progress  io.Writer         // a line for each step; nil: none
+	Name      string        // "": the file's, or DefaultName
+	Binary    string        // path of viaduct; "": this program
+	AgentArgs []string      // further arguments of every agent
+	Conf      []string      // KEY=VALUE: configuration of all hosts (viaduct conf), from before their agents start
+	Timeout   time.Duration // for all of it; 0: one minute
+	Progress  io.Writer     // a line for each step; nil: none
 }
 
 // Up makes the laboratory that the file describes, and returns when every VM that is plugged in has
@@ -137,11 +139,13 @@ func (l *Lab) build(ctx context.Context, o Options, set *document.Set) error {
 		return err
 	}
 	fmt.Fprintf(o.Progress, "virtual network\n")
-	if err := l.configure(ctx, o.Settings); err != nil {
-		return err
-	}
 	if err := l.apply(ctx, set); err != nil {
 		return err
+	}
+	if len(o.Conf) > 0 {
+		if _, err := l.Configure(ctx, o.Conf...); err != nil {
+			return err
+		}
 	}
 	for i := range l.VMs {
 		vm := &l.VMs[i]
@@ -185,24 +189,6 @@ func (s *Server) ready(ctx context.Context) error {
 	return err
 }
 
-// configure writes settings into the template that every host has.
-func (l *Lab) configure(ctx context.Context, settings map[string]string) error {
-	if len(settings) == 0 {
-		return nil
-	}
-	c, err := client.New("unix://" + l.Server.Socket)
-	if err != nil {
-		return err
-	}
-	defer c.Close()
-	change := wire.ConfChange{Template: "default", Set: map[string]any{}}
-	for key, value := range settings {
-		change.Set[key] = value
-	}
-	_, err = c.ConfChange(ctx, change)
-	return err
-}
-
 func (l *Lab) apply(ctx context.Context, set *document.Set) error {
 	c, err := client.New("unix://" + l.Server.Socket)
 	if err != nil {
@@ -211,6 +197,25 @@ func (l *Lab) apply(ctx context.Context, set *document.Set) error {
 	defer c.Close()
 	_, err = set.Apply(ctx, c)
 	return err
+}
+
+// Configure sets values of all hosts, as `viaduct conf set KEY=VALUE...` does, and returns the store's revision that has them.
+func (l *Lab) Configure(ctx context.Context, values ...string) (revision int64, err error) {
+	set := make(map[string]any, len(values))
+	for _, v := range values {
+		key, value, ok := strings.Cut(v, "=")
+		if !ok {
+			return 0, fmt.Errorf("configuration %q: want KEY=VALUE", v)
+		}
+		set[key] = value
+	}
+	c, err := client.New("unix://" + l.Server.Socket)
+	if err != nil {
+		return 0, err
+	}
+	defer c.Close()
+	r, err := c.ConfChange(ctx, wire.ConfChange{Template: conf.DefaultTemplate, Set: set})
+	return r.Revision, err
 }
 
 // StartAgent starts a host's agent, also after it was killed, and returns when it is ready and the ports

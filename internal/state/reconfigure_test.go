@@ -17,7 +17,7 @@ func TestReconfigure(t *testing.T) {
 	macs := []match.MAC{{2, 1}, {2, 2}, {2, 3}}
 	s.LearnMAC(bridge, 0, macs[0], p1)
 	s.LearnMAC(bridge, 0, macs[1], p1)
-	s.LearnNeighbour(p1, nthAddr(1), m1)
+	s.LearnNeighbour(p1, nthAddr(1), m1, p1)
 	connect := func(port uint16) conntrack.Verdict {
 		tu := match.Tuple{Src: nthAddr(1), Dst: nthAddr(2), SrcPort: port, DstPort: 53, Proto: 17}
 		return s.AddConnection(conntrack.Conn{Kind: tag.Connection, Device: bridge, Orig: tu, Reply: tu.Reverse(), Owner: p1})
@@ -28,13 +28,13 @@ func TestReconfigure(t *testing.T) {
 
 	cfg.MAC.MaxPerPort, cfg.Conntrack.MaxPerOwner, cfg.ARP.MaxPerPort = 1, 1, 1
 	s.Reconfigure(cfg)
-	if _, news := s.LearnMAC(bridge, 0, macs[2], p1); news {
+	if _, news, _ := s.LearnMAC(bridge, 0, macs[2], p1); news {
 		t.Error("a MAC beyond the new bound is learnt")
 	}
 	if _, ok := s.MAC(bridge, 0, macs[1]); !ok {
 		t.Error("a MAC that was known is gone")
 	}
-	if _, news := s.LearnNeighbour(p1, nthAddr(2), m1); news {
+	if _, news, _ := s.LearnNeighbour(p1, nthAddr(2), m1, p1); news {
 		t.Error("a neighbour beyond the new bound is learnt")
 	}
 	if connect(3) != conntrack.Full {
@@ -62,7 +62,7 @@ func TestReconfigure(t *testing.T) {
 	gone(5*time.Second, state.Stats{})
 
 	s.Reconfigure(state.DefaultConfig()) // and up again
-	if _, news := s.LearnMAC(bridge, 0, macs[2], p1); !news {
+	if _, news, _ := s.LearnMAC(bridge, 0, macs[2], p1); !news {
 		t.Error("a MAC within the bound is not learnt")
 	}
 }

@@ -76,26 +76,27 @@ func (t *Tables) BridgeNeighbour(bridge uuid.UUID, addr match.Addr) (m match.MAC
 	return m, ok
 }
 
-// LearnMAC registers that m is behind port. The flows of the tag are out of date when it is news.
-func (t *Tables) LearnMAC(bridge uuid.UUID, vlan uint16, m match.MAC, port uuid.UUID) (changed tag.Tag, news bool) {
+// LearnMAC registers that m is behind port. The flows of the tag are out of date when it is news. Not ok: the port
+// has taught as many as it may.
+func (t *Tables) LearnMAC(bridge uuid.UUID, vlan uint16, m match.MAC, port uuid.UUID) (changed tag.Tag, news, ok bool) {
 	return t.macs.Learn(bridge, vlan, m, port, t.clock.Now())
 }
 
 // LearnNeighbour registers that addr on the link of a router port has m. When it is news, packets that wait for
-// it can go on.
-func (t *Tables) LearnNeighbour(port uuid.UUID, addr match.Addr, m match.MAC) (changed tag.Tag, news bool) {
-	return t.ports.Learn(port, addr, m, t.clock.Now())
+// it can go on. It counts against owner, the port that taught it. Not ok: that has taught as many as it may.
+func (t *Tables) LearnNeighbour(port uuid.UUID, addr match.Addr, m match.MAC, owner uuid.UUID) (changed tag.Tag, news, ok bool) {
+	return t.ports.Learn(port, addr, m, owner, t.clock.Now())
 }
 
-// LearnBridgeNeighbour registers an announcement on a bridge.
-func (t *Tables) LearnBridgeNeighbour(bridge uuid.UUID, addr match.Addr, m match.MAC) (changed tag.Tag, news bool) {
-	return t.heard.Learn(bridge, addr, m, t.clock.Now())
+// LearnBridgeNeighbour registers an announcement on a bridge, likewise.
+func (t *Tables) LearnBridgeNeighbour(bridge uuid.UUID, addr match.Addr, m match.MAC, owner uuid.UUID) (changed tag.Tag, news, ok bool) {
+	return t.heard.Learn(bridge, addr, m, owner, t.clock.Now())
 }
 
-// Resolve makes sure that addr is being asked for on the link of a router port. True: the caller sends
-// the first request, now. Over all callers there is one request at a time.
-func (t *Tables) Resolve(port uuid.UUID, addr match.Addr) (send bool) {
-	return t.ports.Resolve(port, addr, t.clock.Now())
+// Resolve makes sure that addr is being asked for on the link of a router port, on behalf of owner. send: the caller sends
+// the first request, now. Over all callers there is one request at a time. Not ok: owner waits for as many as it may.
+func (t *Tables) Resolve(port uuid.UUID, addr match.Addr, owner uuid.UUID) (send, ok bool) {
+	return t.ports.Resolve(port, addr, owner, t.clock.Now())
 }
 
 // Hold keeps the MAC and neighbour entries that tags name from expiring, because a flow

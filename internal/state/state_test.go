@@ -41,7 +41,7 @@ func TestMACMoves(t *testing.T) {
 		port uuid.UUID
 		news bool
 	}{{p1, true}, {p1, false}, {p2, true}, {p1, true}} {
-		tg, news := s.LearnMAC(bridge, 7, m1, step.port)
+		tg, news, _ := s.LearnMAC(bridge, 7, m1, step.port)
 		if want := (tag.Tag{Kind: tag.MACEntry, ID: bridge, MAC: m1, VLAN: 7}); news != step.news || tg != want {
 			t.Errorf("LearnMAC at %v = %v %v", step.port, tg, news)
 		}
@@ -56,7 +56,7 @@ func TestMACMoves(t *testing.T) {
 
 func TestMACExpiresAfterItsLastFlow(t *testing.T) {
 	s, clk := setup(nil)
-	tg, _ := s.LearnMAC(bridge, 0, m1, p1)
+	tg, _, _ := s.LearnMAC(bridge, 0, m1, p1)
 	tags := []tag.Tag{tg}
 	s.Hold(tags)
 	clk.Advance(time.Hour)
@@ -80,11 +80,11 @@ func TestMACExpiresAfterItsLastFlow(t *testing.T) {
 func TestMACBoundPerPort(t *testing.T) {
 	s, _ := setup(func(c *state.Config) { c.MAC.MaxPerPort = 3 })
 	for i := range 5 {
-		if _, news := s.LearnMAC(bridge, 0, match.MAC{2, byte(i)}, p1); news != (i < 3) {
+		if _, news, _ := s.LearnMAC(bridge, 0, match.MAC{2, byte(i)}, p1); news != (i < 3) {
 			t.Errorf("%d: news %v", i, news)
 		}
 	}
-	if _, news := s.LearnMAC(bridge, 0, match.MAC{2, 9}, p2); !news {
+	if _, news, _ := s.LearnMAC(bridge, 0, match.MAC{2, 9}, p2); !news {
 		t.Error("one port's bound is the other's")
 	}
 	if got := s.Stats(); got.MACs != 4 || got.RefusedMACs != 2 {
@@ -93,29 +93,29 @@ func TestMACBoundPerPort(t *testing.T) {
 	if gone := s.Forget(p1); len(gone) != 3 {
 		t.Errorf("forgot %v", gone)
 	}
-	if _, news := s.LearnMAC(bridge, 0, m1, p1); !news {
+	if _, news, _ := s.LearnMAC(bridge, 0, m1, p1); !news {
 		t.Error("no room after Forget")
 	}
 }
 
 func TestResolve(t *testing.T) {
 	s, clk := setup(nil)
-	if !s.Resolve(p1, a1) || s.Resolve(p1, a1) {
+	if !asks(s, p1, a1) || asks(s, p1, a1) {
 		t.Fatal("want one request for two callers")
 	}
-	if tg, news := s.LearnNeighbour(p1, a1, m1); !news || tg != (tag.Tag{Kind: tag.Neighbour, ID: p1, Addr: a1}) {
+	if tg, news, _ := s.LearnNeighbour(p1, a1, m1, p1); !news || tg != (tag.Tag{Kind: tag.Neighbour, ID: p1, Addr: a1}) {
 		t.Errorf("LearnNeighbour = %v %v", tg, news)
 	}
 	if m, ok, failed := s.Neighbour(p1, a1); m != m1 || !ok || failed {
 		t.Errorf("Neighbour = %v %v %v", m, ok, failed)
 	}
-	if s.Resolve(p1, a1) {
+	if asks(s, p1, a1) {
 		t.Error("asks for what is known")
 	}
-	if _, news := s.LearnNeighbour(p1, a1, m1); news {
+	if _, news, _ := s.LearnNeighbour(p1, a1, m1, p1); news {
 		t.Error("a confirmation is no news")
 	}
-	if _, news := s.LearnNeighbour(p1, a1, m2); !news {
+	if _, news, _ := s.LearnNeighbour(p1, a1, m2, p1); !news {
 		t.Error("another MAC is news")
 	}
 	clk.Advance(89 * time.Second)
@@ -130,7 +130,7 @@ func TestResolve(t *testing.T) {
 
 func TestUnanswered(t *testing.T) {
 	s, clk := setup(nil)
-	s.Resolve(p1, a1)
+	s.Resolve(p1, a1, p1)
 	last, asked := int64(0), 1
 	var changed []tag.Tag
 	for clk.Now() < int64(60*time.Second) {
@@ -152,21 +152,21 @@ func TestUnanswered(t *testing.T) {
 	if _, ok, failed := s.Neighbour(p1, a1); ok || !failed || len(changed) != 1 {
 		t.Errorf("after 60 s: ok %v, failed %v, changed %v", ok, failed, changed)
 	}
-	if s.Resolve(p1, a1) {
+	if asks(s, p1, a1) {
 		t.Error("asks for what has just failed")
 	}
 	clk.Advance(10 * time.Second)
 	if _, changed := s.Tick(); len(changed) != 1 {
 		t.Errorf("changed %v", changed)
 	}
-	if !s.Resolve(p1, a1) {
+	if !asks(s, p1, a1) {
 		t.Error("does not try again")
 	}
 }
 
 func TestStaleIsRefreshedWhileUsed(t *testing.T) {
 	s, clk := setup(nil)
-	tg, _ := s.LearnNeighbour(p1, a1, m1)
+	tg, _, _ := s.LearnNeighbour(p1, a1, m1, p1)
 	s.Hold([]tag.Tag{tg})
 	clk.Advance(60 * time.Second)
 	ask, gone := s.Tick()
@@ -179,7 +179,7 @@ func TestStaleIsRefreshedWhileUsed(t *testing.T) {
 	if ask, _ := s.Tick(); len(ask) != 0 {
 		t.Error("asks twice")
 	}
-	if _, news := s.LearnNeighbour(p1, a1, m1); news {
+	if _, news, _ := s.LearnNeighbour(p1, a1, m1, p1); news {
 		t.Error("a confirmation is no news")
 	}
 	clk.Advance(59 * time.Second)
@@ -195,25 +195,63 @@ func TestStaleIsRefreshedWhileUsed(t *testing.T) {
 func TestAnnouncementsDoNotCrowdOutAnswers(t *testing.T) {
 	s, _ := setup(func(c *state.Config) { c.ARP.MaxPerPort = 8 })
 	for i := range 20 {
-		s.LearnNeighbour(p1, nthAddr(i), m2)
+		s.LearnNeighbour(p1, nthAddr(i), m2, p1)
 	}
 	if got := s.Stats(); got.Neighbours != 4 || got.RefusedNeighbours != 16 {
 		t.Errorf("%+v", got)
 	}
-	s.Resolve(p1, a1)
-	if _, news := s.LearnNeighbour(p1, a1, m1); !news {
+	s.Resolve(p1, a1, p1)
+	if _, news, _ := s.LearnNeighbour(p1, a1, m1, p1); !news {
 		t.Error("an answer was refused")
 	}
+}
+
+// asks reports whether an address is asked for now.
+func asks(s *state.Tables, port uuid.UUID, a match.Addr) bool {
+	send, _ := s.Resolve(port, a, port)
+	return send
+}
+
+// TestNeighboursAreBoundedPerTeacher: what one port announces, or waits for, on a link takes nothing from another port on the same link.
+func TestNeighboursAreBoundedPerTeacher(t *testing.T) {
+	s, _ := setup(func(c *state.Config) { c.ARP.MaxPerPort, c.ARP.MaxPending = 8, 3 })
+	router := uuid.UUID{9}
 	for i := range 20 {
-		if got, want := s.Resolve(p1, nthAddr(100+i)), i < 8; got != want {
-			t.Errorf("Resolve %d = %v", i, got)
+		_, _, ok := s.LearnNeighbour(router, nthAddr(i), m1, p1)
+		_, _, heard := s.LearnBridgeNeighbour(bridge, nthAddr(i), m1, p1)
+		_, asked := s.Resolve(router, nthAddr(100+i), p1)
+		if ok != (i < 4) || heard != (i < 4) || asked != (i < 3) {
+			t.Errorf("%d: taught %v, %v, waits %v", i, ok, heard, asked)
 		}
+	}
+	for i := range 4 {
+		_, _, ok := s.LearnNeighbour(router, nthAddr(200+i), m2, p2)
+		_, _, heard := s.LearnBridgeNeighbour(bridge, nthAddr(200+i), m2, p2)
+		if !ok || !heard {
+			t.Errorf("the other port's %d: taught %v, %v", i, ok, heard)
+		}
+	}
+	if send, ok := s.Resolve(router, nthAddr(300), p2); !send || !ok {
+		t.Error("the other port must not wait")
+	}
+	if _, ok := s.Resolve(router, nthAddr(100), p2); !ok {
+		t.Error("an address that is asked for already is refused")
+	}
+	if st := s.Stats(); st.RefusedNeighbours != 16+17 || st.RefusedBridges != 16 {
+		t.Errorf("%+v", st)
+	}
+	s.Forget(p1)
+	if _, ok := s.Resolve(router, nthAddr(400), p1); !ok {
+		t.Error("what a port waits for is not forgotten with it")
+	}
+	if st := s.Stats(); st.Neighbours != 4 || st.BridgeNeighbours != 4 {
+		t.Errorf("%+v", st)
 	}
 }
 
 func TestBridgeNeighbours(t *testing.T) {
 	s, clk := setup(nil)
-	s.LearnBridgeNeighbour(bridge, a1, m1)
+	s.LearnBridgeNeighbour(bridge, a1, m1, p1)
 	if m, ok := s.BridgeNeighbour(bridge, a1); !ok || m != m1 {
 		t.Errorf("BridgeNeighbour = %v %v", m, ok)
 	}
@@ -229,7 +267,7 @@ func TestBridgeNeighbours(t *testing.T) {
 func TestLookupsDoNotAllocate(t *testing.T) {
 	s, _ := setup(nil)
 	s.LearnMAC(bridge, 0, m1, p1)
-	s.LearnNeighbour(p1, a1, m1)
+	s.LearnNeighbour(p1, a1, m1, p1)
 	if n := testing.AllocsPerRun(100, func() {
 		s.MAC(bridge, 0, m1)
 		s.Neighbour(p1, a1)
@@ -247,7 +285,7 @@ func TestOneRequestOverAllWorkers(t *testing.T) {
 	for range 4 {
 		wg.Go(func() {
 			for i := range 200 {
-				if s.Resolve(p1, nthAddr(i)) {
+				if asks(s, p1, nthAddr(i)) {
 					sent.Add(1)
 				}
 				s.Neighbour(p1, nthAddr(i))

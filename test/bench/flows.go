@@ -18,7 +18,7 @@ var rates = []int{80_000, 120_000, 160_000, 200_000, 250_000, 300_000, 0}
 // newFlows: how many frames, each of a flow of its own, arrive behind bridge, router and
 // bridge per second. Each one missed and was simulated, installed and sent on.
 func newFlows(ctx context.Context, b *bench) error {
-	return b.withLab(ctx, b.flowArgs, func(l *lab.Lab) error {
+	return b.withLab(ctx, b.flowConf, func(l *lab.Lab) error {
 		vms, err := spaces(l, "mallory", "carol")
 		if err != nil {
 			return err

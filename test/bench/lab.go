@@ -15,12 +15,12 @@ import (
 )
 
 // withLab runs f in a laboratory of two subnets.
-func (b *bench) withLab(ctx context.Context, agentArgs []string, f func(*lab.Lab) error) (err error) {
+func (b *bench) withLab(ctx context.Context, conf []string, f func(*lab.Lab) error) (err error) {
 	set, err := document.Parse(strings.NewReader(examples.TwoSubnets), "two-subnets.yaml")
 	if err != nil {
 		return err
 	}
-	l, err := lab.Up(ctx, lab.Options{Name: fmt.Sprintf("bench%d", os.Getpid()), Binary: b.binary, AgentArgs: agentArgs}, set)
+	l, err := lab.Up(ctx, lab.Options{Name: fmt.Sprintf("bench%d", os.Getpid()), Binary: b.binary, Conf: conf}, set)
 	if err != nil {
 		return err
 	}

@@ -42,7 +42,7 @@ type bench struct {
 	binary   string
 	duration time.Duration
 	rounds   int
-	flowArgs []string // of the agent that new_flows_per_s is measured on
+	flowConf []string // of the host that new_flows_per_s is measured on
 	emit     func(...Figure)
 }
 
@@ -70,13 +70,13 @@ func run() error {
 	var (
 		b    = bench{emit: emit}
 		only = flag.String("only", "", "measurements to make, separated by commas (default all): "+names())
-		args = flag.String("flow-agent-args", "", "further arguments, separated by blanks, of the agent that new flows are counted on")
+		set  = flag.String("flow-conf", "", "KEY=VALUE, separated by blanks: configuration of the host that new flows are counted on")
 	)
 	flag.StringVar(&b.binary, "binary", "", "path of viaduct (default: it is built)")
 	flag.DurationVar(&b.duration, "duration", 10*time.Second, "of one measurement")
 	flag.IntVar(&b.rounds, "rounds", 5, "of what is measured in turns")
 	flag.Parse()
-	b.flowArgs = strings.Fields(*args)
+	b.flowConf = strings.Fields(*set)
 	if os.Geteuid() != 0 {
 		return errors.New("needs root: it makes network namespaces")
 	}

@@ -4,8 +4,10 @@ import (
 	"context"
 	"fmt"
 	"testing"
+	"time"
 
 	"github.com/viaduct-net/viaduct/internal/agent/debug"
+	"github.com/viaduct-net/viaduct/internal/base/drop"
 	"github.com/viaduct-net/viaduct/internal/lab"
 	"github.com/viaduct-net/viaduct/internal/lab/examples"
 	"github.com/viaduct-net/viaduct/internal/lab/traffic"
@@ -125,4 +127,34 @@ func TestHostsKilled(t *testing.T) {
 		t.Errorf("%d bytes sent, %d received", sent.Bytes, received.Bytes)
 	}
 	ping(t, space(t, l, "alice"), "10.0.2.11")
+}
+
+// A host whose agent is gone for good is dead within ten seconds: what is for it is dropped by name where it enters. Once its agent
+// is back, so is the host.
+func TestHostDies(t *testing.T) {
+	l := up(t, examples.TwoHosts)
+	alice, h2 := space(t, l, "alice"), &l.Hosts[1]
+	ping(t, alice, "10.0.1.11")
+	kill(t, h2)
+	start := time.Now()
+	agent := debug.NewClient(l.Hosts[0].Socket())
+	eventually(t, "the host is dead", func(ctx context.Context) error {
+		if out, err := command(alice, "ping", "-n", "-c", "1", "-W", "1", "10.0.1.11"); err == nil {
+			return fmt.Errorf("its VM answers:\n%s", out)
+		}
+		s, err := agent.Stats(ctx)
+		if err == nil && s.Dropped[drop.Inactive.String()] == 0 {
+			err = fmt.Errorf("dropped %v", s.Dropped)
+		}
+		return err
+	})
+	t.Logf("after %s", time.Since(start).Round(time.Second))
+	ping(t, alice, "10.0.2.10") // on the same host as she
+	if err := l.StartAgent(t.Context(), h2); err != nil {
+		t.Fatal(err)
+	}
+	eventually(t, "the host lives", func(context.Context) error {
+		_, err := command(alice, "ping", "-n", "-c", "1", "-W", "1", "10.0.1.11")
+		return err
+	})
 }

@@ -52,10 +52,10 @@ func run(m *testing.M) (code int, err error) {
 	return m.Run(), nil
 }
 
-// settings has agents use the driver that VIADUCT_DRIVER names: test-vm runs some of these tests with Open vSwitch's module.
-func settings() map[string]string {
+// driver has agents use the one that VIADUCT_DRIVER names: test-vm runs some of these tests with Open vSwitch's module.
+func driver() []string {
 	if driver := os.Getenv("VIADUCT_DRIVER"); driver != "" {
-		return map[string]string{"agent.datapath.driver": driver}
+		return []string{"agent.datapath.driver=" + driver}
 	}
 	return nil
 }
@@ -93,7 +93,7 @@ func up(t *testing.T, text string, replace ...string) *lab.Lab {
 func laboratory(t *testing.T, text string) *lab.Lab {
 	t.Helper()
 	labtest.Restored(t, labName())
-	l, err := lab.Up(t.Context(), lab.Options{Name: labName(), Binary: viaduct, Settings: settings()}, parse(t, text))
+	l, err := lab.Up(t.Context(), lab.Options{Name: labName(), Binary: viaduct, Conf: driver()}, parse(t, text))
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -50,6 +50,10 @@ const (
 	NatProtocol   // sim: NAT: a protocol without ports or identifier
 	NoMember      // sim: load balancer: no member takes new connections
 	TooManyConns  // sim: the port has as many connections as it may
+	TooManyMACs   // worker: the port has taught as many MAC addresses as it may
+	TooManyNeighs // worker: the port has taught as many neighbours as it may
+	TooManyWaits  // worker: the port waits for as many neighbours as it may
+	ReplyOverflow // worker: bridges and routers have answered the port as often as they may
 	Loop          // sim: too many devices traversed
 	FilterDrop    // sim: a rule of a filter chain drops
 	FilterReject  // sim: a rule of a filter chain rejects
@@ -133,6 +137,10 @@ var info = [NumReasons + 1]struct{ name, stage, meaning string }{
 	NatProtocol:   {"nat_protocol", "sim", "a protocol without ports or identifier cannot be translated"},
 	NoMember:      {"no_member", "sim", "no member of the load balancer's pool takes new connections"},
 	TooManyConns:  {"too_many_connections", "sim", "the port has as many connections as it may"},
+	TooManyMACs:   {"too_many_macs", "worker", "the port has taught as many MAC addresses as it may"},
+	TooManyNeighs: {"too_many_neighbours", "worker", "the port has taught as many neighbours as it may"},
+	TooManyWaits:  {"too_many_pending", "worker", "the port waits for as many neighbours as it may"},
+	ReplyOverflow: {"too_many_replies", "worker", "bridges and routers have answered the port as often as they may"},
 	Loop:          {"loop", "sim", "too many devices traversed: the topology has a loop"},
 	FilterDrop:    {"filter_drop", "sim", "a rule of a filter chain drops it"},
 	FilterReject:  {"filter_reject", "sim", "a rule of a filter chain rejects it"},

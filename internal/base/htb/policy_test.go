@@ -329,12 +329,13 @@ func TestConservation(t *testing.T) {
 	})
 }
 
-// T8, P6: takers that stand in for the kernel, several workers that return, and
-// ports that come and go, all at once.
+// T8, P6: takers that stand in for the kernel, several workers that return,
+// ports that come and go, and sizes and shares that change, all at once.
 func TestConcurrent(t *testing.T) {
 	cells := make([]int64, 8)
 	var root int64
-	p := New(config(32, 16, 8, 4), &root)
+	last := config(32, 16, 8, 4)
+	p := New(last, &root)
 	fixed := []*Leaf{p.Link("t", Tunnel, &cells[0]), p.Link("v", VTEP, &cells[1]), p.Link("a", VM, &cells[2]), p.Link("b", VM, &cells[3])}
 	const rounds = 5000
 	var taken, returned atomic.Int64
@@ -370,6 +371,12 @@ func TestConcurrent(t *testing.T) {
 			}
 			p.Account()
 		}
+	})
+	wg.Go(func() {
+		for j := range int64(rounds / 20) {
+			p.Reconfigure(Config{Global: 1 + j%40, Tunnel: j % 17, VTEP: j % 3 * 9, VM: j % 5, TunnelShare: 1 + j%3, VTEPShare: 1, VMShare: 1 + j%4})
+		}
+		p.Reconfigure(last)
 	})
 	wg.Wait()
 	p.Return(0)

@@ -25,12 +25,11 @@ import (
 
 // Options of Run.
 type Options struct {
-	Name     string            // of the laboratory
-	Phase    time.Duration     // of each of: before, during and after the flood
-	Interval time.Duration     // between Alice's flows meanwhile
-	Plot     int               // columns of the terminal; 0: not a terminal, plain lines
-	Args     []string          // further arguments of the agent
-	Settings map[string]string // configuration of the agent
+	Name     string        // of the laboratory
+	Phase    time.Duration // of each of: before, during and after the flood
+	Interval time.Duration // between Alice's flows meanwhile
+	Plot     int           // columns of the terminal; 0: not a terminal, plain lines
+	Conf     []string      // KEY=VALUE: configuration of the host
 	Out      io.Writer
 }
 
@@ -50,8 +49,7 @@ func Command() *cobra.Command {
 			return Run(ctx, o)
 		}}
 	c.Flags().StringVar(&o.Name, "name", "demo", "name of the laboratory")
-	c.Flags().StringArrayVar(&o.Args, "agent-arg", nil, "further argument for the agent")
-	c.Flags().StringToStringVar(&o.Settings, "set", nil, "configuration of the agent, KEY=VALUE (viaduct conf)")
+	c.Flags().StringArrayVar(&o.Conf, "conf", nil, "KEY=VALUE: configuration of the host (viaduct conf); may be repeated")
 	c.Flags().DurationVar(&o.Interval, "interval", 5*time.Millisecond, "between Alice's flows during the flood; longer on a slow machine, where her tokens would not last for its round trips")
 	c.Flags().DurationVar(&o.Phase, "phase", 12*time.Second, "time before, during and after the flood, each")
 	return c
@@ -74,7 +72,7 @@ func Run(ctx context.Context, o Options) (err error) {
 	fmt.Fprint(o.Out, "Two bridges, blue and red, and a router between them. Alice and Mallory are on blue, Bob and Carol on red.\n"+
 		"Each is a network namespace; a real server and a real agent carry their packets.\n\n")
 	start := time.Now()
-	l, err := lab.Up(ctx, lab.Options{Name: o.Name, AgentArgs: o.Args, Settings: o.Settings}, set)
+	l, err := lab.Up(ctx, lab.Options{Name: o.Name, Conf: o.Conf}, set)
 	if err != nil {
 		return err
 	}

@@ -83,7 +83,7 @@ func (t *Topology) outcome(b *strings.Builder, c *sim.Context) {
 		case sim.LearnMAC:
 			fmt.Fprintf(&w, "learn: %s vlan %d at port %s on bridge %s\n", l.MAC, l.VLAN, l.Port, l.Device)
 		case sim.LearnNeighbour:
-			fmt.Fprintf(&w, "learn: %s at %s on port %s\n", l.Addr, l.MAC, l.Port)
+			fmt.Fprintf(&w, "learn: %s at %s on port %s\n", l.Addr, l.MAC, l.Device)
 		case sim.LearnConnection:
 			fmt.Fprintf(&w, "learn: %s, answered by %s, on behalf of %s\n", tag.Of(l.Conn, l.Device, &l.Orig), tag.Of(l.Conn, l.Device, &l.Reply), l.Port)
 		case sim.LearnReplied:

@@ -102,7 +102,7 @@ func (c *Context) learnOnBridge(br *view.Bridge, addr match.Addr, mac match.MAC,
 	if b.node != nil {
 		b.node.Add("sim", "bridge "+br.Name, "learn %s at %s", addr, mac)
 	}
-	c.Learn = append(c.Learn, Learn{Kind: LearnBridgeNeighbour, Device: br.ID, Addr: addr, MAC: mac})
+	c.Learn = append(c.Learn, Learn{Kind: LearnBridgeNeighbour, Device: br.ID, Port: c.payer(br.ID), Addr: addr, MAC: mac})
 }
 
 // routerARP takes ARP that reached a router port (RFC 826).
@@ -172,5 +172,5 @@ func (c *Context) learnNeighbour(r *view.Router, in *view.Port, addr match.Addr,
 	if b.node != nil {
 		b.node.Add("sim", "router "+r.Name, "learn %s at %s on port %s", addr, mac, in.Name)
 	}
-	c.Learn = append(c.Learn, Learn{Kind: LearnNeighbour, Device: r.ID, Port: in.ID, Addr: addr, MAC: mac})
+	c.Learn = append(c.Learn, Learn{Kind: LearnNeighbour, Device: in.ID, Port: c.payer(in.ID), Addr: addr, MAC: mac})
 }

@@ -158,6 +158,7 @@ func (c *Context) flood(br *view.Bridge, in *view.Port, b branch) {
 		b.node = b.node.Add("sim", "bridge "+br.Name, "flood")
 	}
 	sent := false
+	b.flooded = true
 	for _, id := range br.Ports {
 		if id == in.ID {
 			continue

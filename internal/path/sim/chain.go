@@ -55,14 +55,6 @@ func (c *Context) filter(chain uuid.UUID, at place, b *branch) bool {
 	return true
 }
 
-// refuse tells the sender, out of the router port where the packet came in. A bridge has no address to speak from.
-func (c *Context) refuse(b *branch) {
-	if b.in == nil || b.in.Router == uuid.Nil {
-		return
-	}
-	c.icmpError(b.in, b, prohibited, 0)
-}
-
 // pass is one way of a packet through the chains of a filter.
 type pass struct {
 	*place

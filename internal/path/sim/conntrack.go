@@ -61,6 +61,22 @@ func (c *Context) agree(last int) {
 	}
 }
 
+// agreeOwn does so for a branch that ends with a complaint, which must find back to the sender through what has been
+// translated and filtered on the way. Only what counts against the sender's own bound is learnt: others are not
+// to be filled with what they refuse.
+func (c *Context) agreeOwn(last int) {
+	for last > 0 {
+		p := &c.scratch.proposals[last-1]
+		if p.prev < 0 {
+			return
+		}
+		if p.learn.Port == c.scratch.ingress {
+			c.Learn = append(c.Learn, p.learn)
+		}
+		last = p.prev
+	}
+}
+
 // tuple is the direction of a connection that the packet has now; of an ICMP error, the one in which the error
 // itself goes: quoted, it is the reverse of the packet that it quotes. why says for what reason there is none.
 func (c *Context) tuple(b *branch) (t match.Tuple, quoted bool, why drop.Reason) {

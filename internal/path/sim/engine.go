@@ -33,6 +33,7 @@ type branch struct {
 	header
 	devices  uint8       // bridges and routers traversed
 	nat      translated  // by the device at hand
+	flooded  bool        // one of several copies
 	proposal int         // the last of scratch.proposals, plus 1
 	trail    int32       // the last of them: 1 + its index in scratch.trail; 0: none yet
 	at       header      // as it reached the device at hand: what complaints are about

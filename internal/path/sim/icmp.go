@@ -36,6 +36,9 @@ func (c *Context) icmpError(in *view.Port, b *branch, kind icmpKind, mtu int) {
 		return
 	}
 	src, ok := ownAddr(in, v.Key.Src)
+	if kind == portUnreachable { // a message to the router itself is answered from where it was sent (RFC 4443 section 2.2 (a))
+		src, ok = v.Key.Dst, true
+	}
 	if !ok {
 		return
 	}
@@ -47,6 +50,7 @@ func (c *Context) icmpError(in *view.Port, b *branch, kind icmpKind, mtu int) {
 	if v.Is6() {
 		m.Type, m.Code = kind.type6, kind.code6
 	}
+	c.agreeOwn(b.proposal)
 	c.generate(in, packet.BuildICMPError(frame, &v, src, m), b, "port", in.Name, kind.what)
 }
 

@@ -36,9 +36,9 @@ func (n node) run(start func(*sim.Context, uuid.UUID), port uuid.UUID, v packet.
 		case sim.LearnMAC:
 			n.s.LearnMAC(l.Device, l.VLAN, l.MAC, l.Port)
 		case sim.LearnNeighbour:
-			n.s.LearnNeighbour(l.Port, l.Addr, l.MAC)
+			n.s.LearnNeighbour(l.Device, l.Addr, l.MAC, l.Port)
 		case sim.LearnBridgeNeighbour:
-			n.s.LearnBridgeNeighbour(l.Device, l.Addr, l.MAC)
+			n.s.LearnBridgeNeighbour(l.Device, l.Addr, l.MAC, l.Port)
 		}
 	}
 	return c
@@ -84,7 +84,7 @@ func TestResolveAcrossBridge(t *testing.T) {
 			if first.Result != sim.ResultNotYet || first.Wait != want {
 				t.Fatalf("%s, wait %v", first.Result, first.Wait)
 			}
-			if !n.s.Resolve(want.ID, want.Addr) {
+			if send, _ := n.s.Resolve(want.ID, want.Addr, in.Port); !send {
 				t.Fatal("no request to send")
 			}
 			ask := n.parse(sim.Solicit(nil, topo.Port(want.ID), want.Addr))
@@ -112,7 +112,7 @@ func TestUnresolvedIsAnswered(t *testing.T) {
 	n := node{t, topo, state.New(state.DefaultConfig(), clk)}
 	in := topo.MustInject("va udp eth=va>r:a ip=10.0.1.5>10.0.2.9 ports=1>2")
 	w := n.run(sim.Simulate, in.Port, in.View).Wait
-	n.s.Resolve(w.ID, w.Addr)
+	n.s.Resolve(w.ID, w.Addr, in.Port)
 	clk.Advance(60 * time.Second)
 	n.s.Tick()
 	c := n.run(sim.Simulate, in.Port, in.View)

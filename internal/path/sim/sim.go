@@ -68,8 +68,8 @@ type LearnKind uint8
 // Kinds of what is learnt.
 const (
 	LearnMAC             LearnKind = iota // Device bridge: (VLAN, MAC) is behind Port
-	LearnNeighbour                        // Port router port: Addr has MAC
-	LearnBridgeNeighbour                  // Device bridge: Addr has MAC
+	LearnNeighbour                        // Device router port: Addr has MAC; Port has taught it
+	LearnBridgeNeighbour                  // Device bridge: Addr has MAC; likewise
 	LearnConnection                       // Device: Orig and Reply are a connection of kind Conn that counts against Port
 	LearnReplied                          // Device: the connection of kind Conn with direction Orig was answered
 )

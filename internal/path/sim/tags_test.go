@@ -82,7 +82,7 @@ func connect(s *state.Tables, device uuid.UUID, t match.Tuple, answer bool) []ta
 // change changes the state and returns the tags that say so.
 func (g gen) change(s *state.Tables, clk *clock.Manual) []tag.Tag {
 	t := g.t
-	news := func(tg tag.Tag, is bool) []tag.Tag {
+	news := func(tg tag.Tag, is, _ bool) []tag.Tag {
 		if is {
 			return []tag.Tag{tg}
 		}
@@ -93,13 +93,13 @@ func (g gen) change(s *state.Tables, clk *clock.Manual) []tag.Tag {
 	case "mac":
 		return news(s.LearnMAC(bridge(), pick(t, "vid", uint16(0), 7), g.mac("mac"), pathtest.ID(pick(t, "at", "va", "vc", "vd", "vb"))))
 	case "neighbour":
-		return news(s.LearnNeighbour(pathtest.ID(pick(t, "at", "up", "r:b", "q:c")), g.addr("addr", rapid.Bool().Draw(t, "six")), g.mac("mac")))
+		return news(s.LearnNeighbour(pathtest.ID(pick(t, "at", "up", "r:b", "q:c")), g.addr("addr", rapid.Bool().Draw(t, "six")), g.mac("mac"), pathtest.ID("vc")))
 	case "heard":
-		return news(s.LearnBridgeNeighbour(bridge(), g.addr("addr", rapid.Bool().Draw(t, "six")), g.mac("mac")))
+		return news(s.LearnBridgeNeighbour(bridge(), g.addr("addr", rapid.Bool().Draw(t, "six")), g.mac("mac"), pathtest.ID("vc")))
 	case "forget":
 		return s.Forget(pathtest.ID(pick(t, "gone", "va", "vc", "vd", "up", "r:b", "a")))
 	default:
-		s.Resolve(pathtest.ID("up"), addr("203.0.113.1"))
+		s.Resolve(pathtest.ID("up"), addr("203.0.113.1"), pathtest.ID("up"))
 		clk.Advance(pick(t, "time", time.Second, 20*time.Second, 100*time.Second))
 		_, changed := s.Tick()
 		return changed

@@ -83,8 +83,8 @@ func (c *Context) begin(b *branch, device uuid.UUID, t match.Tuple) {
 	c.propose(b, Learn{Kind: LearnConnection, Conn: tag.Connection, Device: device, Port: c.payer(device), Orig: t, Reply: t.Reverse()})
 }
 
-// payer is whose bound a connection counts against: the VM's that begins it, so that nobody fills what is another's. What comes
-// from outside by a router's port, which stands for everybody there, counts against those to whom it goes.
+// payer is whose bound counts for what is learnt at a port or device: the VM's whose packet it is, so that nobody fills what is
+// another's. What comes from outside by a router's port, which stands for everybody there, counts where it is learnt.
 func (c *Context) payer(device uuid.UUID) uuid.UUID {
 	if o := c.scratch.origin; o != nil && o.Bridge != uuid.Nil {
 		return o.ID

@@ -22,7 +22,8 @@ func (w *Worker) Adopt(fs []datapath.FlowInfo) (undecided []datapath.FlowInfo) {
 		f := &fs[i]
 		switch w.adopt(f) {
 		case sim.ResultNotYet:
-			w.await(w.sim.Wait, w.sim.Lease)
+			vport, _ := w.ports.Virtual(f.Key.InPort)
+			w.await(w.sim.Wait, w.sim.Lease, vport)
 			again := *f
 			again.Actions = slices.Clone(f.Actions)
 			undecided = append(undecided, again)

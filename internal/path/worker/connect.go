@@ -18,17 +18,23 @@ import (
 // maxConflicts is how often a packet is simulated anew because another worker took what it was to have.
 const maxConflicts = 4
 
-// settle decides, and commits the connections that the decision begins. The simulation only proposes them, so
-// that a trace has no effect; when somebody else was faster the packet is simulated again. why is other than
-// None when it must be dropped for what cannot be committed.
+// settle decides, and commits what was learnt and the connections that the decision begins: state first, so that the flow's own
+// tags are not invalidated by it. The simulation only proposes, so that a trace has no effect; when somebody else was faster
+// the packet is simulated again. A packet that ends with an answer may begin a connection, too: the answer has to find
+// back. why is other than None when it must be dropped for what cannot be committed.
 func (w *Worker) settle(v *packet.View, vport uuid.UUID, gso packet.GSO) (d decision, why drop.Reason) {
 	w.peers.fresh = w.peers.fresh[:0]
 	for range maxConflicts {
-		d = w.decide(v, vport, gso)
-		if d.result != sim.ResultForward {
+		if d = w.decide(v, vport, gso); d.result == sim.ResultNotYet {
 			return d, drop.None
 		}
-		if why = w.connect(); why != drop.NatConflict {
+		if why = w.learn(); d.result != sim.ResultForward && d.result != sim.ResultConsumed {
+			why = drop.None // it ends for its own reason
+		}
+		if why == drop.None && (d.result == sim.ResultForward || len(w.sim.Generated) > 0) {
+			why = w.connect()
+		}
+		if why != drop.NatConflict {
 			return d, why
 		}
 	}
@@ -123,7 +129,7 @@ func (w *Worker) Relearn(fs []datapath.FlowInfo) (undecided []datapath.FlowInfo)
 		w.hint = nil
 		switch {
 		case d.result == sim.ResultNotYet:
-			w.await(w.sim.Wait, w.sim.Lease)
+			w.await(w.sim.Wait, w.sim.Lease, vport)
 			again := *f
 			again.Actions = slices.Clone(f.Actions)
 			undecided = append(undecided, again)

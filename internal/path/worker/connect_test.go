@@ -8,6 +8,7 @@ import (
 	"github.com/viaduct-net/viaduct/internal/base/drop"
 	"github.com/viaduct-net/viaduct/internal/base/packet"
 	"github.com/viaduct-net/viaduct/internal/path/datapath/fake"
+	"github.com/viaduct-net/viaduct/internal/state"
 )
 
 const gateway = `
@@ -125,7 +126,7 @@ func TestConnectionsAreRelearnt(t *testing.T) {
 // TestTooManyConnections: a port beyond its bound is told apart by name.
 func TestTooManyConnections(t *testing.T) {
 	r := newRig(t, gateway, Config{})
-	r.limit = 1
+	r.change = func(s *state.Config) { s.Conntrack.MaxPerOwner = 1 }
 	r.start(Config{})
 	r.in(aToWorld, strings.Replace(aToWorld, "4000", "4001", 1))
 	r.turn()

@@ -83,15 +83,15 @@ func (w *Worker) explainDecision(d decision) {
 	}
 }
 
-func (w *Worker) explainParked() {
+func (w *Worker) explainParked(wait tag.Tag) {
 	if w.trace == nil {
 		return
 	}
 	what := "until the neighbour %s answers; the token goes back"
-	if w.sim.Wait.Kind == tag.Ports {
+	if wait.Kind == tag.Ports {
 		what = "until ports of %s are leased; the token goes back"
 	}
-	w.trace.Add("prep", "park", what, w.sim.Wait.Addr)
+	w.trace.Add("prep", "park", what, wait.Addr)
 }
 
 func (w *Worker) explainLearnt(ts []tag.Tag) {

@@ -18,8 +18,9 @@ const maxDepth = 3
 // made are the packets that devices generated, with the memory of their frames: it is used
 // again after the batch has left.
 type made struct {
-	list []madePacket
-	done int // how many were simulated
+	list  []madePacket
+	done  int       // how many were simulated
+	owner uuid.UUID // the port whose packet has caused those at hand
 }
 
 type madePacket struct {
@@ -41,11 +42,32 @@ func (q *made) add(port uuid.UUID, frame []byte, depth int) {
 
 func (q *made) reset() { q.list, q.done = q.list[:0], 0 }
 
-// generate simulates the packets that the simulation at hand has made, and those that they make in turn. They
-// start at a port's egress, cost no token and install no flow.
-func (w *Worker) generate() {
-	w.collect(0)
+// generate simulates the packets that the simulation at hand has made for a datapath port's packet, and those that they make in
+// turn. They start at a port's egress, cost no token and install no flow.
+func (w *Worker) generate(no uint32) {
+	if len(w.sim.Generated) == 0 {
+		return
+	}
+	w.made.owner, _ = w.ports.Virtual(no)
+	for i := range w.sim.Generated {
+		if !w.replies.take(no, w.now) {
+			w.dropMade(drop.ReplyOverflow)
+			continue
+		}
+		g := &w.sim.Generated[i]
+		w.made.add(g.Port, g.Frame, 0)
+	}
 	w.runMade()
+}
+
+// dropMade ends a packet that a device would have made: it is not one of the port's.
+func (w *Worker) dropMade(why drop.Reason) {
+	ingress := w.ingress
+	w.ingress = 0
+	w.counts.In++
+	w.counts.Made++
+	w.drop(why)
+	w.ingress = ingress
 }
 
 func (w *Worker) collect(depth int) {
@@ -93,7 +115,10 @@ func (w *Worker) simulateMade(p madePacket) {
 		w.learn()
 		w.consumed()
 	case sim.ResultNotYet:
+		// It does not wait, as nobody's share of waiting packets bounds it; but the next one is to find what this one did not.
 		w.drop(drop.NoNeighbour)
+		w.resolve(w.sim.Wait, w.sim.Lease, p.depth+1)
+		return
 	default:
 		w.drop(d.reason)
 	}
@@ -109,23 +134,44 @@ func (w *Worker) simulateEgress(v *packet.View, port uuid.UUID) decision {
 	return w.translate()
 }
 
-// await has what a packet waits for brought about, unless somebody already has: a neighbour is asked for its
-// MAC, ports are leased.
-func (w *Worker) await(wait tag.Tag, l sim.Lease) {
+// await has what a packet of port waits for brought about, unless somebody already has: a neighbour is asked for its
+// MAC, ports are leased. False: the port waits for as much as it may.
+func (w *Worker) await(wait tag.Tag, l sim.Lease, port uuid.UUID) (ok bool) {
+	w.made.owner = port
+	ok = w.resolve(wait, l, 0)
+	w.runMade()
+	return ok
+}
+
+// resolve does so for a packet of the given depth; the request is one of the made packets.
+func (w *Worker) resolve(wait tag.Tag, l sim.Lease, depth int) (ok bool) {
 	switch wait.Kind {
 	case tag.Neighbour:
-		if w.tables.Resolve(wait.ID, wait.Addr) {
-			w.Ask(wait.ID, wait.Addr)
+		owner := w.made.owner
+		if p := w.snapshot.Port(owner); p == nil || p.Bridge == uuid.Nil {
+			owner = wait.ID // a router's port stands for everybody behind it: the link itself asks
 		}
+		send, ok := w.tables.Resolve(wait.ID, wait.Addr, owner)
+		if send {
+			w.solicit(wait.ID, wait.Addr, depth)
+		}
+		return ok
 	case tag.Ports:
 		w.tables.LeasePorts(wait.ID, wait.Addr, l.Lo, l.Hi, l.Want, func(changed tag.Tag) {
 			w.tell(nil, []tag.Tag{changed})
 		})
 	}
+	return true
 }
 
 // Ask sends an ARP request or a neighbour solicitation for addr out of a router port. Call it through Do.
 func (w *Worker) Ask(port uuid.UUID, addr match.Addr) {
+	w.made.owner = port
+	w.solicit(port, addr, 0)
+	w.runMade()
+}
+
+func (w *Worker) solicit(port uuid.UUID, addr match.Addr, depth int) {
 	p := w.snapshot.Port(port)
 	if p == nil {
 		return // it has gone meanwhile
@@ -134,8 +180,7 @@ func (w *Worker) Ask(port uuid.UUID, addr match.Addr) {
 	if len(w.frame) == 0 {
 		return // it has no address to ask from
 	}
-	w.made.add(port, w.frame, 0)
-	w.runMade()
+	w.made.add(port, w.frame, depth)
 }
 
 // Advertise sends the router advertisements that are due at a VM's port. Call it through Do.
@@ -144,6 +189,7 @@ func (w *Worker) Advertise(port uuid.UUID) {
 	if p == nil {
 		return // it has gone meanwhile
 	}
+	w.made.owner = port
 	for _, frame := range sim.Advertise(w.snapshot, p) {
 		w.made.add(port, frame, 0)
 	}

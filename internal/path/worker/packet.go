@@ -48,13 +48,13 @@ func (w *Worker) packet(m *datapath.Miss) (kept bool) {
 		w.drop(why)
 		return false
 	case d.result == sim.ResultNotYet:
-		return w.park(m)
+		return w.park(m, vport)
 	}
 	w.count()
 	w.commit(m, d)
 	w.tellPeers(&m.Key, d.actions)
 	w.finish(m, &v, d)
-	w.generate()
+	w.generate(m.Key.InPort)
 	return false
 }
 
@@ -140,15 +140,18 @@ func (w *Worker) translate() decision {
 }
 
 // park keeps a packet until what it waits for has come.
-func (w *Worker) park(m *datapath.Miss) (kept bool) {
+func (w *Worker) park(m *datapath.Miss, vport uuid.UUID) (kept bool) {
 	wait, lease := w.sim.Wait, w.sim.Lease
+	if !w.await(wait, lease, vport) {
+		w.drop(drop.TooManyWaits)
+		return false
+	}
 	if !w.lot.Park(m, wait, w.now) {
 		w.drop(drop.ParkOverflow)
 		return false
 	}
 	w.counts.Waiting++
-	w.explainParked()
-	w.await(wait, lease)
+	w.explainParked(wait)
 	return true
 }
 
@@ -161,9 +164,8 @@ func (w *Worker) count() {
 	}
 }
 
-// commit is stage 7: state first, so that the flow's own tags are not invalidated by it.
+// commit is stage 7, after settle: the flow, with what it depends on.
 func (w *Worker) commit(m *datapath.Miss, d decision) {
-	w.learn()
 	if d.result == sim.ResultConsumed || w.sim.UserSpace {
 		w.explainNoFlow()
 		return

@@ -29,9 +29,9 @@ type rig struct {
 	sent   []fake.Sent
 
 	dpForWorker datapath.Datapath // dp unless a test says otherwise
-	limit       int               // of connections; 0: the default
-	free        bool              // the misses came without tokens
-	tunnelled   bool              // it has a tunnel's interface
+	change      func(*state.Config)
+	free        bool // the misses came without tokens
+	tunnelled   bool // it has a tunnel's interface
 }
 
 // twoSubnets is a bridge with two VMs, a router, and another bridge with one VM that the topology does not know the
@@ -49,7 +49,12 @@ link red r=10.0.2.1/24,fd00:2::1/64
 `
 
 func newRig(tb testing.TB, network string, cfg Config) *rig {
-	r := &rig{TB: tb, topo: pathtest.MustParse(network), clk: new(clock.Manual)}
+	return newRigWith(tb, network, cfg, func(*state.Config) {})
+}
+
+// newRigWith changes what the tables may hold.
+func newRigWith(tb testing.TB, network string, cfg Config, change func(*state.Config)) *rig {
+	r := &rig{TB: tb, topo: pathtest.MustParse(network), clk: new(clock.Manual), change: change}
 	r.dp = fake.New(r.clk, 1)
 	r.dpForWorker = r.dp
 	r.start(cfg)
@@ -62,9 +67,7 @@ func (r *rig) start(cfg Config) {
 	r.Helper()
 	r.policy = htb.New(htb.DefaultConfig(), r.dp.RootCredit())
 	tables := state.DefaultConfig()
-	if r.limit > 0 {
-		tables.Conntrack.MaxPerOwner = r.limit
-	}
+	r.change(&tables)
 	r.tables = state.New(tables, r.clk)
 	r.w = New(cfg, Deps{Datapath: r.dpForWorker, State: r.tables, Tokens: r.policy, Clock: r.clk, Changed: func(by *Worker, tags []tag.Tag) {
 		tags = append([]tag.Tag(nil), tags...)

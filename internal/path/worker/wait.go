@@ -10,29 +10,36 @@ import (
 )
 
 // learn commits what the simulation has learnt: the tables first, then this worker's own flows are
-// invalidated before the new one is added, then the other workers are told.
-func (w *Worker) learn() {
+// invalidated before the new one is added, then the other workers are told. why is other than None when the packet
+// teaches more than its port may.
+func (w *Worker) learn() (why drop.Reason) {
 	if len(w.sim.Learn) == 0 {
-		return
+		return drop.None
 	}
 	w.answered()
 	changed := w.changed[:0]
 	for i := range w.sim.Learn {
 		var t tag.Tag
 		var news bool
+		ok, full := true, drop.TooManyNeighs
 		switch l := &w.sim.Learn[i]; l.Kind {
 		case sim.LearnMAC:
-			t, news = w.tables.LearnMAC(l.Device, l.VLAN, l.MAC, l.Port)
+			full = drop.TooManyMACs
+			t, news, ok = w.tables.LearnMAC(l.Device, l.VLAN, l.MAC, l.Port)
 		case sim.LearnNeighbour:
-			t, news = w.tables.LearnNeighbour(l.Port, l.Addr, l.MAC)
+			t, news, ok = w.tables.LearnNeighbour(l.Device, l.Addr, l.MAC, l.Port)
 		case sim.LearnBridgeNeighbour:
-			t, news = w.tables.LearnBridgeNeighbour(l.Device, l.Addr, l.MAC)
+			t, news, ok = w.tables.LearnBridgeNeighbour(l.Device, l.Addr, l.MAC, l.Port)
 		}
 		if news {
 			changed = append(changed, t)
 		}
+		if !ok {
+			why = full
+		}
 	}
 	w.publish(changed)
+	return why
 }
 
 // publish has everybody's flows that depend on what has changed removed, and those who wait woken.

@@ -43,6 +43,8 @@ type Config struct {
 	Flow   flow.Config
 	Queue  upcall.Config
 	Prep   prep.Config
+
+	Replies Replies
 }
 
 // Deps are the parts of the host that a worker uses.
@@ -82,6 +84,7 @@ type Worker struct {
 	actions action.Physical // of the decision at hand
 	changed []tag.Tag
 	made    made
+	replies replies
 	frame   []byte // scratch for a request
 	batch   batch
 	peers   peers
@@ -133,6 +136,7 @@ func New(cfg Config, d Deps) *Worker {
 		lot:      prep.NewLot(cfg.Prep),
 		snapshot: &view.Snapshot{},
 		ports:    xlate.NewPorts(),
+		replies:  newReplies(cfg.Replies),
 	}
 	cfg.Flow.Keep, cfg.Flow.OnAdd, cfg.Flow.OnRemove, cfg.Flow.OnBusy = w.keeps, w.hold, w.release, w.refresh
 	w.flows = flow.New(cfg.Flow, d.Datapath, d.Clock)
@@ -195,12 +199,13 @@ func (w *Worker) keepHouse() {
 	w.resend()
 }
 
-// Reconfigure changes bounds and times of the flow table and of the packets that wait, and Linger; the rest of the configuration
+// Reconfigure changes bounds and times of the flow table, of the packets that wait and of replies, and Linger; the rest of the configuration
 // stays. Flows beyond a lower bound go by Trim. Call it through Do.
 func (w *Worker) Reconfigure(cfg Config) {
 	w.cfg.Linger = cfg.withDefaults().Linger
 	w.flows.Reconfigure(cfg.Flow)
 	w.lot.Reconfigure(cfg.Prep)
+	w.replies.configure(cfg.Replies)
 }
 
 // Trim removes some of the flows beyond the bound, and reports whether there are more. Call it through Do.
@@ -233,6 +238,7 @@ func (w *Worker) ForgetPort(no uint32) {
 		w.giveUp(p.Miss, drop.NotBound)
 	}
 	w.queue.Forget(no)
+	w.replies.forget(no)
 }
 
 // Counts returns the counters. Call it through Do.

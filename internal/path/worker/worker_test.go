@@ -314,3 +314,27 @@ func TestUnboundPort(t *testing.T) {
 		t.Errorf("%+v", c)
 	}
 }
+
+// The message of a router further on cannot wait, but it has the sender's MAC asked for: the next one gets through.
+func TestMessageOfTheNextRouterIsResolved(t *testing.T) {
+	r := newRig(t, `
+bridge net
+router near
+router far
+vm a net
+link net near=10.0.1.1/24
+link near=192.0.2.1/30 far=192.0.2.2/30
+route near 0.0.0.0/0 via 192.0.2.2 out near:far
+route far 10.0.1.0/24 via 192.0.2.1 out far:near
+`, Config{})
+	const lost = "a udp eth=02:00:00:00:00:0a>near:net ip=10.0.1.10>9.9.9.9 ports=1>2"
+	r.in(lost)
+	r.turn()
+	r.expect("arp who has 10.0.1.10, tell 10.0.1.1")
+	r.in("a arp op=reply eth=02:00:00:00:00:0a>near:net ip=10.0.1.10>10.0.1.1")
+	r.turn()
+	r.advance(6 * time.Second) // the drop flow has gone
+	r.in(lost)
+	r.turn()
+	r.expect("192.0.2.2 > 10.0.1.10 ttl 63 icmp type 3 code 0")
+}

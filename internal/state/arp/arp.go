@@ -8,6 +8,7 @@
 package arp
 
 import (
+	"math"
 	"math/rand/v2"
 	"sync"
 	"time"
@@ -21,7 +22,8 @@ import (
 
 // Config of a Table.
 type Config struct {
-	MaxPerPort int           // neighbours that one port (or bridge) may have; also: be waiting for
+	MaxPerPort int           // neighbours that one port may have taught
+	MaxPending int           // addresses that one port may be waiting for
 	Retry      time.Duration // between requests; each time between 0.75 and 1.25 of it
 	GiveUp     time.Duration // after the first request
 	Failed     time.Duration // for which an unanswered address is known as failed
@@ -29,10 +31,11 @@ type Config struct {
 	Expire     time.Duration // since the last answer
 }
 
-// DefaultConfig is 1024 a port; 10 s, 60 s; 10 s; 60 s, 90 s.
+// DefaultConfig is 1024 and 256 a port; 10 s, 60 s; 10 s; 60 s, 90 s.
 func DefaultConfig() Config {
 	return Config{
 		MaxPerPort: 1024,
+		MaxPending: 256,
 		Retry:      10 * time.Second,
 		GiveUp:     60 * time.Second,
 		Failed:     10 * time.Second,
@@ -57,6 +60,7 @@ type known struct {
 // asking is an address with a request out. A refresh is of an entry that is still known.
 type asking struct {
 	next, until int64
+	owner       uuid.UUID // on whose behalf
 }
 
 // Table holds the neighbours of all router ports and bridges. Safe for concurrent use. Times
@@ -68,7 +72,7 @@ type Table struct {
 	mu      sync.Mutex
 	cfg     Config
 	asking  map[Key]asking
-	waiting map[uuid.UUID]int // by port: how many of asking
+	waiting map[uuid.UUID]int // by owner: how many of asking
 	refused uint64
 }
 
@@ -77,7 +81,7 @@ func New(cfg Config) *Table {
 	return &Table{
 		cfg:     cfg,
 		known:   table.New[Key, known](cfg.MaxPerPort),
-		failed:  table.New[Key, struct{}](cfg.MaxPerPort),
+		failed:  table.New[Key, struct{}](0), // each was asked for, which is bounded
 		asking:  map[Key]asking{},
 		waiting: map[uuid.UUID]int{},
 	}
@@ -89,7 +93,6 @@ func (t *Table) Reconfigure(cfg Config) {
 	defer t.mu.Unlock()
 	t.cfg = cfg
 	t.known.SetMax(cfg.MaxPerPort)
-	t.failed.SetMax(cfg.MaxPerPort)
 }
 
 // Lookup finds the MAC of addr; failed: it was asked for and does not answer. It takes no lock
@@ -105,67 +108,69 @@ func (t *Table) Lookup(id uuid.UUID, addr match.Addr) (mac match.MAC, ok, failed
 
 // Learn registers an answer or announcement and reports whether it is news: a new
 // address, or a new MAC. Then flows with the tag are out of date, and packets that wait for it
-// can go on. A port's bound may refuse new addresses; the half of it is kept for those
-// that were asked for, so that announcements cannot crowd them out.
-func (t *Table) Learn(id uuid.UUID, addr match.Addr, mac match.MAC, now int64) (changed tag.Tag, news bool) {
+// can go on. It counts against owner, the port that teaches it, whose bound may refuse new addresses: not ok; the half of it
+// is kept for those that were asked for, so that announcements cannot crowd them out.
+func (t *Table) Learn(id uuid.UUID, addr match.Addr, mac match.MAC, owner uuid.UUID, now int64) (changed tag.Tag, news, ok bool) {
 	k := Key{id, addr}
 	t.mu.Lock()
 	defer t.mu.Unlock()
-	if _, asked := t.asking[k]; !asked && t.crowded(k) {
+	if _, asked := t.asking[k]; !asked && t.crowded(k, owner) {
 		t.refused++
-		return k.tag(), false
+		return k.tag(), false, false
 	}
-	old, had, ok := t.known.Put(k, known{mac, now}, id, now)
+	old, had, ok := t.known.Put(k, known{mac, now}, owner, now)
 	if !ok {
-		return k.tag(), false
+		return k.tag(), false, false
 	}
 	t.answered(k)
 	t.failed.Delete(k)
-	return k.tag(), !had || old.mac != mac
+	return k.tag(), !had || old.mac != mac, true
 }
 
-// crowded reports that k would be a new entry beyond the half of its port's bound.
-func (t *Table) crowded(k Key) bool {
+// crowded reports that k would be a new entry beyond the half of its owner's bound.
+func (t *Table) crowded(k Key, owner uuid.UUID) bool {
 	_, had := t.known.Get(k)
-	return !had && t.known.Owned(k.ID) >= (t.cfg.MaxPerPort+1)/2
+	return !had && t.known.Owned(owner) >= (t.cfg.MaxPerPort+1)/2
 }
 
-// Resolve makes sure that addr is being asked for, and reports whether the caller has to send
-// a request now: true once for all callers, the later requests come from Tick.
-func (t *Table) Resolve(port uuid.UUID, addr match.Addr, now int64) (send bool) {
+// Resolve makes sure that addr is being asked for on behalf of owner, the port whose packet waits, and reports whether the caller
+// has to send a request now: once for all callers, the later requests come from Tick. Not ok: owner waits for as many
+// addresses as it may.
+func (t *Table) Resolve(port uuid.UUID, addr match.Addr, owner uuid.UUID, now int64) (send, ok bool) {
 	k := Key{port, addr}
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	if _, ok := t.known.Get(k); ok {
-		return false
+		return false, true
 	}
 	if _, failed := t.failed.Get(k); failed {
-		return false
+		return false, true
 	}
-	return t.ask(k, now)
+	return t.ask(k, owner, t.cfg.MaxPending, now)
 }
 
 // ask, answered: with mu held.
-func (t *Table) ask(k Key, now int64) bool {
+func (t *Table) ask(k Key, owner uuid.UUID, limit int, now int64) (send, ok bool) {
 	if _, asked := t.asking[k]; asked {
-		return false
+		return false, true
 	}
-	if t.waiting[k.ID] >= t.cfg.MaxPerPort {
+	if t.waiting[owner] >= limit {
 		t.refused++
-		return false
+		return false, false
 	}
-	t.waiting[k.ID]++
-	t.asking[k] = asking{now + t.retry(), now + int64(t.cfg.GiveUp)}
-	return true
+	t.waiting[owner]++
+	t.asking[k] = asking{now + t.retry(), now + int64(t.cfg.GiveUp), owner}
+	return true, true
 }
 
 func (t *Table) answered(k Key) {
-	if _, asked := t.asking[k]; !asked {
+	a, asked := t.asking[k]
+	if !asked {
 		return
 	}
 	delete(t.asking, k)
-	if t.waiting[k.ID]--; t.waiting[k.ID] == 0 {
-		delete(t.waiting, k.ID)
+	if t.waiting[a.owner]--; t.waiting[a.owner] == 0 {
+		delete(t.waiting, a.owner)
 	}
 }
 
@@ -184,8 +189,11 @@ func (t *Table) Tick(now int64, ask []Key, tags []tag.Tag) ([]Key, []tag.Tag) {
 			t.known.Delete(k)
 			t.answered(k)
 			tags = append(tags, k.tag())
-		case age >= int64(t.cfg.Stale) && t.known.Held(k) && t.ask(k, now):
-			ask = append(ask, k)
+		case age >= int64(t.cfg.Stale) && t.known.Held(k):
+			// On behalf of the link: as many as are known.
+			if send, _ := t.ask(k, k.ID, math.MaxInt, now); send {
+				ask = append(ask, k)
+			}
 		}
 		return true
 	})
@@ -211,14 +219,21 @@ func (t *Table) Ref(tg tag.Tag) { t.known.Ref(Key{tg.ID, tg.Addr}) }
 // Unref is the counterpart of Ref.
 func (t *Table) Unref(tg tag.Tag, now int64) { t.known.Unref(Key{tg.ID, tg.Addr}, now) }
 
-// Forget removes all that is known on a port or bridge and appends what changed to tags.
+// Forget removes all that is known on a port or bridge, or was taught by a port, and appends what changed to tags.
 func (t *Table) Forget(id uuid.UUID, tags []tag.Tag) []tag.Tag {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	t.known.DeleteOwner(id, func(k Key, _ known) { tags = append(tags, k.tag()) })
-	t.failed.DeleteOwner(id, func(k Key, _ struct{}) { tags = append(tags, k.tag()) })
-	for k := range t.asking {
+	t.known.Range(func(k Key, _ known) bool {
 		if k.ID == id {
+			t.known.Delete(k)
+			tags = append(tags, k.tag())
+		}
+		return true
+	})
+	t.failed.DeleteOwner(id, func(k Key, _ struct{}) { tags = append(tags, k.tag()) })
+	for k, a := range t.asking {
+		if k.ID == id || a.owner == id {
 			t.answered(k)
 		}
 	}

@@ -56,11 +56,11 @@ func (t *Table) Lookup(bridge uuid.UUID, vlan uint16, mac match.MAC) (port uuid.
 }
 
 // Learn registers mac at port and reports whether that is news: new, or moved from another
-// port. Then the flows with the tag are out of date.
-func (t *Table) Learn(bridge uuid.UUID, vlan uint16, mac match.MAC, port uuid.UUID, now int64) (changed tag.Tag, news bool) {
+// port. Then the flows with the tag are out of date. Not ok: the port has as many as it may.
+func (t *Table) Learn(bridge uuid.UUID, vlan uint16, mac match.MAC, port uuid.UUID, now int64) (changed tag.Tag, news, ok bool) {
 	k := key{bridge, vlan, mac}
 	old, had, ok := t.t.Put(k, port, port, now)
-	return k.tag(), ok && (!had || old != port)
+	return k.tag(), ok && (!had || old != port), ok
 }
 
 // Ref keeps the entry that tg names while a flow uses it; Unref gives it back. Tags of other kinds and

@@ -94,7 +94,7 @@ func (b builder) pool(p *model.Pool) *view.Pool {
 
 // balancers continues next with load balancers: their part of s and of the tags.
 func (m *Mirror) balancers(s, old *view.Snapshot, d dirty) (tags []tag.Tag) {
-	b := builder{m.graph}
+	b := m.builder()
 	for _, id := range sorted(d.balancers) {
 		was, is := old.LoadBalancer(id), b.balancer(id)
 		if reflect.DeepEqual(was, is) {

@@ -8,13 +8,21 @@ import (
 	"github.com/google/uuid"
 
 	"github.com/viaduct-net/viaduct/internal/base/match"
+	"github.com/viaduct-net/viaduct/internal/topo/live"
 	"github.com/viaduct-net/viaduct/internal/topo/model"
 	"github.com/viaduct-net/viaduct/internal/topo/view"
 )
 
 // builder resolves objects into what simulations read. Each function gives nil when there is no
 // such object. What refers to nothing, as data written by hand may, is left out.
-type builder struct{ graph *model.Graph }
+type builder struct {
+	graph *model.Graph
+	self  uuid.UUID  // this host
+	live  live.Hosts // of which others are alive
+}
+
+// dead reports whether another host is known to be dead. This one is not, whatever the store says.
+func (b builder) dead(host uuid.UUID) bool { return host != b.self && b.live.Dead(host) }
 
 func get[T model.Object](g *model.Graph, id uuid.UUID) (T, bool) {
 	var zero T
@@ -22,11 +30,11 @@ func get[T model.Object](g *model.Graph, id uuid.UUID) (T, bool) {
 	return o, ok
 }
 
-// plugged reports whether anything is at the other end of the port.
+// plugged reports whether anything is at the other end of the port: a peer, or an interface of a host that lives.
 func (b builder) plugged(p *model.Port) bool {
-	_, bound := get[*model.Binding](b.graph, p.ID)
+	bound, ok := get[*model.Binding](b.graph, p.ID)
 	_, peered := get[*model.Port](b.graph, p.PeerID)
-	return bound || peered
+	return ok && !b.dead(bound.HostID) || peered
 }
 
 func (b builder) port(id uuid.UUID) *view.Port {

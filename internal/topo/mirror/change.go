@@ -42,7 +42,7 @@ func (d dirty) add(g *model.Graph, o model.Object) {
 		d.chains[o.ID] = struct{}{}
 	case *model.Rule:
 		d.chains[o.ChainID] = struct{}{}
-		if o.Action == model.RuleDNAT || o.Action == model.RuleSNAT || o.Action == model.RuleJump && (builder{g}).translated(o.JumpID) != nil {
+		if o.Action == model.RuleDNAT || o.Action == model.RuleSNAT || o.Action == model.RuleJump && (builder{graph: g}).translated(o.JumpID) != nil {
 			d.filtered(g, o.ChainID, map[uuid.UUID]bool{}) // what passes the chain has answers to translate back
 		}
 	case *model.AddressGroup:
@@ -94,7 +94,7 @@ func (d dirty) port(p *model.Port) {
 func (m *Mirror) next(old *view.Snapshot, d dirty, revision int64) (*view.Snapshot, []tag.Tag) {
 	s := &view.Snapshot{Revision: revision, Ports: old.Ports, Bridges: old.Bridges, Routers: old.Routers, Chains: old.Chains, Groups: old.Groups, Security: old.Security, Hosts: old.Hosts,
 		Balancers: old.Balancers}
-	b := builder{m.graph}
+	b := m.builder()
 	var tags []tag.Tag
 	for _, id := range sorted(d.ports) {
 		was, is := old.Port(id), b.port(id)

@@ -5,6 +5,7 @@ import (
 
 	"github.com/viaduct-net/viaduct/internal/base/match"
 	"github.com/viaduct-net/viaduct/internal/base/tag"
+	"github.com/viaduct-net/viaduct/internal/topo/live"
 	"github.com/viaduct-net/viaduct/internal/topo/model"
 	"github.com/viaduct-net/viaduct/internal/topo/view"
 )
@@ -16,10 +17,10 @@ func (m *Mirror) hosts(s, old *view.Snapshot, d dirty) []tag.Tag {
 			d.hosts[o.GetMeta().ID] = struct{}{}
 		}
 	}
-	b := builder{m.graph}
+	b := m.builder()
 	var tags []tag.Tag
 	for _, id := range sorted(d.hosts) {
-		was, is := old.Hosts[id], b.host(id, m.host)
+		was, is := old.Hosts[id], b.host(id)
 		if was == is || was != nil && is != nil && *was == *is {
 			continue
 		}
@@ -29,17 +30,49 @@ func (m *Mirror) hosts(s, old *view.Snapshot, d dirty) []tag.Tag {
 	return tags
 }
 
-// host is a host as seen from self; nil for self.
-func (b builder) host(id, self uuid.UUID) *view.Host {
+// host is another host as seen from here; nil for this one.
+func (b builder) host(id uuid.UUID) *view.Host {
 	h, ok := get[*model.Host](b.graph, id)
-	if !ok || id == self {
+	if !ok || id == b.self {
 		return nil
 	}
-	v := &view.Host{ID: id, Name: h.Name}
-	if me, ok := get[*model.Host](b.graph, self); ok {
+	v := &view.Host{ID: id, Name: h.Name, Dead: b.dead(id)}
+	if me, ok := get[*model.Host](b.graph, b.self); ok && !v.Dead {
 		if end, ok := h.TunnelEnd(me); ok {
 			v.Tunnel = match.AddrFrom(end.Address)
 		}
 	}
 	return v
 }
+
+// SetHosts says which hosts are alive: the ports of dead ones are as if nothing were plugged in. It does not wait. Safe for concurrent use.
+func (m *Mirror) SetHosts(h live.Hosts) {
+	m.mu.Lock() // the last one stays
+	defer m.mu.Unlock()
+	select {
+	case <-m.hostNews:
+	default:
+	}
+	m.hostNews <- h
+}
+
+// setHosts marks what a change of liveness concerns.
+func (m *Mirror) setHosts(h live.Hosts) dirty {
+	was, is := m.builder(), m.builder()
+	is.live = h
+	m.live = h
+	d := newDirty()
+	for o := range m.graph.All(model.KindHost) {
+		id := o.GetMeta().ID
+		if was.dead(id) == is.dead(id) {
+			continue
+		}
+		d.hosts[id] = struct{}{}
+		for b := range m.graph.ReferrersOf(model.Key{Kind: model.KindHost, ID: id}, model.KindBinding) {
+			d.add(m.graph, b)
+		}
+	}
+	return d
+}
+
+func (m *Mirror) builder() builder { return builder{m.graph, m.host, m.live} }

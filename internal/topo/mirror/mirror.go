@@ -8,7 +8,8 @@
 //	                  changed; MACEntry and Neighbour (ID: the bridge) for each seeded entry that changed
 //	a router          Device when it came, went or changed itself, or when any of its routes changed
 //	a chain           Chain when it came, went, or any of its rules changed
-//	a host            Host when it is reached in another way, or when this host is
+//	a host            Host when it is reached in another way, or when this host is; when it dies or lives again, also
+//	                  what its ports are part of
 //	a security group  Chain when it came, went, or any of its rules changed; Group, as for address groups, when the addresses
 //	                  of its ports changed
 //	a load balancer   Balancer when it came, went or changed itself; Members of it when those that get new connections, or their
@@ -37,6 +38,7 @@ import (
 	"github.com/google/uuid"
 
 	"github.com/viaduct-net/viaduct/internal/base/tag"
+	"github.com/viaduct-net/viaduct/internal/topo/live"
 	"github.com/viaduct-net/viaduct/internal/topo/model"
 	"github.com/viaduct-net/viaduct/internal/topo/store"
 	"github.com/viaduct-net/viaduct/internal/topo/view"
@@ -64,6 +66,9 @@ type Mirror struct {
 	graph    *model.Graph
 	routes   map[uuid.UUID][]view.Route // what each router's table was made of
 	bindings []Binding
+	live     live.Hosts
+
+	hostNews chan live.Hosts // holds one
 
 	mu   sync.Mutex
 	subs []func(Change) // guarded by mu
@@ -86,7 +91,7 @@ func (m *Mirror) Stats() Stats {
 
 // New makes an empty mirror for the agent of host.
 func New(host uuid.UUID) *Mirror {
-	m := &Mirror{Log: slog.Default(), host: host, synced: make(chan struct{}), graph: model.NewGraph(), routes: make(map[uuid.UUID][]view.Route)}
+	m := &Mirror{Log: slog.Default(), host: host, synced: make(chan struct{}), graph: model.NewGraph(), routes: make(map[uuid.UUID][]view.Route), hostNews: make(chan live.Hosts, 1)}
 	m.snapshot.Store(&view.Snapshot{
 		Ports:   make(map[uuid.UUID]*view.Port),
 		Bridges: make(map[uuid.UUID]*view.Bridge),
@@ -158,24 +163,31 @@ func (m *Mirror) follow(ctx context.Context, s store.Store) (synced bool, err er
 	}
 	defer m.following.Store(false)
 	var batch []store.Event
-	for e := range ch {
-		if e.Synced {
-			m.publish(m.reset(batch), e.Revision)
-			batch, synced = nil, true
-			m.resyncs.Add(1)
-			m.following.Store(true)
-			m.announce()
-			continue
-		}
-		batch = append(batch, e)
-		// Not half of a transaction, and nothing before the initial state is whole.
-		if synced && e.Last {
-			m.publish(m.apply(batch), e.Revision)
-			m.changes.Add(1)
-			batch = batch[:0]
+	for {
+		select {
+		case h := <-m.hostNews:
+			m.publish(m.setHosts(h), m.Snapshot().Revision)
+		case e, ok := <-ch:
+			if !ok {
+				return synced, errBroken
+			}
+			if e.Synced {
+				m.publish(m.reset(batch), e.Revision)
+				batch, synced = nil, true
+				m.resyncs.Add(1)
+				m.following.Store(true)
+				m.announce()
+				continue
+			}
+			batch = append(batch, e)
+			// Not half of a transaction, and nothing before the initial state is whole.
+			if synced && e.Last {
+				m.publish(m.apply(batch), e.Revision)
+				m.changes.Add(1)
+				batch = batch[:0]
+			}
 		}
 	}
-	return synced, errBroken
 }
 
 // announce says that there is a first state.

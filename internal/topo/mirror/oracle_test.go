@@ -12,6 +12,7 @@ import (
 
 	"github.com/viaduct-net/viaduct/internal/base/match"
 	"github.com/viaduct-net/viaduct/internal/base/tag"
+	"github.com/viaduct-net/viaduct/internal/topo/live"
 	"github.com/viaduct-net/viaduct/internal/topo/model"
 	"github.com/viaduct-net/viaduct/internal/topo/store"
 	"github.com/viaduct-net/viaduct/internal/topo/store/mem"
@@ -56,6 +57,18 @@ func TestChangeByChangeEqualsFromScratch(t *testing.T) {
 			for e := range ch {
 				if events = append(events, e); e.Last {
 					break
+				}
+			}
+			if rapid.Bool().Draw(t, "lives change") {
+				alive := rapid.SliceOfDistinct(rapid.SampledFrom([]uuid.UUID{here, there, id(41)}), rapid.ID).Draw(t, "alive")
+				was := m.Snapshot()
+				now, tags := m.next(was, m.setHosts(live.Of(alive...)), was.Revision)
+				m.snapshot.Store(now)
+				for k := range union(was.Hosts, now.Hosts) {
+					mustTag(t, tags, was.Hosts[k] != now.Hosts[k], tag.Tag{Kind: tag.Host, ID: k})
+				}
+				for k := range union(was.Routers, now.Routers) {
+					mustTag(t, tags, was.Router(k) != now.Router(k), tag.Tag{Kind: tag.Device, ID: k})
 				}
 			}
 			before := m.Snapshot()
@@ -133,6 +146,7 @@ func compare(t *rapid.T, s store.Store, m *Mirror) {
 		}
 	}
 	fresh := New(here)
+	fresh.live = m.live
 	want, _ := fresh.next(fresh.Snapshot(), fresh.reset(initial), m.Snapshot().Revision)
 	got := m.Snapshot()
 	if !reflect.DeepEqual(got.Ports, want.Ports) || !reflect.DeepEqual(got.Bridges, want.Bridges) || !reflect.DeepEqual(got.Hosts, want.Hosts) {

@@ -17,7 +17,7 @@ import (
 
 // policy continues next with chains and groups: their part of s and of the tags.
 func (m *Mirror) policy(s, old *view.Snapshot, d dirty) []tag.Tag {
-	b := builder{m.graph}
+	b := m.builder()
 	var tags []tag.Tag
 	for _, id := range sorted(d.chains) {
 		was, is := old.Chain(id), b.chain(id)

@@ -187,6 +187,7 @@ type RouteTable interface {
 type Host struct {
 	ID     uuid.UUID
 	Name   string
+	Dead   bool
 	Tunnel match.Addr // its end of the tunnel; zero: it cannot be reached
 }
 

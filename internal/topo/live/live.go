@@ -1,0 +1,139 @@
+// Package live tells which hosts are alive: those whose agents keep a session with the store.
+//
+// A host is dead when its session has ended while the store could be asked, and not before: without the store nobody is, and when
+// it comes back, every host has the time of a session to say that it lives.
+package live
+
+import (
+	"context"
+	"fmt"
+	"log/slog"
+	"maps"
+	"strings"
+	"time"
+
+	"github.com/google/uuid"
+	"golang.org/x/sync/errgroup"
+
+	"github.com/viaduct-net/viaduct/internal/topo/store"
+)
+
+// TTL is for how long a host may be silent. What became of a dead one is known everywhere within ten seconds.
+const TTL = 8 * time.Second
+
+const prefix = "host/"
+
+// Hosts says who is alive; the zero value knows nobody to be dead.
+type Hosts struct {
+	known bool
+	alive map[uuid.UUID]bool
+}
+
+// Of is what is known once exactly these are alive.
+func Of(alive ...uuid.UUID) Hosts {
+	h := Hosts{known: true, alive: make(map[uuid.UUID]bool)}
+	for _, id := range alive {
+		h.alive[id] = true
+	}
+	return h
+}
+
+// Dead reports whether a host is known to be dead.
+func (h Hosts) Dead(id uuid.UUID) bool { return h.known && !h.alive[id] }
+
+// Announce says that a host is alive until ctx ends. It then leaves the session to its end: an agent that is started again soon
+// was never dead.
+func Announce(ctx context.Context, s store.Shared, host uuid.UUID, log *slog.Logger) error {
+	for {
+		session, err := s.Join(ctx, TTL)
+		if err == nil {
+			err = session.Put(ctx, prefix+host.String(), nil)
+		}
+		if err == nil {
+			select {
+			case <-session.Done():
+				err = fmt.Errorf("the session with the store has ended")
+			case <-ctx.Done():
+			}
+		}
+		if ctx.Err() != nil {
+			return ctx.Err()
+		}
+		log.Warn("other hosts may take this one for dead", "error", err)
+		if err := pause(ctx); err != nil {
+			return err
+		}
+	}
+}
+
+func pause(ctx context.Context) error {
+	select {
+	case <-time.After(time.Second):
+		return nil
+	case <-ctx.Done():
+		return ctx.Err()
+	}
+}
+
+// Watch calls changed with what is known, after each change, until ctx ends, whose error it returns. After the store was away,
+// hosts have grace to announce themselves.
+func Watch(ctx context.Context, s store.Shared, grace time.Duration, log *slog.Logger, changed func(Hosts)) error {
+	now := Hosts{alive: map[uuid.UUID]bool{}}
+	for {
+		if err := follow(ctx, s, grace, &now, changed); err != nil && ctx.Err() == nil {
+			log.Warn("the store does not say which hosts are alive: those last known are", "error", err)
+		}
+		if err := pause(ctx); err != nil {
+			return err
+		}
+	}
+}
+
+func follow(ctx context.Context, s store.Shared, grace time.Duration, now *Hosts, changed func(Hosts)) error {
+	ctx, cancel := context.WithCancel(ctx)
+	defer cancel()
+	events, err := s.WatchShared(ctx, prefix)
+	if err != nil {
+		return err
+	}
+	tell := func() { changed(Hosts{now.known, maps.Clone(now.alive)}) }
+	seen := map[uuid.UUID]bool{}
+	var settled <-chan time.Time
+	for {
+		select {
+		case e, ok := <-events:
+			if !ok {
+				return store.ErrUnavailable
+			}
+			if e.Synced {
+				settled = time.After(grace)
+				continue
+			}
+			id, err := uuid.Parse(strings.TrimPrefix(e.Path, prefix))
+			if err != nil {
+				continue // nobody's
+			}
+			if e.Deleted {
+				delete(seen, id)
+				delete(now.alive, id)
+			} else {
+				seen[id], now.alive[id] = true, true
+			}
+			if now.known {
+				tell()
+			}
+		case <-settled:
+			// Who has not come back by now does not live.
+			now.known, now.alive = true, maps.Clone(seen)
+			tell()
+		}
+	}
+}
+
+// Run is Announce and Watch.
+func Run(ctx context.Context, s store.Shared, host uuid.UUID, log *slog.Logger, changed func(Hosts)) error {
+	g, ctx := errgroup.WithContext(ctx)
+	g.Go(func() error { return Announce(ctx, s, host, log) })
+	g.Go(func() error { return Watch(ctx, s, TTL, log, changed) })
+	return g.Wait()
+}

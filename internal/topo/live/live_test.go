@@ -1,0 +1,135 @@
+package live
+
+import (
+	"context"
+	"log/slog"
+	"sync"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/google/uuid"
+	"go.uber.org/goleak"
+
+	"github.com/viaduct-net/viaduct/internal/topo/store/mem"
+)
+
+func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
+
+var a, b = uuid.UUID{1}, uuid.UUID{2}
+
+// observer is a host that looks at the others.
+type observer struct {
+	*testing.T
+	news chan Hosts
+}
+
+func observe(t *testing.T, s *mem.Store, grace time.Duration) *observer {
+	o := &observer{t, make(chan Hosts, 1000)}
+	o.run(func(ctx context.Context) error {
+		return Watch(ctx, s, grace, slog.New(slog.DiscardHandler), func(h Hosts) { o.news <- h })
+	})
+	return o
+}
+
+// run has f run until the test ends, or stop is called.
+func (o *observer) run(f func(context.Context) error) (stop func()) {
+	ctx, cancel := context.WithCancel(context.Background())
+	var wg sync.WaitGroup
+	wg.Go(func() { _ = f(ctx) })
+	stop = func() { cancel(); wg.Wait() }
+	o.Cleanup(stop)
+	return stop
+}
+
+// await reads until exactly these are known to be dead among a and b.
+func (o *observer) await(dead ...uuid.UUID) {
+	o.Helper()
+	for {
+		select {
+		case h := <-o.news:
+			if h.Dead(a) == contains(dead, a) && h.Dead(b) == contains(dead, b) {
+				return
+			}
+		case <-time.After(20 * time.Second):
+			o.Fatalf("not after twenty seconds: %v dead", dead)
+		}
+	}
+}
+
+func contains(ids []uuid.UUID, id uuid.UUID) bool {
+	for _, x := range ids {
+		if x == id {
+			return true
+		}
+	}
+	return false
+}
+
+func TestDeath(t *testing.T) {
+	srv := mem.NewServer()
+	hosts := map[uuid.UUID]*mem.Store{a: srv.Client(), b: srv.Client()}
+	o := observe(t, srv.Client(), 0)
+	o.await(a, b) // nobody has announced itself
+	stop := o.run(func(ctx context.Context) error { return Announce(ctx, hosts[a], a, slog.New(slog.DiscardHandler)) })
+	o.run(func(ctx context.Context) error { return Announce(ctx, hosts[b], b, slog.New(slog.DiscardHandler)) })
+	o.await()
+	hosts[b].Expire() // b was not heard of for too long; it announces itself again
+	o.await(b)
+	o.await()
+	stop() // a's agent ends: that alone is no death
+	select {
+	case h := <-o.news:
+		t.Errorf("news: %+v", h)
+	case <-time.After(50 * time.Millisecond):
+	}
+	hosts[a].Expire()
+	o.await(a)
+}
+
+// Nobody dies of the store's absence: hosts that come back within the grace were alive throughout. Time is the bubble's.
+func TestStoreAway(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		srv := mem.NewServer()
+		host, mine := srv.Client(), srv.Client()
+		o := observe(t, mine, TTL)
+		x, err := host.Join(t.Context(), TTL)
+		if err != nil {
+			t.Fatal(err)
+		}
+		hosts := func(f func(path string) error) {
+			for _, id := range []uuid.UUID{a, b} {
+				if err := f(prefix + id.String()); err != nil {
+					t.Fatal(err)
+				}
+			}
+		}
+		hosts(func(path string) error { return x.Put(t.Context(), path, nil) })
+		o.await()
+		mine.Disconnect()
+		hosts(func(path string) error { return x.Delete(t.Context(), path) }) // as after a restore of the store
+		time.Sleep(time.Hour)
+		mine.Reconnect()
+		time.Sleep(TTL / 2)
+		if err := x.Put(t.Context(), prefix+a.String(), nil); err != nil {
+			t.Fatal(err)
+		}
+		time.Sleep(TTL)
+		synctest.Wait()
+		last := Hosts{}
+		for len(o.news) > 0 {
+			if last = <-o.news; last.Dead(a) {
+				t.Error("a was taken for dead")
+			}
+		}
+		if !last.Dead(b) {
+			t.Error("b has not come back, and lives")
+		}
+	})
+}
+
+func TestZero(t *testing.T) {
+	if (Hosts{}).Dead(a) || !Of(b).Dead(a) || Of(b).Dead(b) {
+		t.Error("who knows nothing takes nobody for dead")
+	}
+}

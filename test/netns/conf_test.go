@@ -1,0 +1,130 @@
+package netns
+
+import (
+	"context"
+	"fmt"
+	"strconv"
+	"testing"
+
+	"github.com/viaduct-net/viaduct/internal/agent/debug"
+	"github.com/viaduct-net/viaduct/internal/api/client"
+	"github.com/viaduct-net/viaduct/internal/lab"
+	"github.com/viaduct-net/viaduct/internal/lab/traffic"
+)
+
+const (
+	vmBurst     = "agent.datapath.vm_incoming_burst_capacity"
+	globalBurst = "agent.datapath.global_incoming_burst_capacity"
+)
+
+// configured sets values and waits until every agent has applied them.
+func configured(t *testing.T, l *lab.Lab, values ...string) {
+	t.Helper()
+	revision, err := l.Configure(t.Context(), values...)
+	if err != nil {
+		t.Fatal(err)
+	}
+	c, err := client.New("unix://" + l.Server.Socket)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer c.Close()
+	eventually(t, "applied", func(ctx context.Context) error {
+		hs, err := c.ConfHosts(ctx)
+		for _, h := range hs.Hosts {
+			if h.Agent == nil || h.Agent.Revision < revision {
+				return fmt.Errorf("%s: %+v, want revision %d", h.Name, h.Agent, revision)
+			}
+		}
+		return err
+	})
+}
+
+// The buckets change under a flood, with tokens in flight, up and down and off: the kernel has admitted what the agent has
+// taken and given back, no packet got lost between them, and in the end each bucket holds what it should.
+func TestBucketsChangeUnderLoad(t *testing.T) {
+	l := twoSubnets(t)
+	const ports = 4
+	flood, err := tools().Start(t.Context(), space(t, l, "mallory"), "flood", "--target=10.0.2.66", "--duration=60s")
+	if err != nil {
+		t.Fatal(err)
+	}
+	agent := debug.NewClient(l.Hosts[0].Socket())
+	for _, n := range []int64{4, 512, 0, 1, 128, 16, 300, 32} {
+		configured(t, l, fmt.Sprintf("%s=%d", vmBurst, n), fmt.Sprintf("%s=%d", globalBurst, 64+n%7))
+		s, err := agent.Stats(t.Context())
+		if err != nil {
+			t.Fatal(err)
+		}
+		if want := max(64+n%7, ports*n); s.Tokens != want {
+			t.Errorf("burst %d: %d tokens, want %d", n, s.Tokens, want)
+		}
+		at := s.In
+		eventually(t, "the flood goes on", func(ctx context.Context) error {
+			s, err := agent.Stats(ctx)
+			if err == nil && s.In < at+1000 {
+				err = fmt.Errorf("%d misses since", s.In-at)
+			}
+			return err
+		})
+	}
+	var sent traffic.FloodResult
+	if err := flood.Stop(&sent); err != nil {
+		t.Fatal(err)
+	}
+	if sent.Sent == 0 {
+		t.Fatal("there was no flood")
+	}
+	balanced(t, l)
+	eventually(t, "all tokens are back", func(ctx context.Context) error {
+		s, err := agent.Stats(ctx)
+		if err != nil {
+			return err
+		}
+		ps, err := agent.Ports(ctx)
+		if err != nil {
+			return err
+		}
+		var admitted uint64
+		for _, p := range ps {
+			admitted += p.Admitted
+			if p.Credit != 32 {
+				return fmt.Errorf("port %s holds %d of 32", p.Name, p.Credit)
+			}
+			if n := p.Drops["ring_full"]; n > 0 {
+				t.Errorf("port %s: %d misses found no room on the ring", p.Name, n)
+			}
+		}
+		if len(ps) != ports || s.InFlight != 0 || s.Tokens != ports*32 || s.RootCredit != 0 || admitted != s.Taken {
+			return fmt.Errorf("%d ports, the kernel admitted %d misses: %+v", len(ps), admitted, s)
+		}
+		return nil
+	})
+	ping(t, space(t, l, "alice"), "10.0.2.10")
+}
+
+// Protection off, while it runs: the root's tokens are for all, and on again each port has its own.
+func TestProtectionOff(t *testing.T) {
+	l := twoSubnets(t)
+	agent := debug.NewClient(l.Hosts[0].Socket())
+	for _, c := range []struct {
+		vm, global   int
+		credit, root int64
+	}{{0, 96, 0, 96}, {24, 100, 24, 4}} {
+		configured(t, l, vmBurst+"="+strconv.Itoa(c.vm), globalBurst+"="+strconv.Itoa(c.global), "agent.datapath.tunnel_incoming_burst_capacity=0", "agent.datapath.vtep_incoming_burst_capacity=0")
+		eventually(t, "tokens are where they belong", func(ctx context.Context) error {
+			s, err := agent.Stats(ctx)
+			if err != nil {
+				return err
+			}
+			ps, err := agent.Ports(ctx)
+			for _, p := range ps {
+				if p.Credit != c.credit || s.RootCredit != c.root {
+					return fmt.Errorf("port %s holds %d, the root %d, want %d and %d", p.Name, p.Credit, s.RootCredit, c.credit, c.root)
+				}
+			}
+			return err
+		})
+		ping(t, space(t, l, "alice"), "10.0.2.10")
+	}
+}
