@@ -17,7 +17,7 @@ func newGet() *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "get KIND [NAME...]",
 		Short: "Show objects: of a kind, or of all",
-		Long: "KIND is bridge, router, port, route, host, binding, floating_ip, chain, rule, port_group, address_group, security_group, security_group_rule, subnet, load_balancer, pool, pool_member, or all; names may also be ids or unique beginnings of ids. " +
+		Long: "KIND is bridge, router, port, route, host, binding, floating_ip, chain, rule, port_group, address_group, security_group, security_group_rule, qos_policy, mirror, subnet, load_balancer, pool, pool_member, or all; names may also be ids or unique beginnings of ids. " +
 			"-o yaml gives documents that apply takes, -o json what the API gives.",
 		Args: cobra.MinimumNArgs(1),
 		RunE: func(cmd *cobra.Command, args []string) error {
@@ -58,7 +58,7 @@ func newGet() *cobra.Command {
 
 // related are the kinds that an object of a kind is shown with.
 var related = map[model.Kind][]model.Kind{
-	model.KindPort:    {model.KindBridge, model.KindRouter, model.KindBinding, model.KindHost, model.KindChain, model.KindPortGroup, model.KindSecurityGroup},
+	model.KindPort:    {model.KindBridge, model.KindRouter, model.KindBinding, model.KindHost, model.KindChain, model.KindPortGroup, model.KindSecurityGroup, model.KindQoSPolicy},
 	model.KindSubnet:  {model.KindBridge},
 	model.KindRoute:   {model.KindRouter, model.KindPort},
 	model.KindHost:    {model.KindZone},
@@ -68,6 +68,8 @@ var related = map[model.Kind][]model.Kind{
 	model.KindRule:    {model.KindChain, model.KindPort, model.KindPortGroup, model.KindAddressGroup, model.KindBridge, model.KindRouter},
 
 	model.KindFloatingIP: {model.KindPort},
+
+	model.KindMirror: {model.KindPort, model.KindBridge, model.KindRouter, model.KindPortGroup, model.KindAddressGroup},
 
 	model.KindSecurityGroupRule: {model.KindSecurityGroup, model.KindAddressGroup},
 

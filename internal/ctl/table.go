@@ -35,6 +35,9 @@ var columns = map[model.Kind][]string{
 	model.KindPortGroup:    {"NAME"},
 	model.KindAddressGroup: {"NAME", "ADDRESSES"},
 
+	model.KindQoSPolicy: {"NAME", "EGRESS", "INGRESS", "DSCP"},
+	model.KindMirror:    {"NAME", "OF", "DIRECTION", "MATCH", "TO PORT"},
+
 	model.KindSecurityGroup:     {"NAME", "STATEFUL"},
 	model.KindSecurityGroupRule: {"NAME", "SECURITY GROUP", "DIRECTION", "ALLOWS"},
 
@@ -103,6 +106,15 @@ func row(x *ref.Index, o model.Object) []string {
 		return []string{name, x.Label(model.KindPort, o.PortID), o.Address.String(), o.FixedAddress.String()}
 	case *model.AddressGroup:
 		return []string{name, orDash(joinPrefixes(o.Addresses))}
+	case *model.QoSPolicy:
+		dscp := "-"
+		if o.DSCP != nil {
+			dscp = strconv.Itoa(int(*o.DSCP))
+		}
+		return []string{name, limitText(o.Egress), limitText(o.Ingress), dscp}
+	case *model.Mirror:
+		of := o.Source()
+		return []string{name, string(of.Kind) + "/" + x.Label(of.Kind, of.ID), string(o.Direction), document.MatchText(&o.Match, x), x.Label(model.KindPort, o.ToPortID)}
 	case *model.SecurityGroup:
 		return []string{name, strconv.FormatBool(o.Stateful)}
 	case *model.SecurityGroupRule:
@@ -117,6 +129,14 @@ func row(x *ref.Index, o model.Object) []string {
 		return []string{name, x.Label(model.KindChain, o.ChainID), strconv.Itoa(o.Position), document.MatchText(&o.Match, x), ruleAction(x, o)}
 	}
 	return []string{name}
+}
+
+// limitText is the rate and the burst.
+func limitText(l model.BandwidthLimit) string {
+	if l.MaxKbps == 0 {
+		return "-"
+	}
+	return fmt.Sprintf("%d kbit/s, burst %d kbit", l.MaxKbps, l.Burst())
 }
 
 func upDown(up bool) string {

@@ -214,6 +214,10 @@ func (p *planner) object(d *Doc, id uuid.UUID) {
 		p.put(d, "", &wire.AddressGroup{Meta: meta(id, v.Name), Addresses: v.Addresses})
 	case *Rule:
 		p.rule(d, v, id)
+	case *QoSPolicy:
+		p.put(d, "", &wire.QoSPolicy{Meta: meta(id, v.Name), Egress: v.Egress, Ingress: v.Ingress, DSCP: v.DSCP})
+	case *Mirror:
+		p.mirror(d, v, id)
 	case *SecurityGroup:
 		p.put(d, "", &wire.SecurityGroup{Meta: meta(id, v.Name), Stateful: v.Stateful})
 	case *SecurityGroupRule:
@@ -247,6 +251,7 @@ func (p *planner) port(d *Doc, v *Port, id uuid.UUID) {
 		OutboundFilterID: p.find(d, "outbound_filter", model.KindChain, v.OutboundFilter),
 		PortGroups:       p.findAll(d, "port_groups", model.KindPortGroup, v.PortGroups),
 		PortSecurity:     v.PortSecurity, AllowedAddressPairs: v.AllowedAddressPairs, VLAN: v.VLAN,
+		QoSPolicyID: p.find(d, "qos_policy", model.KindQoSPolicy, v.QoSPolicy),
 	}
 	if v.SecurityGroups != nil {
 		w.SecurityGroups = append([]string{}, p.findAll(d, "security_groups", model.KindSecurityGroup, v.SecurityGroups)...)

@@ -73,6 +73,7 @@ func Render(o model.Object, x *ref.Index) ([]byte, error) {
 		if o.VLAN != 0 {
 			add("vlan", o.VLAN)
 		}
+		link("qos_policy", model.KindQoSPolicy, o.QoSPolicyID)
 		if o.PortSecurity {
 			add("port_security", true)
 		}
@@ -102,6 +103,20 @@ func Render(o model.Object, x *ref.Index) ([]byte, error) {
 		if w := wire.FromModel(o).(*wire.AddressGroup); len(w.Addresses) > 0 {
 			add("addresses", w.Addresses)
 		}
+	case *model.QoSPolicy:
+		renderQoSPolicy(o, add)
+	case *model.Mirror:
+		link("port", model.KindPort, o.PortID)
+		link("bridge", model.KindBridge, o.BridgeID)
+		link("router", model.KindRouter, o.RouterID)
+		text("direction", string(o.Direction))
+		if o.BeforeFilters {
+			add("before_filters", true)
+		}
+		if m := wire.FromCondition(&o.Match, label(x)); m != nil {
+			add("match", given(m))
+		}
+		link("to_port", model.KindPort, o.ToPortID)
 	case *model.SecurityGroup:
 		add("stateful", o.Stateful)
 	case *model.SecurityGroupRule:

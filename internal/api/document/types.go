@@ -72,6 +72,8 @@ type Port struct {
 	SecurityGroups      []string           `yaml:"security_groups"` // an empty list is not the same as none
 
 	VLAN int `yaml:"vlan"`
+
+	QoSPolicy string `yaml:"qos_policy"`
 }
 
 // PortBinding is a Port's Binding.
@@ -170,6 +172,10 @@ func newValue(kind string) Value {
 		return new(PortGroup)
 	case model.KindAddressGroup:
 		return new(AddressGroup)
+	case model.KindQoSPolicy:
+		return new(QoSPolicy)
+	case model.KindMirror:
+		return new(Mirror)
 	case model.KindSecurityGroup:
 		return new(SecurityGroup)
 	case model.KindSecurityGroupRule:

@@ -67,6 +67,8 @@ func newAPI(mux *http.ServeMux, c Config) huma.API {
 	registerKind[wire.Rule](api, c.Store)
 	registerKind[wire.PortGroup](api, c.Store)
 	registerKind[wire.AddressGroup](api, c.Store)
+	registerKind[wire.QoSPolicy](api, c.Store)
+	registerKind[wire.Mirror](api, c.Store)
 	registerKind[wire.SecurityGroup](api, c.Store)
 	registerKind[wire.SecurityGroupRule](api, c.Store)
 	registerKind[wire.LoadBalancer](api, c.Store)
@@ -82,7 +84,7 @@ func newAPI(mux *http.ServeMux, c Config) huma.API {
 
 func config(version string) huma.Config {
 	c := huma.DefaultConfig("Viaduct", version)
-	c.Info.Description = "The virtual network: bridges, subnets, routers, ports, routes, floating IPs, hosts, bindings of ports to hosts' interfaces, security groups, chains of rules, and groups."
+	c.Info.Description = "The virtual network: bridges, subnets, routers, ports, routes, floating IPs, hosts, bindings of ports to hosts' interfaces, security groups, chains of rules, groups, QoS policies, and mirrors."
 	c.DocsPath = ""     // the viewer would be loaded from a public site
 	c.SchemasPath = ""  // the OpenAPI document has them
 	c.CreateHooks = nil // no "$schema" in answers
@@ -114,6 +116,9 @@ var kindText = map[model.Kind]string{
 	model.KindRule:         "Rules of chains.",
 	model.KindPortGroup:    "Sets of ports, which rules can ask for. A port says which it is in.",
 	model.KindAddressGroup: "Sets of addresses and subnets, which rules can ask for.",
+
+	model.KindQoSPolicy: "What ports that name them may use of the network.",
+	model.KindMirror:    "Copies of the traffic of a port, bridge or router for another port.",
 
 	model.KindSecurityGroup:     "Sets of ports with what these may send and receive. A port says which it is in.",
 	model.KindSecurityGroupRule: "What security groups allow.",

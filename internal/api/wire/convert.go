@@ -30,7 +30,7 @@ func FromModel(o model.Object) Object {
 		if o.Masquerade {
 			p.Masquerade = &o.Masquerade
 		}
-		p.PortSecurity, p.TunnelKey, p.VLAN = o.PortSecurity, o.TunnelKey, int(o.VLAN)
+		p.PortSecurity, p.TunnelKey, p.VLAN, p.QoSPolicyID = o.PortSecurity, o.TunnelKey, int(o.VLAN), idText(o.QoSPolicyID)
 		if o.SecurityGroups != nil {
 			p.SecurityGroups = append([]string{}, idTexts(o.SecurityGroups)...)
 		}
@@ -84,6 +84,10 @@ func FromModel(o model.Object) Object {
 		return g
 	case *model.Rule:
 		return fromRule(o, meta)
+	case *model.QoSPolicy:
+		return fromQoSPolicy(o, meta)
+	case *model.Mirror:
+		return fromMirror(o, meta)
 	case *model.SecurityGroup:
 		return &SecurityGroup{Meta: meta, Stateful: &o.Stateful}
 	case *model.SecurityGroupRule:
@@ -127,6 +131,7 @@ func (w *Port) Model() (model.Object, error) {
 		BridgeID: p.id("bridge_id", w.BridgeID), RouterID: p.id("router_id", w.RouterID), PeerID: p.id("peer_id", w.PeerID),
 		InboundFilterID: p.id("inbound_filter_id", w.InboundFilterID), OutboundFilterID: p.id("outbound_filter_id", w.OutboundFilterID),
 		PortGroups: p.ids("port_groups", w.PortGroups), PortSecurity: w.PortSecurity, TunnelKey: w.TunnelKey, VLAN: p.vlan("vlan", w.VLAN),
+		QoSPolicyID: p.id("qos_policy_id", w.QoSPolicyID),
 	}
 	o.Masquerade = w.Masquerade != nil && *w.Masquerade
 	if w.SecurityGroups != nil {

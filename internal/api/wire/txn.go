@@ -26,6 +26,9 @@ type Any struct {
 	Pool         *Pool         `json:"pool,omitempty"`
 	PoolMember   *PoolMember   `json:"pool_member,omitempty"`
 
+	QoSPolicy *QoSPolicy `json:"qos_policy,omitempty"`
+	Mirror    *Mirror    `json:"mirror,omitempty"`
+
 	SecurityGroup     *SecurityGroup     `json:"security_group,omitempty"`
 	SecurityGroupRule *SecurityGroupRule `json:"security_group_rule,omitempty"`
 }
@@ -66,6 +69,10 @@ func Wrap(o Object) *Any {
 		a.Pool = o
 	case *PoolMember:
 		a.PoolMember = o
+	case *QoSPolicy:
+		a.QoSPolicy = o
+	case *Mirror:
+		a.Mirror = o
 	case *SecurityGroup:
 		a.SecurityGroup = o
 	case *SecurityGroupRule:
@@ -100,6 +107,8 @@ func (a *Any) Object() (Object, error) {
 	set(a.Rule, a.Rule != nil)
 	set(a.PortGroup, a.PortGroup != nil)
 	set(a.AddressGroup, a.AddressGroup != nil)
+	set(a.QoSPolicy, a.QoSPolicy != nil)
+	set(a.Mirror, a.Mirror != nil)
 	set(a.SecurityGroup, a.SecurityGroup != nil)
 	set(a.SecurityGroupRule, a.SecurityGroupRule != nil)
 	if n != 1 {
@@ -110,7 +119,7 @@ func (a *Any) Object() (Object, error) {
 
 // Ref names an object.
 type Ref struct {
-	Kind model.Kind `json:"kind" enum:"bridge,router,port,route,tunnel_zone,host,binding,floating_ip,chain,rule,port_group,address_group,subnet,security_group,security_group_rule,load_balancer,pool,pool_member" doc:"Kind of the object."`
+	Kind model.Kind `json:"kind" enum:"bridge,router,port,route,tunnel_zone,host,binding,floating_ip,chain,rule,port_group,address_group,subnet,qos_policy,mirror,security_group,security_group_rule,load_balancer,pool,pool_member" doc:"Kind of the object."`
 	ID   string     `json:"id" format:"uuid" doc:"Identifier of the object."`
 }
 

@@ -56,6 +56,8 @@ type Port struct {
 
 	VLAN int `json:"vlan,omitempty" minimum:"0" maximum:"4094" doc:"Of a bridge port: makes it an access port of this VLAN, and the bridge VLAN-aware. Frames that come in are tagged, only frames with that tag leave by the port, and lose it. Absent or 0: the port carries tags, as trunks do."`
 
+	QoSPolicyID string `json:"qos_policy_id,omitempty" format:"uuid" doc:"Of a bridge port: policy that says what its VM may use of the network."`
+
 	TunnelKey uint32 `json:"tunnel_key,omitempty" maximum:"16777214" doc:"VXLAN network identifier by which other hosts send to the port. Chosen by the server; it cannot change."`
 }
 
@@ -173,6 +175,10 @@ func New(kind model.Kind) Object {
 		return new(PortGroup)
 	case model.KindAddressGroup:
 		return new(AddressGroup)
+	case model.KindQoSPolicy:
+		return new(QoSPolicy)
+	case model.KindMirror:
+		return new(Mirror)
 	case model.KindSecurityGroup:
 		return new(SecurityGroup)
 	case model.KindSecurityGroupRule:

@@ -43,6 +43,8 @@ type Topology struct {
 //	masquerade PORT
 //	floating PORT ADDR FIXED-ADDR
 //	subnet NAME BRIDGE CIDR [KEY=VALUE ...]  see subnet.go
+//	mirror NAME PORT|DEVICE in|out|both[,before] TO-PORT [WORD...]
+//	dscp PORT N
 //	down PORT
 //	vlan PORT ID                         an access port
 //
@@ -161,6 +163,11 @@ func (t *Topology) statement(f []string) (err error) {
 			p.Floating, p.Fixed = map[match.Addr]match.Addr{}, map[match.Addr]match.Addr{}
 		}
 		p.Floating[from], p.Fixed[to] = to, from
+	case "mirror":
+		return t.mirror(f[1], f[2], f[3], f[4], f[5:])
+	case "dscp":
+		dscp := uint8(number(f[2]))
+		t.port(f[1]).DSCP = &dscp
 	case "down":
 		t.port(f[1]).AdminUp = false
 	case "vlan":

@@ -35,10 +35,13 @@ func (c *Context) bridge(br *view.Bridge, in *view.Port, b branch) {
 	if in.Exterior() || c.leadsToBridge(in) {
 		c.learnMAC(br, in, src, vlan, &b)
 	}
-	if !c.filter(br.Pre, place{"pre-forwarding filter", "bridge", br.Name, br.ID, br.Rules, nil}, &b) {
+	at := place{"pre-forwarding filter", "bridge", br.Name, br.ID, br.Rules, nil}
+	c.copies(br.Mirrors, view.InBeforeFilters, &at, &b)
+	if !c.filter(br.Pre, at, &b) {
 		return
 	}
 	c.restore(br.Rules, br.ID, bothEnds, &b)
+	c.copies(br.Mirrors, view.InAfterFilters, &at, &b)
 	// ARP and ND belong to the link, which a tag makes a different one: only bridges that know VLANs know it.
 	if (b.vlan == 0 || br.VLANAware) && c.answer(br, in, &b) {
 		return
@@ -100,11 +103,14 @@ func (c *Context) leadsToBridge(in *view.Port) bool {
 
 // leave takes a frame out of the bridge, through its filter.
 func (c *Context) leave(br *view.Bridge, out *view.Port, b branch) {
-	if c.filter(br.Post, place{"post-forwarding filter", "bridge", br.Name, br.ID, br.Rules, out}, &b) {
+	at := place{"post-forwarding filter", "bridge", br.Name, br.ID, br.Rules, out}
+	c.copies(br.Mirrors, view.OutBeforeFilters, &at, &b)
+	if c.filter(br.Post, at, &b) {
 		if why := c.untag(out, &b); why != drop.None {
 			c.drop(&b, ResultDrop, why)
 			return
 		}
+		c.copies(br.Mirrors, view.OutAfterFilters, &at, &b)
 		c.egress(out, b)
 	}
 }

@@ -98,7 +98,7 @@ func (c *Context) fitsField(m *view.Condition, field model.MatchField, out *view
 	case noVLAN:
 		return c.readVLAN(b) == 0
 	case tos:
-		return c.hasIP() && c.read(match.TOS).TOS == m.TOS
+		return c.hasIP() && c.readTOS(b) == m.TOS
 	case proto:
 		return c.hasIP() && c.read(match.Proto).Proto == m.Proto
 	case src:

@@ -21,6 +21,7 @@ type header struct {
 	ethSrc, ethDst   match.MAC
 	src, dst         match.Addr
 	srcPort, dstPort uint16     // as in match.Key: an echo's identifier is dstPort
+	tos              uint8      // ToS or traffic class, ECN included
 	vlan             uint16     // as in match.Key
 	written          match.Mask // fields of the above that are no longer as received
 	decs             uint8      // TTL decrements
@@ -51,6 +52,7 @@ type output struct {
 // scratch is the engine's own memory.
 type scratch struct {
 	outs      []output
+	copies    int // of outs, those of mirrors
 	proposals []proposal
 	ingress   uuid.UUID
 	asked     match.Tuple          // what State is asked about: here, so that asking does not allocate
@@ -109,7 +111,7 @@ func SimulateEgress(c *Context, port uuid.UUID) {
 
 func (c *Context) received() branch {
 	k := &c.Packet.Key
-	h := header{ethSrc: k.EthSrc, ethDst: k.EthDst, src: k.Src, dst: k.Dst, srcPort: k.SrcPort, dstPort: k.DstPort, vlan: k.VLAN}
+	h := header{ethSrc: k.EthSrc, ethDst: k.EthDst, src: k.Src, dst: k.Dst, srcPort: k.SrcPort, dstPort: k.DstPort, tos: k.TOS, vlan: k.VLAN}
 	return branch{header: h, node: c.Trace}
 }
 
@@ -173,6 +175,9 @@ func (c *Context) finish() {
 	switch {
 	case s.stopped:
 	case len(s.outs) > 0:
+		if s.copies == len(s.outs) && c.Result == ResultErrorDrop {
+			c.UserSpace = true // a flow of copies would outlive the short time for which the drop holds
+		}
 		c.Result, c.Reason = ResultForward, drop.None
 		c.UserSpace = c.UserSpace || s.consumed || len(c.Generated) > 0
 		for i := range s.outs {

@@ -44,6 +44,14 @@ func (c *Context) readVLAN(b *branch) uint16 {
 	return b.vlan
 }
 
+// readTOS is the ToS or traffic class.
+func (c *Context) readTOS(b *branch) uint8 {
+	c.Mask |= match.TOS &^ b.written
+	return b.tos
+}
+
+func (b *branch) setTOS(tos uint8) { b.tos, b.written = tos, b.written|match.TOS }
+
 func (b *branch) setVLAN(tci uint16) { b.vlan, b.written = tci, b.written|match.VLAN }
 
 func (b *branch) setSrc(a match.Addr) { b.src, b.written = a, b.written|match.Src }
@@ -88,6 +96,10 @@ func (c *Context) assemble() {
 		if c.sets(match.DstPort, &now, o, now.dstPort == o.dstPort) {
 			now.dstPort = o.dstPort
 			c.act(action.Action{Op: action.SetDstPort, Value: o.dstPort})
+		}
+		if c.sets(match.TOS, &now, o, now.tos == o.tos) {
+			now.tos = o.tos
+			c.act(action.Action{Op: action.SetTOS, Value: uint16(o.tos)})
 		}
 		if now.vlan != o.vlan { // whoever changed it has read it
 			c.retag(now.vlan, o.vlan)

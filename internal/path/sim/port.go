@@ -32,6 +32,8 @@ func (c *Context) ingress(p *view.Port, b branch) {
 		c.drop(&b, ResultDrop, drop.AdminDown)
 		return
 	}
+	at := place{"inbound filter", "port", p.Name, p.ID, p.Rules, nil}
+	c.copies(p.Mirrors, view.InBeforeFilters, &at, &b)
 	if why := c.spoofed(p, &b); why != drop.None {
 		c.drop(&b, ResultDrop, why)
 		return
@@ -39,10 +41,12 @@ func (c *Context) ingress(p *view.Port, b branch) {
 	if c.served(p, &b) || !c.guard(p, true, &b) {
 		return
 	}
-	if !c.filter(p.Inbound, place{"inbound filter", "port", p.Name, p.ID, p.Rules, nil}, &b) {
+	if !c.filter(p.Inbound, at, &b) {
 		return
 	}
 	c.restore(p.Rules, p.ID, bothEnds, &b)
+	c.copies(p.Mirrors, view.InAfterFilters, &at, &b)
+	c.mark(p, &b)
 	if p.Bridge != uuid.Nil {
 		if br := c.Topo.Bridge(p.Bridge); br != nil {
 			c.bridge(br, p, b)
@@ -55,6 +59,18 @@ func (c *Context) ingress(p *view.Port, b branch) {
 	c.depend(tag.Tag{Kind: tag.Device, ID: p.Bridge})
 	c.depend(tag.Tag{Kind: tag.Device, ID: p.Router})
 	c.drop(&b, ResultErrorDrop, drop.Unplugged)
+}
+
+// mark gives an IP packet the DSCP of the port where it enters (RFC 2474); ECN is the hosts' business (RFC 3168).
+func (c *Context) mark(p *view.Port, b *branch) {
+	if p.DSCP == nil || !p.Exterior() || !c.hasIP() {
+		return
+	}
+	const ecn = 3
+	b.setTOS(*p.DSCP<<2 | c.readTOS(b)&ecn)
+	if b.node != nil {
+		b.node.Add("sim", "port "+p.Name, "DSCP becomes %d", *p.DSCP)
+	}
 }
 
 // isUp reports whether a port can take packets.
@@ -87,7 +103,9 @@ func (c *Context) egress(p *view.Port, b branch) {
 		c.drop(&b, ResultDrop, drop.AdminDown)
 		return
 	}
-	if c.filter(p.Outbound, place{"outbound filter", "port", p.Name, p.ID, p.Rules, p}, &b) {
+	at := place{"outbound filter", "port", p.Name, p.ID, p.Rules, p}
+	c.copies(p.Mirrors, view.OutBeforeFilters, &at, &b)
+	if c.filter(p.Outbound, at, &b) {
 		c.restore(p.Rules, p.ID, bothEnds, &b)
 		if c.guard(p, false, &b) {
 			c.emit(p, b)
@@ -97,6 +115,9 @@ func (c *Context) egress(p *view.Port, b branch) {
 
 // emit puts the packet on the wire (exterior port) or hands it to the peer (interior).
 func (c *Context) emit(p *view.Port, b branch) {
+	if len(p.Mirrors) > 0 {
+		c.copies(p.Mirrors, view.OutAfterFilters, &place{"outbound filter", "port", p.Name, p.ID, p.Rules, p}, &b)
+	}
 	switch {
 	case p.Exterior():
 		if b.node != nil {

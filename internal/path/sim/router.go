@@ -49,9 +49,12 @@ func (c *Context) route(r *view.Router, in *view.Port, b branch) {
 		c.drop(&b, ResultDrop, drop.BadHeader)
 		return
 	}
-	if !c.filter(r.Pre, place{"pre-routing filter", "router", r.Name, r.ID, r.Rules, nil}, &b) {
+	at := place{"pre-routing filter", "router", r.Name, r.ID, r.Rules, nil}
+	c.copies(r.Mirrors, view.InBeforeFilters, &at, &b)
+	if !c.filter(r.Pre, at, &b) {
 		return
 	}
+	c.copies(r.Mirrors, view.InAfterFilters, &at, &b)
 	o := c.natIn(r, &b)
 	switch c.balance(r, in, &b) {
 	case natEnded:
@@ -126,7 +129,9 @@ func (c *Context) forward(r *view.Router, rt *view.Route, in *view.Port, o outsi
 		return
 	}
 	c.unbalance(r, &b)
-	if !c.filter(r.Post, place{"post-routing filter", "router", r.Name, r.ID, r.Rules, out}, &b) {
+	at := place{"post-routing filter", "router", r.Name, r.ID, r.Rules, out}
+	c.copies(r.Mirrors, view.OutBeforeFilters, &at, &b)
+	if !c.filter(r.Post, at, &b) {
 		return
 	}
 	c.restore(r.Rules, r.ID, translatedSrc, &b)
@@ -145,6 +150,7 @@ func (c *Context) forward(r *view.Router, rt *view.Route, in *view.Port, o outsi
 	b.ethSrc, b.ethDst = out.MAC, mac
 	b.written |= match.EthSrc | match.EthDst
 	b.decs++
+	c.copies(r.Mirrors, view.OutAfterFilters, &at, &b)
 	c.egress(out, b)
 }
 

@@ -148,7 +148,7 @@ func ttlCost(as action.Virtual) (n uint8) {
 // TestMaskIsSound: a flow that is installed for one packet does to every packet that matches it
 // what the simulator would have done.
 func TestMaskIsSound(t *testing.T) {
-	for name, text := range map[string]string{"plain": rich, "groups": grouped} {
+	for name, text := range map[string]string{"plain": rich, "groups": grouped, "mirrors": mirrored + "dscp va 46\n"} {
 		t.Run(name, func(t *testing.T) { maskIsSound(t, text, name == "groups") })
 	}
 }

@@ -20,7 +20,7 @@ import (
 // TestTagsAreComplete: when a change of learnt state makes a packet's outcome different, one of
 // the tags of the change is among those of the outcome.
 func TestTagsAreComplete(t *testing.T) {
-	for name, text := range map[string]string{"plain": rich, "groups": grouped} {
+	for name, text := range map[string]string{"plain": rich, "groups": grouped, "mirrors": mirrored + "dscp va 46\n"} {
 		t.Run(name, func(t *testing.T) { tagsAreComplete(t, text) })
 	}
 }

@@ -49,6 +49,8 @@ func (b builder) port(id uuid.UUID) *view.Port {
 		Rules: b.translated(p.InboundFilterID, p.OutboundFilterID), VLAN: p.VLAN,
 	}
 	sortIDs(v.Groups)
+	v.Mirrors = b.mirrors(model.KeyOf(p))
+	b.qos(v, p)
 	if _, ok := get[*model.Port](b.graph, p.PeerID); ok {
 		v.Peer = p.PeerID
 	} else if x, ok := get[*model.Binding](b.graph, p.ID); ok {
@@ -115,7 +117,7 @@ func (b builder) bridge(id uuid.UUID) *view.Bridge {
 	if !ok {
 		return nil
 	}
-	v := &view.Bridge{ID: id, Name: x.Name, AdminUp: x.AdminStateUp, Pre: x.PreForwardingID, Post: x.PostForwardingID,
+	v := &view.Bridge{ID: id, Mirrors: b.mirrors(model.KeyOf(x)), Name: x.Name, AdminUp: x.AdminStateUp, Pre: x.PreForwardingID, Post: x.PostForwardingID,
 		Rules: b.translated(x.PreForwardingID, x.PostForwardingID), MACs: make(map[view.LinkMAC]uuid.UUID), Neighbours: make(map[view.LinkAddr]match.MAC)}
 	for o := range b.graph.ReferrersOf(model.KeyOf(x), model.KindPort) {
 		p := o.(*model.Port)
@@ -154,7 +156,7 @@ func (b builder) router(id uuid.UUID) (*view.Router, []view.Route) {
 	if !ok {
 		return nil, nil
 	}
-	v := &view.Router{ID: id, Name: x.Name, AdminUp: x.AdminStateUp, Pre: x.PreRoutingID, Post: x.PostRoutingID,
+	v := &view.Router{ID: id, Mirrors: b.mirrors(model.KeyOf(x)), Name: x.Name, AdminUp: x.AdminStateUp, Pre: x.PreRoutingID, Post: x.PostRoutingID,
 		Rules: b.translated(x.PreRoutingID, x.PostRoutingID)}
 	var rs []view.Route
 	for o := range b.graph.ReferrersOf(model.KeyOf(x), model.KindPort) {

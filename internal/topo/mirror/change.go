@@ -58,6 +58,12 @@ func (d dirty) add(g *model.Graph, o model.Object) {
 				d.port(peer) // a router on the link knows its MTU
 			}
 		}
+	case *model.Mirror:
+		d.mirror(g, o)
+	case *model.QoSPolicy:
+		for p := range g.ReferrersOf(model.KeyOf(o), model.KindPort) {
+			d.port(p.(*model.Port))
+		}
 	case *model.Host:
 		d.hosts[o.ID] = struct{}{}
 	case *model.Route:
@@ -164,7 +170,7 @@ func sameRouter(a, b *view.Router) bool {
 	}
 	return a.Name == b.Name && a.AdminUp == b.AdminUp && slices.Equal(a.Ports, b.Ports) && slices.Equal(a.NAT, b.NAT) &&
 		a.Pre == b.Pre && a.Post == b.Post && reflect.DeepEqual(a.Rules, b.Rules) &&
-		maps.Equal(a.VIPs, b.VIPs) && maps.Equal(a.Backends, b.Backends)
+		reflect.DeepEqual(a.Mirrors, b.Mirrors) && maps.Equal(a.VIPs, b.VIPs) && maps.Equal(a.Backends, b.Backends)
 }
 
 // portTags names what differs between two states of a port: of two that differ in floating IPs alone, those addresses.
@@ -198,7 +204,8 @@ func bridgeTags(id uuid.UUID, was, is *view.Bridge) []tag.Tag {
 			is = &view.Bridge{}
 		}
 	} else if was.Name != is.Name || was.AdminUp != is.AdminUp || was.VLANAware != is.VLANAware || was.Pre != is.Pre || was.Post != is.Post ||
-		!reflect.DeepEqual(was.Subnets, is.Subnets) || !reflect.DeepEqual(was.Rules, is.Rules) {
+		!reflect.DeepEqual(was.Subnets, is.Subnets) || !reflect.DeepEqual(was.Rules, is.Rules) ||
+		!reflect.DeepEqual(was.Mirrors, is.Mirrors) {
 		tags = append(tags, tag.Tag{Kind: tag.Device, ID: id})
 	}
 	if !slices.Equal(was.Ports, is.Ports) {

@@ -97,7 +97,7 @@ func TestChangeByChangeEqualsFromScratch(t *testing.T) {
 					mustTag(t, tags, was != is, tag.Tag{Kind: tag.Device, ID: k})
 					continue
 				}
-				mustTag(t, tags, was.Name != is.Name || was.AdminUp != is.AdminUp || !reflect.DeepEqual(was.Subnets, is.Subnets), tag.Tag{Kind: tag.Device, ID: k})
+				mustTag(t, tags, was.Name != is.Name || was.AdminUp != is.AdminUp || !reflect.DeepEqual(was.Subnets, is.Subnets) || !reflect.DeepEqual(was.Mirrors, is.Mirrors), tag.Tag{Kind: tag.Device, ID: k})
 				mustTag(t, tags, !slices.Equal(was.Ports, is.Ports), tag.Tag{Kind: tag.Flood, ID: k})
 				for mac := range union(was.MACs, is.MACs) {
 					mustTag(t, tags, was.MACs[mac] != is.MACs[mac], tag.Tag{Kind: tag.MACEntry, ID: k, MAC: mac.MAC, VLAN: mac.VLAN})
@@ -219,9 +219,23 @@ func randomOp(t *rapid.T, bridges, routers []uuid.UUID) store.Op {
 	pid := rapid.SampledFrom(ports).Draw(t, "port")
 	verb := rapid.SampledFrom([]store.Verb{store.Create, store.Replace, store.Replace, store.Delete}).Draw(t, "verb")
 	var o model.Object
-	switch rapid.IntRange(0, 12).Draw(t, "kind") {
+	switch rapid.IntRange(0, 14).Draw(t, "kind") {
 	case 11, 12:
 		o = randomBalancer(t)
+	case 13:
+		m := &model.Mirror{Meta: model.Meta{ID: rapid.SampledFrom([]uuid.UUID{id(51), id(52)}).Draw(t, "mirror")}, ToPortID: spare,
+			BeforeFilters: rapid.Bool().Draw(t, "before")}
+		switch rapid.IntRange(0, 2).Draw(t, "of") {
+		case 0:
+			m.PortID = pid
+		case 1:
+			m.BridgeID = br
+		default:
+			m.RouterID = rt
+		}
+		o = m
+	case 14:
+		o = &model.QoSPolicy{Meta: model.Meta{ID: id(50)}, Egress: model.BandwidthLimit{MaxKbps: rapid.Uint32Range(0, 2).Draw(t, "kbps")}}
 	case 10:
 		n := rapid.IntRange(0, 2).Draw(t, "which host")
 		o = &model.Host{Meta: model.Meta{ID: []uuid.UUID{here, there, id(41)}[n]}}
@@ -259,6 +273,9 @@ func randomOp(t *rapid.T, bridges, routers []uuid.UUID) store.Op {
 			p.Addresses = subnets(n)[:rapid.IntRange(0, 2).Draw(t, "addresses")]
 		} else {
 			p.BridgeID = br
+			if rapid.IntRange(0, 2).Draw(t, "limited") == 0 {
+				p.QoSPolicyID = id(50)
+			}
 			if rapid.Bool().Draw(t, "mac") {
 				p.MAC = match.MAC{0x52, 0x54, 0, 0, rapid.Byte().Draw(t, "byte") & 1, n}
 				secure(t, p, n)

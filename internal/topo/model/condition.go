@@ -178,31 +178,41 @@ func transport(f MatchField) bool {
 	return f&(MatchSrcPorts|MatchDstPorts|MatchICMPTypes|MatchICMPCodes|MatchQuotedSrc|MatchQuotedDst) != 0
 }
 
-// normalizeRule gives the fragment policy its default (a transport field needs the header), and Then.
+// normalizeRule gives the fragment policy its default, and Then.
 func normalizeRule(r *Rule) {
 	if r.Then == "" && r.Action.Alters() {
 		r.Then = RuleAccept
 	}
-	if r.Match.Fragment != "" {
+	normalizeCondition(&r.Match)
+}
+
+// normalizeCondition: a transport field needs the header.
+func normalizeCondition(m *Condition) {
+	if m.Fragment != "" {
 		return
 	}
-	r.Match.Fragment = FragmentAny
-	if transport(r.Match.Given()) {
-		r.Match.Fragment = FragmentHeader
+	m.Fragment = FragmentAny
+	if transport(m.Given()) {
+		m.Fragment = FragmentHeader
 	}
 }
 
 func cloneRule(r *Rule) Rule {
 	c := *r
-	m := &c.Match
-	m.InPorts, m.OutPorts = slices.Clone(m.InPorts), slices.Clone(m.OutPorts)
-	m.TOS = clonePtr(m.TOS)
-	m.SrcPorts, m.DstPorts = clonePtr(m.SrcPorts), clonePtr(m.DstPorts)
-	m.ICMPTypes, m.ICMPCodes = clonePtr(m.ICMPTypes), clonePtr(m.ICMPCodes)
+	c.Match = cloneCondition(&r.Match)
 	c.Targets = slices.Clone(r.Targets)
 	for i := range c.Targets {
 		c.Targets[i].Ports = clonePtr(c.Targets[i].Ports)
 	}
+	return c
+}
+
+func cloneCondition(m *Condition) Condition {
+	c := *m
+	c.InPorts, c.OutPorts = slices.Clone(m.InPorts), slices.Clone(m.OutPorts)
+	c.TOS = clonePtr(m.TOS)
+	c.SrcPorts, c.DstPorts = clonePtr(m.SrcPorts), clonePtr(m.DstPorts)
+	c.ICMPTypes, c.ICMPCodes = clonePtr(m.ICMPTypes), clonePtr(m.ICMPCodes)
 	return c
 }
 

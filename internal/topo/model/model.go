@@ -30,6 +30,9 @@ const (
 	KindPortGroup    Kind = "port_group"
 	KindAddressGroup Kind = "address_group"
 
+	KindQoSPolicy Kind = "qos_policy"
+	KindMirror    Kind = "mirror"
+
 	KindSecurityGroup     Kind = "security_group"
 	KindSecurityGroupRule Kind = "security_group_rule"
 
@@ -40,8 +43,8 @@ const (
 
 // Kinds lists all kinds in the order in which they may be created: what is referred to first.
 var Kinds = []Kind{
-	KindChain, KindPortGroup, KindAddressGroup, KindSecurityGroup, KindSecurityGroupRule, KindBridge, KindSubnet, KindRouter, KindZone, KindHost, KindPort, KindRoute,
-	KindBinding, KindFloatingIP, KindRule, KindPool, KindPoolMember, KindLoadBalancer,
+	KindChain, KindPortGroup, KindAddressGroup, KindQoSPolicy, KindSecurityGroup, KindSecurityGroupRule, KindBridge, KindSubnet, KindRouter, KindZone, KindHost, KindPort, KindRoute,
+	KindBinding, KindFloatingIP, KindRule, KindMirror, KindPool, KindPoolMember, KindLoadBalancer,
 }
 
 // Meta is common to all objects.
@@ -116,6 +119,8 @@ type Port struct {
 	// TunnelKey is the VXLAN network identifier by which other hosts send to the port, 1 to MaxTunnelKey; unique. It is chosen
 	// when the port is stored first, and stays.
 	TunnelKey uint32
+	// QoSPolicyID is what a bridge port's VM may use of the network; Nil: it is not limited.
+	QoSPolicyID uuid.UUID
 }
 
 // AddressPair is what a VM may send from beside its own addresses.

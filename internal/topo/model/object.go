@@ -42,6 +42,10 @@ func New(k Kind) Object {
 		return &PortGroup{}
 	case KindAddressGroup:
 		return &AddressGroup{}
+	case KindQoSPolicy:
+		return &QoSPolicy{}
+	case KindMirror:
+		return &Mirror{}
 	case KindSecurityGroup:
 		return &SecurityGroup{}
 	case KindSecurityGroupRule:
@@ -101,6 +105,14 @@ func Assign(dst, src Object) {
 		c := *s
 		c.Addresses = slices.Clone(s.Addresses)
 		*dst.(*AddressGroup) = c
+	case *QoSPolicy:
+		c := *s
+		c.DSCP = clonePtr(s.DSCP)
+		*dst.(*QoSPolicy) = c
+	case *Mirror:
+		c := *s
+		c.Match = cloneCondition(&s.Match)
+		*dst.(*Mirror) = c
 	case *SecurityGroup:
 		*dst.(*SecurityGroup) = *s
 	case *SecurityGroupRule:
@@ -139,6 +151,7 @@ func Refs(o Object) []Key {
 		add(KindRouter, o.RouterID)
 		add(KindChain, o.InboundFilterID)
 		add(KindChain, o.OutboundFilterID)
+		add(KindQoSPolicy, o.QoSPolicyID)
 		for _, id := range o.PortGroups {
 			add(KindPortGroup, id)
 		}
@@ -155,6 +168,11 @@ func Refs(o Object) []Key {
 		add(KindChain, o.ChainID)
 		add(KindChain, o.JumpID)
 		add(KindPort, o.Redirect.PortID)
+		matchRefs(&o.Match, add)
+	case *Mirror:
+		source := o.Source()
+		add(source.Kind, source.ID)
+		add(KindPort, o.ToPortID)
 		matchRefs(&o.Match, add)
 	case *Route:
 		add(KindRouter, o.RouterID)

@@ -66,6 +66,9 @@ func (g *Graph) validatePort(p *Port) error {
 	if err := validateSecurity(p); err != nil {
 		return err
 	}
+	if err := g.validateQoS(p); err != nil {
+		return err
+	}
 	if err := g.validatePortGroups(p); err != nil {
 		return err
 	}

@@ -34,6 +34,8 @@ func PartOf(o Object) (k Key, ok bool) {
 		k = Key{KindChain, o.ChainID}
 	case *SecurityGroupRule:
 		k = Key{KindSecurityGroup, o.GroupID}
+	case *Mirror:
+		k = o.Source()
 	case *FloatingIP:
 		k = Key{KindPort, o.PortID}
 	case *Binding:

@@ -164,9 +164,9 @@ func TestOperatorsReferences(t *testing.T) {
 
 // TestEveryKindHasAPlace: a new kind must say what it is part of, or that it stands for itself.
 func TestEveryKindHasAPlace(t *testing.T) {
-	alone := []Kind{KindBridge, KindRouter, KindZone, KindHost, KindChain, KindPortGroup, KindAddressGroup, KindSecurityGroup, KindPool}
+	alone := []Kind{KindBridge, KindRouter, KindZone, KindHost, KindChain, KindPortGroup, KindAddressGroup, KindSecurityGroup, KindPool, KindQoSPolicy}
 	parts := []Object{&Port{RouterID: id(1)}, &Subnet{BridgeID: id(1)}, &Route{RouterID: id(1)}, &Rule{ChainID: id(1)},
-		&FloatingIP{PortID: id(1)}, &Binding{PortID: id(1)}, &SecurityGroupRule{GroupID: id(1)}, &LoadBalancer{RouterID: id(1)}, &PoolMember{PoolID: id(1)}}
+		&FloatingIP{PortID: id(1)}, &Binding{PortID: id(1)}, &SecurityGroupRule{GroupID: id(1)}, &LoadBalancer{RouterID: id(1)}, &PoolMember{PoolID: id(1)}, &Mirror{RouterID: id(1)}}
 	placed := map[Kind]bool{}
 	for _, k := range alone {
 		placed[k] = true

@@ -1,6 +1,7 @@
 package model
 
 import (
+	"cmp"
 	"fmt"
 	"net/netip"
 	"unicode"
@@ -50,6 +51,9 @@ func Normalize(o Object) {
 		normalizeRule(o)
 	case *Pool:
 		o.normalize()
+	case *Mirror:
+		normalizeCondition(&o.Match)
+		o.Direction = cmp.Or(o.Direction, MirrorBoth)
 	case *SecurityGroupRule:
 		if o.EtherType == "" {
 			o.EtherType = IPv4
@@ -93,6 +97,13 @@ func (g *Graph) validate(c Change) error {
 			return err
 		}
 		return g.validatePort(o)
+	case *QoSPolicy:
+		return validateQoSPolicy(o)
+	case *Mirror:
+		if old, ok := c.Old.(*Mirror); ok && old.Source() != o.Source() {
+			return fieldErr(o, string(o.Source().Kind), "cannot change: delete the mirror and create another")
+		}
+		return g.validateMirror(o)
 	case *Subnet:
 		if old, ok := c.Old.(*Subnet); ok && old.BridgeID != o.BridgeID {
 			return fieldErr(o, "bridge", "cannot change: delete the subnet and create another")

@@ -46,6 +46,11 @@ type Port struct {
 	SecurityGroups []uuid.UUID
 	Rules          *Translated // by those of its filters
 	VLAN           uint16      // bridge port: of an access port; 0: it carries tags
+
+	Mirrors []Mirror // ordered by id
+	// DSCP is written into IP packets that come in; nil: they keep theirs.
+	DSCP         *uint8
+	FromVM, ToVM Rate
 }
 
 // Source is a MAC address with a set of IP addresses.
@@ -110,6 +115,7 @@ type Bridge struct {
 	// Subnets are what is told to hosts on the bridge, ordered by id.
 	Subnets []Subnet
 	Rules   *Translated // by those of its filters
+	Mirrors []Mirror    // ordered by id
 }
 
 // SeedVLAN is where what is seeded is looked up for frames of a VLAN.
@@ -170,6 +176,7 @@ type Router struct {
 
 	Pre, Post uuid.UUID   // filter chains before and after routing; Nil: none
 	Rules     *Translated // by those of its filters
+	Mirrors   []Mirror    // ordered by id
 
 	VIPs     map[match.Addr]uuid.UUID // load balancers by their address
 	Backends map[match.Addr]struct{}  // where their members are

@@ -39,6 +39,31 @@ type wireSecurityGroupRule struct {
 	Addresses *uuid.UUID      `json:"remote_address_group,omitempty"`
 }
 
+type wireQoSPolicy struct {
+	ID      uuid.UUID `json:"id"`
+	Name    string    `json:"name,omitempty"`
+	Egress  wireLimit `json:"egress,omitzero"`
+	Ingress wireLimit `json:"ingress,omitzero"`
+	DSCP    *uint8    `json:"dscp,omitempty"`
+}
+
+type wireLimit struct {
+	MaxKbps      uint32 `json:"max_kbps,omitempty"`
+	MaxBurstKbps uint32 `json:"max_burst_kbps,omitempty"`
+}
+
+type wireMirror struct {
+	ID        uuid.UUID             `json:"id"`
+	Name      string                `json:"name,omitempty"`
+	Port      *uuid.UUID            `json:"port,omitempty"`
+	Bridge    *uuid.UUID            `json:"bridge,omitempty"`
+	Router    *uuid.UUID            `json:"router,omitempty"`
+	Direction model.MirrorDirection `json:"direction"`
+	Before    bool                  `json:"before_filters,omitempty"`
+	Match     wireMatch             `json:"match"`
+	To        uuid.UUID             `json:"to_port"`
+}
+
 type wireRule struct {
 	ID       uuid.UUID        `json:"id"`
 	Name     string           `json:"name,omitempty"`
@@ -122,6 +147,11 @@ func encodePolicy(o model.Object) ([]byte, error) {
 	case *model.SecurityGroupRule:
 		return json.Marshal(wireSecurityGroupRule{o.ID, o.Name, o.GroupID, o.Direction, o.EtherType, o.Protocol, o.PortMin, o.PortMax,
 			o.ICMPType, o.ICMPCode, optional(o.RemotePrefix), optional(o.RemoteGroupID), optional(o.RemoteAddressGroupID)})
+	case *model.QoSPolicy:
+		return json.Marshal(wireQoSPolicy{o.ID, o.Name, wireLimit(o.Egress), wireLimit(o.Ingress), o.DSCP})
+	case *model.Mirror:
+		return json.Marshal(wireMirror{o.ID, o.Name, optional(o.PortID), optional(o.BridgeID), optional(o.RouterID),
+			o.Direction, o.BeforeFilters, encodeMatch(&o.Match), o.ToPortID})
 	case *model.Rule:
 		return json.Marshal(encodeRule(o))
 	}
@@ -148,6 +178,17 @@ func decodePolicy(kind model.Kind, data []byte) (model.Object, error) {
 		return &model.SecurityGroupRule{Meta: meta(w.ID, w.Name), GroupID: w.Group, Direction: w.Direction, EtherType: w.EtherType,
 			Protocol: w.Protocol, PortMin: w.PortMin, PortMax: w.PortMax, ICMPType: w.ICMPType, ICMPCode: w.ICMPCode,
 			RemotePrefix: value(w.Prefix), RemoteGroupID: value(w.Remote), RemoteAddressGroupID: value(w.Addresses)}, err
+	case model.KindQoSPolicy:
+		w, err := read[wireQoSPolicy](data)
+		return &model.QoSPolicy{Meta: meta(w.ID, w.Name), Egress: model.BandwidthLimit(w.Egress), Ingress: model.BandwidthLimit(w.Ingress), DSCP: w.DSCP}, err
+	case model.KindMirror:
+		w, err := read[wireMirror](data)
+		if err != nil {
+			return nil, err
+		}
+		m, err := decodeMatch(&w.Match)
+		return &model.Mirror{Meta: meta(w.ID, w.Name), PortID: value(w.Port), BridgeID: value(w.Bridge), RouterID: value(w.Router),
+			Direction: w.Direction, BeforeFilters: w.Before, Match: m, ToPortID: w.To}, err
 	case model.KindRule:
 		w, err := read[wireRule](data)
 		if err != nil {

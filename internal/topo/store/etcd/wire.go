@@ -46,6 +46,7 @@ type wirePort struct {
 	TunnelKey    uint32         `json:"tunnel_key,omitempty"`
 	Groups       []uuid.UUID    `json:"security_groups,omitzero"` // none is not the same as an empty list
 	VLAN         uint16         `json:"vlan,omitempty"`
+	QoS          *uuid.UUID     `json:"qos_policy,omitempty"`
 }
 
 type wireRoute struct {
@@ -169,6 +170,7 @@ func encodeKind(o model.Object) ([]byte, error) {
 			w.MAC = o.MAC.String()
 		}
 		w.Security, w.Pairs, w.Groups, w.TunnelKey, w.VLAN = o.PortSecurity, encodePairs(o.AllowedAddressPairs), o.SecurityGroups, o.TunnelKey, o.VLAN
+		w.QoS = optional(o.QoSPolicyID)
 		return json.Marshal(w)
 	case *model.Route:
 		return json.Marshal(wireRoute{ID: o.ID, Name: o.Name, Router: o.RouterID, Destination: o.Destination, Source: optional(o.Source),
@@ -226,7 +228,7 @@ func decodeKind(kind model.Kind, data []byte) (model.Object, error) {
 		if err == nil && w.MAC != "" {
 			p.MAC, err = parseMAC(w.MAC)
 		}
-		p.VLAN = w.VLAN
+		p.VLAN, p.QoSPolicyID = w.VLAN, value(w.QoS)
 		if p.PortSecurity, p.SecurityGroups = w.Security, w.Groups; err == nil {
 			p.AllowedAddressPairs, err = decodePairs(w.Pairs)
 		}

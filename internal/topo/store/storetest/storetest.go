@@ -121,6 +121,12 @@ func network() []model.Object {
 		&model.SecurityGroupRule{Meta: model.Meta{ID: id(35)}, GroupID: id(31), Direction: model.Ingress, EtherType: model.IPv4, RemoteAddressGroupID: id(13)},
 		&model.Port{Meta: model.Meta{ID: id(36)}, BridgeID: id(14), MAC: match.MAC{2, 5: 36}, PortSecurity: true, SecurityGroups: []uuid.UUID{id(31), id(30)}},
 		&model.Port{Meta: model.Meta{ID: id(37)}, BridgeID: id(14), MAC: match.MAC{2, 5: 37}, PortSecurity: true, SecurityGroups: []uuid.UUID{}},
+		&model.QoSPolicy{Meta: model.Meta{ID: id(40), Name: "silver"}, DSCP: octet(0),
+			Egress: model.BandwidthLimit{MaxKbps: 1000, MaxBurstKbps: 800}, Ingress: model.BandwidthLimit{MaxKbps: 5000}},
+		&model.Port{Meta: model.Meta{ID: id(41)}, BridgeID: id(14), QoSPolicyID: id(40)},
+		&model.Mirror{Meta: model.Meta{ID: id(42), Name: "tap"}, PortID: id(4), Direction: model.MirrorIn, BeforeFilters: true, Match: withoutConnection(6), ToPortID: id(41)},
+		&model.Mirror{Meta: model.Meta{ID: id(43)}, BridgeID: id(14), Direction: model.MirrorBoth, ToPortID: id(41)},
+		&model.Mirror{Meta: model.Meta{ID: id(44)}, RouterID: id(2), Direction: model.MirrorOut, ToPortID: id(41)},
 		&model.Rule{Meta: model.Meta{ID: id(17), Name: "jump"}, ChainID: id(10), Position: 5, Action: model.RuleJump, JumpID: id(11)},
 		&model.Rule{Meta: model.Meta{ID: id(18)}, ChainID: id(11), Position: 1, Action: model.RuleReject, Match: condition(6)},
 		&model.TunnelZone{Meta: model.Meta{ID: id(20), Name: "rack"}},
@@ -147,6 +153,13 @@ func network() []model.Object {
 
 func number(n uint16) *uint16 { return &n }
 func octet(n uint8) *uint8    { return &n }
+
+// withoutConnection is for mirrors, which follow none.
+func withoutConnection(proto uint8) model.Condition {
+	m := condition(proto)
+	m.Connection, m.Not = model.ConnectionAny, m.Not&^model.MatchConnection
+	return m
+}
 
 // condition has every field that can be given with a protocol.
 func condition(proto uint8) model.Condition {
