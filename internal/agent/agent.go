@@ -80,6 +80,7 @@ type Agent struct {
 	tunnelMu     sync.Mutex    // one opens it at a time
 	tunnelOff    sync.Once     // says that there will be none
 	heir         bool          // an earlier agent has left flows
+	share        *sharer
 }
 
 // Run serves the host until ctx ends, which is no error. The datapath's ports and flows go on working
@@ -130,6 +131,7 @@ func (a *Agent) build() {
 	a.mirror.Log = a.logs.For(logTopology)
 	a.bindings = binding.New(a.ports)
 	a.mirror.Subscribe(a.topologyChanged)
+	a.share = newSharer(a)
 }
 
 // identify finds the host's object by its name, or registers it. It waits for a store that cannot be reached.
@@ -200,6 +202,9 @@ func (a *Agent) topologyChanged(c mirror.Change) {
 // changed carries what one worker has learnt to the others, and wakes its own packets too. It may be called on any goroutine.
 func (a *Agent) changed(by *worker.Worker, tags []tag.Tag) {
 	tags = append([]tag.Tag(nil), tags...)
+	if by != nil {
+		a.share.note(tags)
+	}
 	for _, w := range a.workers {
 		if w == by {
 			w.Do(func() { w.Wake(tags) })
@@ -238,6 +243,8 @@ func (a *Agent) run(ctx context.Context) error {
 	g.Go(func() error { return a.tick(ctx) })
 	g.Go(func() error { return a.advertise(ctx) })
 	g.Go(func() error { return a.tunnel(ctx) })
+	g.Go(func() error { return a.share.tell(ctx) })
+	g.Go(func() error { return a.share.hear(ctx) })
 	g.Go(func() error { return live.Run(ctx, a.cfg.Shared, a.host.ID, a.log, a.mirror.SetHosts) })
 	g.Go(func() error { return a.takeOver(ctx) })
 	g.Go(func() error { service.Watch(ctx, a.log, a.alive); return nil })
@@ -296,6 +303,7 @@ func (a *Agent) tick(ctx context.Context) error {
 		}
 		ask, expired := a.tables.Tick()
 		if len(expired) > 0 {
+			a.share.note(expired)
 			for _, w := range a.workers {
 				w.Do(func() { w.Invalidate(expired) })
 			}

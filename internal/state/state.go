@@ -11,6 +11,7 @@ import (
 	"github.com/viaduct-net/viaduct/internal/state/conntrack"
 	"github.com/viaduct-net/viaduct/internal/state/mac"
 	"github.com/viaduct-net/viaduct/internal/state/nat"
+	"github.com/viaduct-net/viaduct/internal/state/table"
 )
 
 // Config of Tables.
@@ -38,6 +39,7 @@ type Tables struct {
 	heard *arp.Table // of bridges
 	conns *conntrack.Table
 	nat   *nat.Ports
+	far   *table.Table[tag.Tag, Learnt] // what other hosts have learnt; bounded where it was
 }
 
 // New makes empty tables.
@@ -45,7 +47,8 @@ func New(cfg Config, c clock.Clock) *Tables {
 	if cfg.Leaser == nil {
 		cfg.Leaser = nat.NewLocal()
 	}
-	t := &Tables{clock: c, macs: mac.New(cfg.MAC), ports: arp.New(cfg.ARP), heard: arp.New(cfg.ARP), nat: nat.New(cfg.NAT, cfg.Leaser)}
+	t := &Tables{clock: c, macs: mac.New(cfg.MAC), ports: arp.New(cfg.ARP), heard: arp.New(cfg.ARP), nat: nat.New(cfg.NAT, cfg.Leaser),
+		far: table.New[tag.Tag, Learnt](0)}
 	cfg.Conntrack.OnRemove = t.freePorts
 	t.conns = conntrack.New(cfg.Conntrack)
 	return t
@@ -62,18 +65,29 @@ func (t *Tables) Reconfigure(cfg Config) {
 
 // MAC finds the port behind which a bridge has seen m.
 func (t *Tables) MAC(bridge uuid.UUID, vlan uint16, m match.MAC) (port uuid.UUID, ok bool) {
-	return t.macs.Lookup(bridge, vlan, m)
+	if port, ok = t.macs.Lookup(bridge, vlan, m); ok {
+		return port, true
+	}
+	l, ok := t.far.Get(tag.Tag{Kind: tag.MACEntry, ID: bridge, VLAN: vlan, MAC: m})
+	return l.Port, ok
 }
 
 // Neighbour finds the MAC of addr on the link of a router port; failed: it does not answer.
 func (t *Tables) Neighbour(port uuid.UUID, addr match.Addr) (m match.MAC, ok, failed bool) {
-	return t.ports.Lookup(port, addr)
+	if m, ok, failed = t.ports.Lookup(port, addr); ok {
+		return m, true, false
+	}
+	l, ok := t.far.Get(tag.Tag{Kind: tag.Neighbour, ID: port, Addr: addr})
+	return l.MAC, ok, failed && !ok
 }
 
 // BridgeNeighbour finds an address that was announced on a bridge.
 func (t *Tables) BridgeNeighbour(bridge uuid.UUID, addr match.Addr) (m match.MAC, ok bool) {
-	m, ok, _ = t.heard.Lookup(bridge, addr)
-	return m, ok
+	if m, ok, _ = t.heard.Lookup(bridge, addr); ok {
+		return m, true
+	}
+	l, ok := t.far.Get(tag.Tag{Kind: tag.Neighbour, ID: bridge, Addr: addr})
+	return l.MAC, ok
 }
 
 // LearnMAC registers that m is behind port. The flows of the tag are out of date when it is news. Not ok: the port

@@ -158,3 +158,14 @@ func TestHostDies(t *testing.T) {
 		return err
 	})
 }
+
+// Nobody has told the network dave's addresses: his answer to the router's ARP request enters at his own host, and is learnt there.
+func TestHostsLearn(t *testing.T) {
+	const known = "mac: 02:00:00:00:02:11\naddresses: [10.0.2.11, \"fd00:2::11\"]\n"
+	l := up(t, examples.TwoHosts, known, "",
+		"kind: vm\nname: dave\nport: dave\n", "kind: vm\nname: dave\nport: dave\nmac: 02:00:00:00:02:11\naddresses: [10.0.2.11/24, \"fd00:2::11/64\"]\ngateways: [10.0.2.1, \"fd00:2::1\"]\n")
+	ping(t, space(t, l, "alice"), "10.0.2.11")
+	ping(t, space(t, l, "alice"), "fd00:2::11")
+	ping(t, space(t, l, "carol"), "10.0.2.11")
+	ping(t, space(t, l, "dave"), "10.0.1.10")
+}

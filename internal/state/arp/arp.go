@@ -219,6 +219,15 @@ func (t *Table) Ref(tg tag.Tag) { t.known.Ref(Key{tg.ID, tg.Addr}) }
 // Unref is the counterpart of Ref.
 func (t *Table) Unref(tg tag.Tag, now int64) { t.known.Unref(Key{tg.ID, tg.Addr}, now) }
 
+// Drop removes the entry that tg names.
+func (t *Table) Drop(tg tag.Tag) {
+	k := Key{tg.ID, tg.Addr}
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	t.known.Delete(k)
+	t.failed.Delete(k)
+}
+
 // Forget removes all that is known on a port or bridge, or was taught by a port, and appends what changed to tags.
 func (t *Table) Forget(id uuid.UUID, tags []tag.Tag) []tag.Tag {
 	t.mu.Lock()

@@ -70,6 +70,9 @@ func (t *Table) Ref(tg tag.Tag) { t.t.Ref(key{tg.ID, tg.VLAN, tg.MAC}) }
 // Unref is the counterpart of Ref: the entry's time runs from the last one.
 func (t *Table) Unref(tg tag.Tag, now int64) { t.t.Unref(key{tg.ID, tg.VLAN, tg.MAC}, now) }
 
+// Drop removes the entry that tg names.
+func (t *Table) Drop(tg tag.Tag) { t.t.Delete(key{tg.ID, tg.VLAN, tg.MAC}) }
+
 // Forget removes all that is behind a port and appends what changed to tags.
 func (t *Table) Forget(port uuid.UUID, tags []tag.Tag) []tag.Tag {
 	t.t.DeleteOwner(port, func(k key, _ uuid.UUID) { tags = append(tags, k.tag()) })

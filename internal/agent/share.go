@@ -1,0 +1,295 @@
+package agent
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"log/slog"
+	"net"
+	"net/netip"
+	"strconv"
+	"strings"
+	"sync"
+	"time"
+
+	"github.com/google/uuid"
+
+	"github.com/viaduct-net/viaduct/internal/base/match"
+	"github.com/viaduct-net/viaduct/internal/base/tag"
+	"github.com/viaduct-net/viaduct/internal/state"
+	"github.com/viaduct-net/viaduct/internal/topo/live"
+	"github.com/viaduct-net/viaduct/internal/topo/store"
+)
+
+// sharer tells other hosts which MAC and neighbour addresses this one has learnt, and takes over what they have: entries in the
+// store that live as long as the host that wrote them.
+type sharer struct {
+	host   string
+	tables *state.Tables
+	store  store.Shared
+	log    *slog.Logger
+	// changed is told of what other hosts have learnt.
+	changed func([]tag.Tag)
+	// wanted reports whether there is anybody to tell.
+	wanted func() bool
+
+	mu    sync.Mutex
+	dirty map[tag.Tag]struct{} // to be told; guarded by mu
+	lost  uint64               // changes that were too many to be told; guarded by mu
+
+	told map[tag.Tag]state.Learnt // of the goroutine in tell
+}
+
+const (
+	// maxUntold bounds what waits to be told. It is beyond what ports may have learnt, so that a store that is slow loses nothing.
+	maxUntold = 1 << 17
+	// shareEvery and shareAtMost bound what one host writes: an entry that changes often is written once each time.
+	shareEvery  = 50 * time.Millisecond
+	shareAtMost = 64
+)
+
+func newSharer(a *Agent) *sharer {
+	return &sharer{
+		host: a.host.ID.String(), tables: a.tables, store: a.cfg.Shared, log: a.logs.For(logStore),
+		dirty: map[tag.Tag]struct{}{}, told: map[tag.Tag]state.Learnt{},
+		changed: func(tags []tag.Tag) { a.changed(nil, tags) },
+		wanted:  func() bool { return reachable(a.mirror.Snapshot()) },
+	}
+}
+
+// note takes the tags of what has changed here. It is called by workers, and does not wait.
+func (s *sharer) note(tags []tag.Tag) {
+	for _, t := range tags {
+		if t.Kind != tag.MACEntry && t.Kind != tag.Neighbour {
+			continue
+		}
+		s.mu.Lock()
+		if len(s.dirty) < maxUntold {
+			s.dirty[t] = struct{}{}
+		} else {
+			s.lost++
+		}
+		s.mu.Unlock()
+	}
+}
+
+// some takes up to n of what is to be told.
+func (s *sharer) some(n int) (tags []tag.Tag) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	for t := range s.dirty {
+		if len(tags) == n {
+			break
+		}
+		tags = append(tags, t)
+		delete(s.dirty, t)
+	}
+	return tags
+}
+
+// learntValue is an entry's value in the store.
+type learntValue struct {
+	Host string `json:"host"`
+	Port string `json:"port,omitempty"`
+	MAC  string `json:"mac,omitempty"`
+}
+
+// tell writes what is noted, until ctx ends. When the session has ended, all is told anew.
+func (s *sharer) tell(ctx context.Context) error {
+	for {
+		err := s.session(ctx)
+		if ctx.Err() != nil {
+			return ctx.Err()
+		}
+		s.log.Warn("what is learnt here cannot be told to other hosts", "error", err)
+		for t := range s.told {
+			s.note([]tag.Tag{t})
+		}
+		clear(s.told)
+		select {
+		case <-time.After(time.Second):
+		case <-ctx.Done():
+			return ctx.Err()
+		}
+	}
+}
+
+func (s *sharer) session(ctx context.Context) error {
+	x, err := s.store.Join(ctx, live.TTL)
+	if err != nil {
+		return err
+	}
+	tick := time.NewTicker(shareEvery)
+	defer tick.Stop()
+	for {
+		select {
+		case <-tick.C:
+		case <-x.Done():
+			return errors.New("the session with the store has ended")
+		case <-ctx.Done():
+			return ctx.Err()
+		}
+		if !s.wanted() {
+			continue
+		}
+		for _, t := range s.some(shareAtMost) {
+			if err := s.write(ctx, x, t); err != nil {
+				s.note([]tag.Tag{t})
+				return err
+			}
+		}
+	}
+}
+
+func (s *sharer) write(ctx context.Context, x store.Session, t tag.Tag) error {
+	l, ok := s.tables.Learnt(t)
+	was, told := s.told[t]
+	switch {
+	case ok && (!told || was != l):
+		v := learntValue{Host: s.host}
+		if t.Kind == tag.MACEntry {
+			v.Port = l.Port.String()
+		} else {
+			v.MAC = l.MAC.String()
+		}
+		b, err := json.Marshal(v)
+		if err != nil {
+			return err
+		}
+		s.told[t] = l
+		return x.Put(ctx, learntPath(t), b)
+	case !ok && told:
+		delete(s.told, t)
+		return x.Delete(ctx, learntPath(t))
+	}
+	return nil
+}
+
+const learntPrefix = "learnt/"
+
+// learntPath is the entry's path: learnt/mac/BRIDGE/VLAN/MAC or learnt/neighbour/PORT-OR-BRIDGE/ADDRESS.
+func learntPath(t tag.Tag) string {
+	if t.Kind == tag.MACEntry {
+		return fmt.Sprintf("%smac/%s/%d/%s", learntPrefix, t.ID, t.VLAN, t.MAC)
+	}
+	return fmt.Sprintf("%sneighbour/%s/%s", learntPrefix, t.ID, t.Addr)
+}
+
+// parseLearnt is the inverse of learntPath.
+func parseLearnt(path string) (t tag.Tag, err error) {
+	f := strings.Split(strings.TrimPrefix(path, learntPrefix), "/")
+	bad := fmt.Errorf("no path of what is learnt: %q", path)
+	if len(f) < 3 {
+		return t, bad
+	}
+	if t.ID, err = uuid.Parse(f[1]); err != nil {
+		return t, bad
+	}
+	switch {
+	case f[0] == "mac" && len(f) == 4:
+		t.Kind = tag.MACEntry
+		vlan, err := strconv.ParseUint(f[2], 10, 12)
+		mac, err2 := parseMAC(f[3])
+		if errors.Join(err, err2) != nil {
+			return t, bad
+		}
+		t.VLAN, t.MAC = uint16(vlan), mac
+	case f[0] == "neighbour" && len(f) == 3:
+		t.Kind = tag.Neighbour
+		a, err := netip.ParseAddr(f[2])
+		if err != nil {
+			return t, bad
+		}
+		t.Addr = match.AddrFrom(a)
+	default:
+		return t, bad
+	}
+	return t, nil
+}
+
+func parseMAC(s string) (match.MAC, error) {
+	hw, err := net.ParseMAC(s)
+	if err != nil || len(hw) != 6 {
+		return match.MAC{}, fmt.Errorf("no MAC address: %q", s)
+	}
+	return match.MAC(hw), nil
+}
+
+// hear takes over what other hosts have learnt, until ctx ends. While the store is away, the last stays.
+func (s *sharer) hear(ctx context.Context) error {
+	far := map[tag.Tag]bool{} // that other hosts have told
+	for {
+		if err := s.follow(ctx, far); ctx.Err() == nil {
+			s.log.Warn("what other hosts learn is not heard", "error", err)
+		}
+		select {
+		case <-time.After(time.Second):
+		case <-ctx.Done():
+			return ctx.Err()
+		}
+	}
+}
+
+func (s *sharer) follow(ctx context.Context, far map[tag.Tag]bool) error {
+	events, err := s.store.WatchShared(ctx, learntPrefix)
+	if err != nil {
+		return err
+	}
+	before := map[tag.Tag]bool{}
+	for t := range far {
+		before[t] = true
+	}
+	drop := func(t tag.Tag) {
+		delete(far, t)
+		if s.tables.DropFar(t) {
+			s.changed([]tag.Tag{t})
+		}
+	}
+	for e := range events {
+		if e.Synced {
+			for t := range before { // that went while nobody listened
+				drop(t)
+			}
+			before = nil
+			continue
+		}
+		t, err := parseLearnt(e.Path)
+		if err != nil {
+			s.log.Warn("an entry in the store is not understood", "path", e.Path)
+			continue
+		}
+		delete(before, t)
+		l, mine, err := s.value(e)
+		switch {
+		case e.Deleted, mine, err != nil:
+			drop(t)
+		default:
+			far[t] = true
+			if s.tables.SetFar(t, l) {
+				s.changed([]tag.Tag{t})
+			}
+		}
+	}
+	return store.ErrUnavailable
+}
+
+// value reads what another host has written; mine: this one has.
+func (s *sharer) value(e store.SharedEvent) (l state.Learnt, mine bool, err error) {
+	if e.Deleted {
+		return l, false, nil
+	}
+	var v learntValue
+	if err := json.Unmarshal(e.Value, &v); err != nil {
+		return l, false, err
+	}
+	if v.Host == s.host {
+		return l, true, nil
+	}
+	if v.Port != "" {
+		l.Port, err = uuid.Parse(v.Port)
+	} else {
+		l.MAC, err = parseMAC(v.MAC)
+	}
+	return l, false, err
+}

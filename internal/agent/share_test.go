@@ -1,0 +1,145 @@
+package agent
+
+import (
+	"context"
+	"log/slog"
+	"slices"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/google/uuid"
+	"pgregory.net/rapid"
+
+	"github.com/viaduct-net/viaduct/internal/base/clock"
+	"github.com/viaduct-net/viaduct/internal/base/match"
+	"github.com/viaduct-net/viaduct/internal/base/tag"
+	"github.com/viaduct-net/viaduct/internal/state"
+	"github.com/viaduct-net/viaduct/internal/topo/store/mem"
+)
+
+// sharing is a host that shares what it learns.
+type sharing struct {
+	*sharer
+	t     *testing.T
+	store *mem.Store
+	mu    sync.Mutex
+	news  []tag.Tag
+}
+
+func newSharing(t *testing.T, srv *mem.Server, name string) *sharing {
+	c := srv.Client()
+	h := &sharing{t: t, store: c}
+	h.sharer = &sharer{
+		host: name, tables: state.New(state.DefaultConfig(), new(clock.Manual)), store: c, log: slog.New(slog.DiscardHandler),
+		dirty: map[tag.Tag]struct{}{}, told: map[tag.Tag]state.Learnt{}, wanted: func() bool { return true },
+		changed: func(tags []tag.Tag) {
+			h.mu.Lock()
+			defer h.mu.Unlock()
+			h.news = append(h.news, tags...)
+		},
+	}
+	ctx, cancel := context.WithCancel(context.Background())
+	var wg sync.WaitGroup
+	wg.Go(func() { _ = h.tell(ctx) })
+	wg.Go(func() { _ = h.hear(ctx) })
+	t.Cleanup(func() { cancel(); wg.Wait() })
+	return h
+}
+
+// learn has the host see the MAC behind a port.
+func (h *sharing) learn(mac byte, port uuid.UUID) {
+	t, _, _ := h.tables.LearnMAC(ids(1), 0, match.MAC{2, 5: mac}, port)
+	h.note([]tag.Tag{t})
+}
+
+func (h *sharing) await(what string, ok func() bool) {
+	h.t.Helper()
+	for end := time.Now().Add(20 * time.Second); !ok(); time.Sleep(time.Millisecond) {
+		if time.Now().After(end) {
+			h.t.Fatalf("host %s: not after twenty seconds: %s", h.host, what)
+		}
+	}
+}
+
+func (h *sharing) finds(mac byte, port uuid.UUID) func() bool {
+	return func() bool {
+		got, ok := h.tables.MAC(ids(1), 0, match.MAC{2, 5: mac})
+		return ok == (port != uuid.Nil) && got == port
+	}
+}
+
+func TestShare(t *testing.T) {
+	srv := mem.NewServer()
+	a, b := newSharing(t, srv, "a"), newSharing(t, srv, "b")
+	here, there := ids(6), ids(7)
+	a.learn(1, here)
+	b.await("a's MAC", b.finds(1, here))
+	want := tag.Tag{Kind: tag.MACEntry, ID: ids(1), MAC: match.MAC{2, 5: 1}}
+	b.await("its tag", func() bool { b.mu.Lock(); defer b.mu.Unlock(); return slices.Contains(b.news, want) })
+
+	// It moves to the other host: the first one forgets what it has seen itself.
+	b.learn(1, there)
+	a.await("that it has moved", a.finds(1, there))
+	a.await("its tag", func() bool { a.mu.Lock(); defer a.mu.Unlock(); return slices.Contains(a.news, want) })
+
+	// Neighbours of router ports, for packets that wait for them.
+	addr := match.Addr{10: 0xff, 11: 0xff, 12: 10, 15: 9}
+	n, _, _ := a.tables.LearnNeighbour(ids(5), addr, match.MAC{2, 5: 9}, ids(6))
+	a.note([]tag.Tag{n})
+	b.await("a's neighbour", func() bool {
+		m, ok, failed := b.tables.Neighbour(ids(5), addr)
+		return ok && !failed && m == match.MAC{2, 5: 9}
+	})
+
+	// A session that ends takes everything along; the host tells it anew.
+	b.store.Expire()
+	a.await("that b's is gone", a.finds(1, uuid.Nil))
+	a.await("that b has told again", a.finds(1, there))
+
+	// What has expired there is gone here.
+	b.note(b.tables.Forget(there))
+	a.await("that b has forgotten", a.finds(1, uuid.Nil))
+}
+
+// What changes while a host cannot reach the store is known to it afterwards; until then the last known stays.
+func TestShareAway(t *testing.T) {
+	srv := mem.NewServer()
+	a, b := newSharing(t, srv, "a"), newSharing(t, srv, "b")
+	here := ids(6)
+	for mac := byte(1); mac <= 3; mac++ {
+		a.learn(mac, here)
+		b.await("a's MAC", b.finds(mac, here))
+	}
+	b.store.Disconnect()
+	a.note(a.tables.Forget(here))
+	a.learn(3, here)
+	a.learn(4, here)
+	if !b.finds(1, here)() {
+		t.Error("without the store the last known is gone")
+	}
+	b.store.Reconnect()
+	b.await("the new MAC", b.finds(4, here))
+	b.await("that an old one is gone", b.finds(1, uuid.Nil))
+	b.await("that an old one is gone", b.finds(2, uuid.Nil))
+	b.await("that one stays", b.finds(3, here))
+}
+
+func TestLearntPath(t *testing.T) {
+	rapid.Check(t, func(t *rapid.T) {
+		want := tag.Tag{Kind: tag.MACEntry, ID: uuid.UUID{rapid.Byte().Draw(t, "id")}, VLAN: rapid.Uint16Range(0, 4095).Draw(t, "vlan"), MAC: match.MAC{1, 5: rapid.Byte().Draw(t, "mac")}}
+		if rapid.Bool().Draw(t, "neighbour") {
+			want = tag.Tag{Kind: tag.Neighbour, ID: want.ID}
+			copy(want.Addr[:], rapid.SliceOfN(rapid.Byte(), 16, 16).Draw(t, "addr"))
+		}
+		if got, err := parseLearnt(learntPath(want)); err != nil || got != want {
+			t.Fatalf("%s: %v, %v", learntPath(want), got, err)
+		}
+	})
+	for _, bad := range []string{"", "learnt/", "learnt/mac/x/0/02:00:00:00:00:01", "learnt/mac/00000000-0000-0000-0000-000000000001/4096/02:00:00:00:00:01",
+		"learnt/neighbour/00000000-0000-0000-0000-000000000001/10.0.0", "learnt/other/00000000-0000-0000-0000-000000000001/1"} {
+		if _, err := parseLearnt(bad); err == nil {
+			t.Errorf("%q was understood", bad)
+		}
+	}
+}
