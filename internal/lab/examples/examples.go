@@ -33,3 +33,13 @@ var SecurityGroups string
 //
 //go:embed load-balancer.yaml
 var LoadBalancer string
+
+// Rules is a gateway that translates by rules: an inside, a service on two machines, and a world outside.
+//
+//go:embed rules.yaml
+var Rules string
+
+// VLAN is a VLAN-aware bridge with a trunk, VMs of two VLANs, and another bridge in one of them.
+//
+//go:embed vlan.yaml
+var VLAN string

@@ -11,13 +11,22 @@ import (
 
 // refuse tells the sender of a rejected packet, out of the port where it came to the device at hand. A router speaks for
 // itself; a bridge, which has no address, as if the destination did.
+//
+// The drop flow that follows is the packet's own, however little was read to decide: each connection that is tried is
+// told so.
 func (c *Context) refuse(b *branch) {
+	before := len(c.Generated)
 	switch {
 	case b.in == nil: // made by the device
 	case b.in.Router != uuid.Nil:
 		c.icmpError(b.in, b, prohibited, 0)
 	default:
 		c.refuseAtBridge(b)
+	}
+	if len(c.Generated) > before {
+		c.read(match.EthType | match.Proto | match.Frag)
+		c.readIPs(b)
+		c.readPorts(b)
 	}
 }
 

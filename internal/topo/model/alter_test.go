@@ -108,3 +108,43 @@ func TestPortVLANRefused(t *testing.T) {
 		}
 	}
 }
+
+// TestAddressesAreOfAVLAN: what is claimed on a bridge is claimed in one VLAN, also by the router behind an access port.
+func TestAddressesAreOfAVLAN(t *testing.T) {
+	g := sampleGraph(t)
+	change := func(p uuid.UUID, vlan uint16) error {
+		x := Clone(g.Get(KindPort, p)).(*Port)
+		x.VLAN = vlan
+		s, err := g.Stage(replace(x)...)
+		if err == nil {
+			s.Commit(3)
+		}
+		check(t, g)
+		return err
+	}
+	twin := &Port{Meta: Meta{ID: id(99), Name: "twin"}, BridgeID: br1, VLAN: 7, MAC: mac(1), Addresses: pfx("10.0.0.11/32", "10.0.0.1/32")}
+	s, err := g.Stage(create(twin)...)
+	if err != nil {
+		t.Fatal(err)
+	}
+	s.Commit(2)
+	check(t, g)
+	if err := change(uplink, 7); err == nil || !strings.Contains(err.Error(), "addresses[0]: 10.0.0.1 is already that of port twin") {
+		t.Errorf("the router moves to the twin's VLAN: %v", err)
+	}
+	if err := change(vm1, 7); err == nil || !strings.Contains(err.Error(), "already that of port twin") {
+		t.Errorf("a port moves to the twin's VLAN: %v", err)
+	}
+	if err := change(uplink, 8); err != nil {
+		t.Error(err)
+	}
+	if err := change(id(99), 0); err == nil { // vm1 is there
+		t.Error("the twin moves to vm1's VLAN")
+	}
+	if err := change(vm1, 8); err != nil {
+		t.Error(err)
+	}
+	if err := change(id(99), 0); err != nil { // where the router was
+		t.Error(err)
+	}
+}

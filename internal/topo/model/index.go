@@ -41,15 +41,15 @@ func (g *Graph) uniqueKeys(o Object) []uniqueKey {
 		if o.TunnelKey != 0 {
 			keys = append(keys, tunnelKey(o.TunnelKey))
 		}
-		link := g.linkOf(o)
+		link, vlan := g.linkOf(o)
 		if link == uuid.Nil {
 			break
 		}
 		if o.MAC != (match.MAC{}) {
-			keys = append(keys, uniqueKey{field: "mac", kind: KindPort, scope: link, mac: o.MAC})
+			keys = append(keys, uniqueKey{field: "mac", kind: KindPort, scope: link, mac: o.MAC, n: vlan})
 		}
 		for _, a := range o.Addresses {
-			keys = append(keys, uniqueKey{field: "addresses", kind: KindPort, scope: link, addr: a.Addr()})
+			keys = append(keys, uniqueKey{field: "addresses", kind: KindPort, scope: link, addr: a.Addr(), n: vlan})
 		}
 	case *FloatingIP: // one port knows each address once, in either role
 		keys = append(keys,
@@ -73,21 +73,25 @@ func (g *Graph) uniqueKeys(o Object) []uniqueKey {
 }
 
 // linkOf is the bridge whose segment p's own addresses are on: a bridge port's bridge, or
-// the one that a router port is peered with.
-func (g *Graph) linkOf(p *Port) uuid.UUID {
+// the one that a router port is peered with. vlan is that of the port there.
+func (g *Graph) linkOf(p *Port) (bridge uuid.UUID, vlan int) {
 	if p.BridgeID != uuid.Nil {
-		return p.BridgeID
+		return p.BridgeID, int(p.VLAN)
 	}
 	if peer, ok := g.Get(KindPort, p.PeerID).(*Port); ok {
-		return peer.BridgeID
+		return peer.BridgeID, int(peer.VLAN)
 	}
-	return uuid.Nil
+	return uuid.Nil, 0
 }
 
 // apply moves the graph to the new state and checks it.
 func (s *Staged) apply() error {
 	// All old claims go before any new one comes, so that names and addresses
 	// can change hands within a transaction. Claims are computed while both ends of a link are as they were.
+	renumbered := s.renumbered()
+	for _, p := range renumbered {
+		s.unindex(p)
+	}
 	for _, c := range s.Changes {
 		if c.Old != nil {
 			s.unindex(c.Old)
@@ -111,7 +115,33 @@ func (s *Staged) apply() error {
 			return err
 		}
 	}
+	for _, p := range renumbered {
+		if err := s.index(p); err != nil {
+			return err
+		}
+	}
 	return s.graph.checkAround(s.Changes, s.tenant)
+}
+
+// renumbered are the ports that do not change themselves, but whose claims do: the VLAN at the other end is another.
+func (s *Staged) renumbered() (ports []*Port) {
+	changes := make(map[uuid.UUID]bool, len(s.Changes))
+	for _, c := range s.Changes {
+		if p, ok := c.Old.(*Port); ok {
+			changes[p.ID] = true
+		}
+	}
+	for _, c := range s.Changes {
+		was, ok := c.Old.(*Port)
+		is, ok2 := c.New.(*Port)
+		if !ok || !ok2 || was.VLAN == is.VLAN || was.PeerID != is.PeerID || changes[is.PeerID] {
+			continue
+		}
+		if peer, ok := s.graph.Get(KindPort, is.PeerID).(*Port); ok {
+			ports = append(ports, peer)
+		}
+	}
+	return ports
 }
 
 func (s *Staged) set(k Key, o Object) {

@@ -59,6 +59,7 @@ func check(t rapid.TB, g *Graph) {
 	t.Helper()
 	type claim struct {
 		where uuid.UUID
+		vlan  uint16
 		what  any
 	}
 	claims := make(map[claim]uuid.UUID)
@@ -82,22 +83,22 @@ func check(t rapid.TB, g *Graph) {
 	}
 	for o := range g.All(KindPort) {
 		p := o.(*Port)
-		link := p.BridgeID
+		link, vlan := p.BridgeID, p.VLAN
 		if p.PeerID != uuid.Nil {
 			peer := g.Get(KindPort, p.PeerID).(*Port)
 			if peer.PeerID != p.ID || g.Get(KindBinding, p.ID) != nil {
 				t.Fatalf("port %s has a peer that does not know, or a binding", p.ID)
 			}
 			if link == uuid.Nil {
-				link = peer.BridgeID
+				link, vlan = peer.BridgeID, peer.VLAN
 			}
 		}
 		if link != uuid.Nil {
 			if p.MAC != (match.MAC{}) {
-				own(claim{link, p.MAC}, p.ID)
+				own(claim{link, vlan, p.MAC}, p.ID)
 			}
 			for _, a := range p.Addresses {
-				own(claim{link, a.Addr()}, p.ID)
+				own(claim{link, vlan, a.Addr()}, p.ID)
 			}
 		}
 		for x := range g.All(KindPort) {
@@ -114,7 +115,7 @@ func check(t rapid.TB, g *Graph) {
 	}
 	for o := range g.All(KindBinding) {
 		b := o.(*Binding)
-		own(claim{b.HostID, b.Interface}, b.ID)
+		own(claim{where: b.HostID, what: b.Interface}, b.ID)
 	}
 	for o := range g.All(KindRoute) {
 		r := o.(*Route)
