@@ -247,6 +247,7 @@ func (a *Agent) run(ctx context.Context) error {
 	g.Go(func() error { return a.share.hear(ctx) })
 	g.Go(func() error { return live.Run(ctx, a.cfg.Shared, a.host.ID, a.log, a.mirror.SetHosts) })
 	g.Go(func() error { return a.takeOver(ctx) })
+	g.Go(func() error { return a.followRules(ctx) })
 	g.Go(func() error { service.Watch(ctx, a.log, a.alive); return nil })
 	return g.Wait()
 }

@@ -27,6 +27,7 @@ import (
 const (
 	logConfig   = "config"
 	logDatapath = "datapath-control"
+	logRules    = "rules"
 	logFlows    = "flow-management"
 	logStore    = "nsdb.root"
 	logTopology = "devices.root"

@@ -57,8 +57,8 @@ func shown(snap *view.Snapshot, l *ruleList, r *view.Rule) debug.Rule {
 			x.Action += " " + to.Name
 		}
 	}
-	if r.Hits != nil {
-		x.Hits = r.Hits.Load()
+	if n := r.Counters; n != nil {
+		x.Hits, x.Packets, x.Bytes = n.Hits.Load(), n.Packets.Load(), n.Bytes.Load()
 	}
 	return x
 }

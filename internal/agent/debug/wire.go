@@ -58,7 +58,9 @@ type Rule struct {
 	Position int    `json:"position"`
 	Match    string `json:"match"`
 	Action   string `json:"action"`
-	Hits     uint64 `json:"hits"` // simulated packets that fitted, about one for each new flow
+	Hits     uint64 `json:"hits"`    // simulated packets that fitted, about one for each new flow
+	Packets  uint64 `json:"packets"` // all that fitted, those that the kernel switched too: some seconds late
+	Bytes    uint64 `json:"bytes"`
 }
 
 // Flow is an exact flow, with the wildcard entry it is an instance of.

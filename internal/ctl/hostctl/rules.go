@@ -10,7 +10,7 @@ func rulesCommand() *cobra.Command {
 	c := &cobra.Command{
 		Use:   "rules [CHAIN|SECURITY-GROUP]",
 		Short: "Show the rules of filter chains and security groups, and how often they were met on this host",
-		Long:  "HITS counts packets that were simulated and fitted the rule, or answer what fits it: about one for each new flow; the packets that follow are switched by the kernel.",
+		Long:  "HITS counts packets that were simulated and fitted the rule, or answer what fits it: about one for each new flow. PACKETS and BYTES are of all that fitted, the packets that the kernel switched too, as it reports them: some seconds late.",
 		Args:  cobra.MaximumNArgs(1),
 	}
 	socket, output := socketFlag(c), outputFlag(c)
@@ -29,13 +29,13 @@ func rulesCommand() *cobra.Command {
 		if *output == "json" {
 			return writeJSON(c.OutOrStdout(), rs)
 		}
-		head := []any{"CHAIN", "POSITION", "NAME", "MATCH", "ACTION", "HITS"}
+		head := []any{"CHAIN", "POSITION", "NAME", "MATCH", "ACTION", "HITS", "PACKETS", "BYTES"}
 		if *output == "wide" {
 			head = append(head, "ID")
 		}
 		t := newTable(c.OutOrStdout(), head...)
 		for _, r := range rs {
-			row := []any{r.Chain, r.Position, r.Name, r.Match, r.Action, r.Hits}
+			row := []any{r.Chain, r.Position, r.Name, r.Match, r.Action, r.Hits, r.Packets, r.Bytes}
 			if *output == "wide" {
 				row = append(row, r.ID)
 			}

@@ -45,7 +45,8 @@ type Entry struct {
 
 	flows  list // exact flows
 	nflows int
-	tags   ref   // first tagRef
+	tags   ref // first tagRef
+	note   uint32
 	nbrs   links // among the entries of its port and kind
 	timer  timer
 
@@ -55,6 +56,7 @@ type Entry struct {
 	refreshed int64 // last time Config.OnBusy was called
 
 	hits           uint64
+	reported       uint64 // of hits, by Config.Counted
 	packets, bytes uint64
 }
 
@@ -88,6 +90,13 @@ func (e *Entry) Kept() []tag.Tag { return e.kept }
 
 // Counters is what the datapath reported of the entry's exact flows, past ones included.
 func (e *Entry) Counters() (packets, bytes uint64) { return e.packets, e.bytes }
+
+// SetNote has Config.Counted told n, which is not 0, of the entry's packets. Call it once, before the next call that may
+// remove the entry.
+func (e *Entry) SetNote(n uint32) { e.note = n }
+
+// Note is what SetNote was given; 0: nothing.
+func (e *Entry) Note() uint32 { return e.note }
 
 // Used is when the last packet is known to have matched, in the table's clock.
 func (e *Entry) Used() int64 { return e.used }

@@ -27,7 +27,18 @@ func (t *Table) use(r ref, idle time.Duration, packets, bytes uint64) {
 	}
 	e.packets += packets - f.packets
 	e.bytes += bytes - f.bytes
+	if e.note != 0 {
+		t.counted(e, packets-f.packets, bytes-f.bytes)
+	}
 	f.packets, f.bytes = packets, bytes
+}
+
+// counted tells of what the datapath has switched, and of what Wildcard has answered since.
+func (t *Table) counted(e *Entry, packets, bytes uint64) {
+	if packets += e.hits - e.reported; packets > 0 || bytes > 0 {
+		t.cfg.Counted(e.note, packets, bytes)
+	}
+	e.reported = e.hits
 }
 
 // Expire looks at up to budget flows and entries whose time has come, removes

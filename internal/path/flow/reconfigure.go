@@ -7,6 +7,7 @@ func (t *Table) Reconfigure(cfg Config) {
 	was := t.cfg
 	t.cfg = cfg.withDefaults()
 	t.cfg.OnBusy, t.cfg.Keep, t.cfg.OnAdd, t.cfg.OnRemove = was.OnBusy, was.Keep, was.OnAdd, was.OnRemove
+	t.cfg.Counted, t.cfg.Forgotten = was.Counted, was.Forgotten
 	if t.cfg.MaxFlows > was.MaxFlows {
 		t.exactIdx.reserve(t.cfg.MaxFlows)
 		t.entryIdx.reserve(t.cfg.MaxFlows)

@@ -50,6 +50,12 @@ type Config struct {
 	// them, OnAdd is called with it, and OnRemove once when it goes. Neither may call methods of the table.
 	Keep            func(masked *match.Key, t tag.Tag) bool
 	OnAdd, OnRemove func(kept []tag.Tag)
+
+	// Counted is told, from time to time, of packets and bytes of entries with a note (Entry.SetNote) that it was not
+	// told of before; Forgotten once, when such an entry goes. What the datapath has counted since its last
+	// report is then lost. Neither may call methods of the table.
+	Counted   func(note uint32, packets, bytes uint64)
+	Forgotten func(note uint32)
 }
 
 func (c Config) withDefaults() Config {
@@ -288,6 +294,10 @@ func (t *Table) remove(e *Entry) {
 	t.tags.drop(e.tags)
 	if len(e.kept) > 0 {
 		t.cfg.OnRemove(e.kept)
+	}
+	if e.note != 0 {
+		t.counted(e, 0, 0)
+		t.cfg.Forgotten(e.note)
 	}
 	t.entryIdx.remove(e.hash, e.self)
 	t.entryWheel.remove(e.self)

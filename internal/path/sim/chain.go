@@ -84,6 +84,7 @@ func (c *Context) chain(id uuid.UUID, p *pass, b *branch) view.Verdict {
 		if b.node != nil {
 			b.node.Add("sim", p.device+" "+p.name, "%s: chain %s, rule %s (%s): %s", p.what, ch.Name, r.Label(), r.Match.String(), r.Action())
 		}
+		came := b.header
 		switch c.alter(r, p.place, b) {
 		case natPassed:
 			if b.node != nil {
@@ -95,6 +96,9 @@ func (c *Context) chain(id uuid.UUID, p *pass, b *branch) view.Verdict {
 			return r.Verdict
 		}
 		c.Rules = append(c.Rules, r)
+		if r.Log {
+			c.log(r, ch, p.place, &came)
+		}
 		switch r.Verdict {
 		case view.VerdictContinue:
 		case view.VerdictJump:
@@ -109,6 +113,14 @@ func (c *Context) chain(id uuid.UUID, p *pass, b *branch) view.Verdict {
 		}
 	}
 	return view.VerdictReturn
+}
+
+func (c *Context) log(r *view.Rule, ch *view.Chain, at *place, h *header) {
+	k := &c.Packet.Key
+	c.Logged = append(c.Logged, Logged{
+		Rule: r, Chain: ch, Place: at.what, Device: at.name, EthSrc: h.ethSrc, EthDst: h.ethDst, EthType: k.EthType, VLAN: h.vlan,
+		Proto: k.Proto, Src: h.src, Dst: h.dst, SrcPort: h.srcPort, DstPort: h.dstPort,
+	})
 }
 
 // trailStep is one device on the way of a branch, in scratch, where branches share their common past.

@@ -77,6 +77,7 @@ func (c *Context) Reset() {
 		Learn:     c.Learn[:0],
 		Generated: c.Generated[:0],
 		Rules:     c.Rules[:0],
+		Logged:    c.Logged[:0],
 		scratch: scratch{
 			outs: s.outs[:0], proposals: s.proposals[:0], trail: s.trail[:0], frames: s.frames, arrived: s.arrived, rewrites: s.rewrites, rewriter: s.rewriter,
 		},

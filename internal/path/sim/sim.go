@@ -99,6 +99,20 @@ type Generated struct {
 // Lease says which ports are wanted when Wait is for some.
 type Lease struct{ Lo, Hi, Want uint16 }
 
+// Logged is a packet that fitted a rule which logs, as it came to the rule. Reading it for the log is no reason to
+// tell flows apart: it is not in the mask.
+type Logged struct {
+	Rule             *view.Rule
+	Chain            *view.Chain
+	Place            string // where the filter stands, such as "inbound filter"
+	Device           string // name of the port, bridge or router
+	EthSrc, EthDst   match.MAC
+	EthType, VLAN    uint16
+	Proto            uint8
+	Src, Dst         match.Addr
+	SrcPort, DstPort uint16 // as in match.Key
+}
+
 // Limits of one simulation.
 const (
 	MaxDevices   = 12 // bridges and routers traversed along one branch
@@ -126,6 +140,7 @@ type Context struct {
 	Learn     []Learn
 	Generated []Generated
 	Rules     []*view.Rule // that the packet fitted, in order; one may repeat
+	Logged    []Logged     // of Rules, those that are to be logged
 	Wait      tag.Tag      // for ResultNotYet: a neighbour of a router port, or ports for translation
 	Lease     Lease        // for a Wait for ports
 	Stateful  bool         // depends on connections

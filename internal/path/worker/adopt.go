@@ -73,7 +73,7 @@ func (w *Worker) adopt(f *datapath.FlowInfo) sim.Result {
 		return sim.ResultConsumed
 	}
 	w.answered()
-	w.flows.Keep(&f.Key, w.sim.Mask, d.actions, w.sim.Tags, w.kindOf(d.result), f.Actions)
+	w.note(w.flows.Keep(&f.Key, w.sim.Mask, d.actions, w.sim.Tags, w.kindOf(d.result), f.Actions))
 	return d.result
 }
 

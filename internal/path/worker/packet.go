@@ -50,7 +50,7 @@ func (w *Worker) packet(m *datapath.Miss) (kept bool) {
 	case d.result == sim.ResultNotYet:
 		return w.park(m, vport)
 	}
-	w.count()
+	w.count(m, vport)
 	w.commit(m, d)
 	w.tellPeers(&m.Key, d.actions)
 	w.finish(m, &v, d)
@@ -155,15 +155,6 @@ func (w *Worker) park(m *datapath.Miss, vport uuid.UUID) (kept bool) {
 	return true
 }
 
-// count adds to the rules that the packet has fitted.
-func (w *Worker) count() {
-	for _, r := range w.sim.Rules {
-		if r.Hits != nil {
-			r.Hits.Add(1)
-		}
-	}
-}
-
 // commit is stage 7, after settle: the flow, with what it depends on.
 func (w *Worker) commit(m *datapath.Miss, d decision) {
 	if d.result == sim.ResultConsumed || w.sim.UserSpace {
@@ -171,7 +162,7 @@ func (w *Worker) commit(m *datapath.Miss, d decision) {
 		return
 	}
 	w.explainAdd(&m.Key, d)
-	w.flows.Add(&m.Key, w.sim.Mask, d.actions, w.sim.Tags, w.kindOf(d.result))
+	w.note(w.flows.Add(&m.Key, w.sim.Mask, d.actions, w.sim.Tags, w.kindOf(d.result)))
 }
 
 // kindOf is the class of the flow for what the simulation has decided.

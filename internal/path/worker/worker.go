@@ -97,6 +97,8 @@ type Worker struct {
 	traced uuid.UUID   // where it entered
 	lives  []*Watcher
 
+	rules   RuleLog
+	passed  ruleLists
 	counts  Counts
 	lastErr atomic.Pointer[error]
 }
@@ -138,6 +140,7 @@ func New(cfg Config, d Deps) *Worker {
 		ports:    xlate.NewPorts(),
 		replies:  newReplies(cfg.Replies),
 	}
+	cfg.Flow.Counted, cfg.Flow.Forgotten = w.passed.count, w.passed.drop
 	cfg.Flow.Keep, cfg.Flow.OnAdd, cfg.Flow.OnRemove, cfg.Flow.OnBusy = w.keeps, w.hold, w.release, w.refresh
 	w.flows = flow.New(cfg.Flow, d.Datapath, d.Clock)
 	return w

@@ -156,7 +156,7 @@ func compare(t *rapid.T, s store.Store, m *Mirror) {
 		for _, g := range groups {
 			for _, rules := range [][]view.Rule{g.Ingress.Rules, g.Egress.Rules} {
 				for i := range rules {
-					rules[i].Hits = nil
+					rules[i].Counters = nil
 				}
 			}
 		}

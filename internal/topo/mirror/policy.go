@@ -5,7 +5,6 @@ import (
 	"net/netip"
 	"reflect"
 	"slices"
-	"sync/atomic"
 
 	"github.com/google/uuid"
 
@@ -60,14 +59,14 @@ func count(was, is *view.Chain) {
 }
 
 func keepHits(was, is []view.Rule) {
-	had := make(map[uuid.UUID]*atomic.Uint64)
+	had := make(map[uuid.UUID]*view.RuleCounters)
 	for i := range was {
-		had[was[i].ID] = was[i].Hits
+		had[was[i].ID] = was[i].Counters
 	}
 	for i := range is {
 		r := &is[i]
-		if r.Hits = had[r.ID]; r.Hits == nil {
-			r.Hits = new(atomic.Uint64)
+		if r.Counters = had[r.ID]; r.Counters == nil {
+			r.Counters = new(view.RuleCounters)
 		}
 	}
 }

@@ -48,11 +48,11 @@ func TestChains(t *testing.T) {
 		t.Errorf("group %v", g.Addresses)
 	}
 	// The count outlives a change of the rule, and of its place.
-	first.Hits.Add(3)
+	first.Counters.Hits.Add(3)
 	changed := dropRule()
 	changed.Position = 30
 	r.txn(t, replace(changed))
-	if last := r.next(t).Snapshot.Chain(id(80)).Rules[1]; last.ID != id(84) || last.Hits.Load() != 3 {
+	if last := r.next(t).Snapshot.Chain(id(80)).Rules[1]; last.ID != id(84) || last.Counters.Hits.Load() != 3 {
 		t.Errorf("rule %+v", last)
 	}
 }

@@ -48,9 +48,14 @@ type Rule struct {
 	NAT  *NAT
 	VLAN VLANChange
 	Log  bool
-	// Hits counts the simulated packets that fitted: about one for each new flow, since the packets that follow
-	// never get here. It lives as long as the rule, through changes too; nil where nobody counts.
-	Hits *atomic.Uint64
+	// Counters live as long as the rule, through changes too; nil where nobody counts.
+	Counters *RuleCounters
+}
+
+// RuleCounters count what fitted a rule on this host. Safe for concurrent use.
+type RuleCounters struct {
+	Hits           atomic.Uint64 // packets that were simulated: about one for each new flow
+	Packets, Bytes atomic.Uint64 // all packets, as the datapath reports them of the flows that passed the rule: some seconds late
 }
 
 // Label is how people call the rule: its name, or its position in the chain.
