@@ -68,9 +68,7 @@ func TestRulesCountAllPackets(t *testing.T) {
 		t.Errorf("%d lists", n)
 	}
 	// Nothing is kept for flows that are gone.
-	r.w.Invalidate(r.w.sim.Tags)
-	r.w.ForgetPort(1)
-	r.w.ForgetPort(2)
+	r.w.flows.InvalidatePort(1)
 	if n, free := len(r.w.passed.number), len(r.w.passed.free); n != 0 || free != 2 {
 		t.Errorf("%d lists are left, %d are free", n, free)
 	}
