@@ -37,6 +37,7 @@ type rig struct {
 	store  *mem.Store
 	log    *logs.Logs
 	client *debug.Client
+	socket string
 	stop   func()
 }
 
@@ -84,7 +85,8 @@ func start(t *testing.T, ops ...store.Op) *rig {
 		"agent.datapath.max_flow_count": "1000", "agent.midolman.check_flow_expiration_interval": "100ms",
 	}})
 	go func() { ended <- Run(ctx, cfg) }()
-	h.client = debug.NewClient(filepath.Join(dir, "agent.sock"))
+	h.socket = filepath.Join(dir, "agent.sock")
+	h.client = debug.NewClient(h.socket)
 	h.stop = func() {
 		cancel()
 		if err := <-ended; err != nil {

@@ -8,6 +8,7 @@ import (
 	"net/http"
 	"os"
 	"strconv"
+	"sync/atomic"
 
 	"github.com/viaduct-net/viaduct/internal/base/trace"
 )
@@ -80,7 +81,10 @@ func handler(a Agent) http.Handler {
 	return mux
 }
 
-// live streams one JSON tree a line. Trees that the client does not read in time are lost, never waited for.
+// WhatLost is what a tree is that stands for others: its text is how many did not fit into the stream.
+const WhatLost = "lost"
+
+// live streams one JSON tree a line. Trees that the client does not read in time are counted, never waited for.
 func live(a Agent, w http.ResponseWriter, r *http.Request) {
 	count, err := number(r, "count")
 	if err != nil {
@@ -88,10 +92,12 @@ func live(a Agent, w http.ResponseWriter, r *http.Request) {
 		return
 	}
 	trees := make(chan *trace.Node, 256)
+	var lost atomic.Uint64
 	stop, err := a.Watch(r.Context(), r.FormValue("port"), func(t *trace.Node) bool {
 		select {
 		case trees <- t:
 		default:
+			lost.Add(1)
 		}
 		return r.Context().Err() == nil
 	})
@@ -107,6 +113,11 @@ func live(a Agent, w http.ResponseWriter, r *http.Request) {
 	for n := 0; count == 0 || n < count; n++ {
 		select {
 		case t := <-trees:
+			if missed := lost.Swap(0); missed > 0 {
+				if enc.Encode(&trace.Node{What: WhatLost, Text: strconv.FormatUint(missed, 10)}) != nil {
+					return
+				}
+			}
 			if enc.Encode(t) != nil || flush.Flush() != nil {
 				return
 			}

@@ -95,6 +95,16 @@ func (r Reason) String() string {
 // Meaning is one line for people.
 func (r Reason) Meaning() string { return info[r].meaning }
 
+// Parse finds a reason by its name.
+func Parse(name string) (Reason, bool) {
+	for r := range NumReasons {
+		if info[r].name == name {
+			return r, true
+		}
+	}
+	return None, false
+}
+
 // KernelReasons is the number of reasons that the kernel counts, None included.
 const KernelReasons = int(kernelEnd)
 

@@ -27,7 +27,7 @@ func Socket() string { return cmp.Or(os.Getenv(EnvSocket), DefaultSocket) }
 
 // Commands makes the commands.
 func Commands() []*cobra.Command {
-	cs := []*cobra.Command{traceCommand(), flowsCommand(), portsCommand(), rulesCommand()}
+	cs := []*cobra.Command{traceCommand(), flowsCommand(), portsCommand(), rulesCommand(), topCommand(), whyCommand()}
 	for _, c := range cs {
 		run := c.RunE
 		c.RunE = func(c *cobra.Command, args []string) error { return coded(run(c, args)) }
@@ -59,6 +59,9 @@ func writeJSON(w io.Writer, v any) error {
 	enc.SetIndent("", "  ")
 	return enc.Encode(v)
 }
+
+// writeLine writes JSON on one line.
+func writeLine(w io.Writer, v any) error { return json.NewEncoder(w).Encode(v) }
 
 func newTable(w io.Writer, header ...any) table.Writer {
 	t := table.NewWriter()
