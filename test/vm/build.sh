@@ -4,7 +4,7 @@
 set -euo pipefail
 
 # What the guest is made with, then what the tests use. Some are built into some kernels.
-modules=(virtio_pci virtio_console veth tun dummy bridge vxlan sch_ingress cls_bpf openvswitch vport_vxlan)
+modules=(virtio_pci virtio_console virtio_net veth tun dummy bridge vxlan sch_ingress cls_bpf openvswitch vport_vxlan)
 commands=(sh cat grep insmod ip ls mkdir mount poweroff sleep uname)
 
 here=$(cd "$(dirname "$0")" && pwd)
