@@ -13,6 +13,7 @@ BUILD_PACKAGES := git gzip
 INTEROP_PACKAGES := ovn-central
 PAIRS    ?= 400
 SEED     ?= 1
+LIBVIRT_PACKAGES := libvirt-daemon libvirt-daemon-driver-qemu libvirt-daemon-system libvirt-clients jq
 VM_PACKAGES := qemu-system-x86 busybox-static cpio kmod xz-utils zstd lz4
 # Of the tests with agents, those that depend on what a datapath can do: run with Open vSwitch's module on the last kernel.
 VM_NETNS    := TestAgentKilled|TestReach|TestNAT|TestHosts$$
@@ -21,7 +22,7 @@ ARCHITECTURES  := amd64 arm64
 SOURCES   = $(shell git ls-files '*.go')
 
 .DEFAULT_GOAL := build
-.PHONY: help setup root build packages release test test-packages test-vm interop unit race check generate fresh bench demo fuzz clean
+.PHONY: help setup root build packages release test test-packages test-libvirt test-vm interop unit race check generate fresh bench demo fuzz clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -74,6 +75,10 @@ test-packages: ## the packages: built twice alike, checked, and installed, upgra
 	@$(MAKE) --no-print-directory setup PACKAGES="$(BUILD_PACKAGES) $(VM_PACKAGES) mmdebstrap lintian"
 	test/packages/build.sh
 	test/packages/test.sh build/packages/old build/packages/new
+
+test-libvirt: root build ## a guest of libvirt, emulated in software, on a virtual network (root)
+	@$(MAKE) --no-print-directory setup PACKAGES="$(VM_PACKAGES) $(LIBVIRT_PACKAGES)"
+	test/libvirt/test.sh
 
 test-vm: ## both datapaths on Debian's kernels 6.1 and 6.12, each in a guest
 	@$(MAKE) --no-print-directory setup PACKAGES="$(VM_PACKAGES)"
