@@ -32,7 +32,6 @@ mkdir "$work/completion"
 for shell in bash zsh fish; do "$work/native" completion $shell >"$work/completion/viaduct.$shell"; done
 "$work/native" man "$work/man"
 cp docs/man/* "$work/man/"
-cp docs/man/* "$work/man/"
 gzip -9n "$work"/man/*
 cp packaging/copyright "$work/copyright"
 gzip -9nc CHANGELOG.md >"$work/changelog.gz"

@@ -13,8 +13,8 @@ guest=$build/vm/linux-image-6.12-cloud-amd64
 work=$(mktemp -d)
 trap 'rm -rf "$work"' EXIT
 mkdir -p "$work/root/test/old" "$work/root/test/new"
-cp "$old"/*_amd64.deb "$work/root/test/old/"
-cp "$new"/*_amd64.deb "$work/root/test/new/"
+cp "$old"/*.deb "$work/root/test/old/"
+cp "$new"/*.deb "$work/root/test/new/"
 cp "$here"/inside.sh "$here"/run.sh "$here"/network.yaml "$work/root/test/"
 cp "$build/packages-guest/root.cpio" "$work/initrd"
 (cd "$work/root" && find . | cpio -o -H newc --quiet) >>"$work/initrd"
