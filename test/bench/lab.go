@@ -16,7 +16,12 @@ import (
 
 // withLab runs f in a laboratory of two subnets.
 func (b *bench) withLab(ctx context.Context, conf []string, f func(*lab.Lab) error) (err error) {
-	set, err := document.Parse(strings.NewReader(examples.TwoSubnets), "two-subnets.yaml")
+	return b.withLabOf(ctx, examples.TwoSubnets, conf, f)
+}
+
+// withLabOf runs f in a laboratory of a document.
+func (b *bench) withLabOf(ctx context.Context, text string, conf []string, f func(*lab.Lab) error) (err error) {
+	set, err := document.Parse(strings.NewReader(text), "lab.yaml")
 	if err != nil {
 		return err
 	}

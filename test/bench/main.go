@@ -54,8 +54,10 @@ type measurement struct {
 
 var measurements = []measurement{
 	{"sim", simulation},
+	{"conns", connections},
 	{"tcp", tcp},
 	{"flows", newFlows},
+	{"stateful", stateful},
 	{"victim", victim},
 }
 

@@ -10,14 +10,27 @@ import (
 	"strconv"
 )
 
-// simBenchmark is the benchmark of one simulation through bridge, router and bridge.
-const simBenchmark = "^BenchmarkSimulateBridgeRouterBridge$"
+// simBenchmarks are the benchmarks of one simulation through bridge, router and bridge, by figure: plain, and of a new connection through
+// security groups of a hundred rules and a router that masquerades.
+var simBenchmarks = []struct{ figure, benchmark string }{
+	{"sim", "^BenchmarkSimulateBridgeRouterBridge$"},
+	{"sim_stateful", "^BenchmarkSimulateStateful$"},
+}
 
 var benchLine = regexp.MustCompile(`(?m)^Benchmark\S+\s+\d+\s+([\d.]+) ns/op.*?\s(\d+) allocs/op`)
 
-// simulation runs the simulator's own benchmark and takes the median of its runs.
+// simulation runs the simulator's own benchmarks and takes the medians of their runs.
 func simulation(ctx context.Context, b *bench) error {
-	cmd := exec.CommandContext(ctx, "go", "test", "-run=^$", "-bench="+simBenchmark, "-benchmem", "-count="+strconv.Itoa(b.rounds), "./internal/path/sim/...")
+	for _, s := range simBenchmarks {
+		if err := simulate(ctx, b, s.figure, s.benchmark); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+func simulate(ctx context.Context, b *bench, name, benchmark string) error {
+	cmd := exec.CommandContext(ctx, "go", "test", "-run=^$", "-bench="+benchmark, "-benchmem", "-count="+strconv.Itoa(b.rounds), "./internal/path/sim/...")
 	cmd.Stderr = os.Stderr
 	out, err := cmd.Output()
 	if err != nil {
@@ -27,7 +40,7 @@ func simulation(ctx context.Context, b *bench) error {
 	if err != nil {
 		return err
 	}
-	b.emit(figure("sim_ns", median(ns), "ns"), figure("sim_allocs", median(allocs), "allocations"))
+	b.emit(figure(name+"_ns", median(ns), "ns"), figure(name+"_allocs", median(allocs), "allocations"))
 	return nil
 }
 
@@ -44,7 +57,7 @@ func parseBenchmark(out []byte) (ns, allocs []float64, err error) {
 		ns, allocs = append(ns, n), append(allocs, a)
 	}
 	if len(ns) == 0 {
-		return nil, nil, fmt.Errorf("no benchmark %s in: %s", simBenchmark, out)
+		return nil, nil, fmt.Errorf("no benchmark in: %s", out)
 	}
 	return ns, allocs, nil
 }

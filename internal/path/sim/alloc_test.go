@@ -81,6 +81,52 @@ func TestSecurityGroupsDoNotAllocate(t *testing.T) {
 	}
 }
 
+// stateful is a VM behind groups of a hundred rules and a router that masquerades, and a new connection of it to the world; ports
+// to translate it to are leased.
+func stateful() (*pathtest.Topology, pathtest.Injection) {
+	topo := pathtest.MustParse(`
+bridge in
+router r
+bridge out
+vm va in 02:00:00:00:00:0a 10.0.1.5
+vm vb out 02:00:00:00:00:0b 203.0.113.9
+link in r=10.0.1.1/24
+link out r=203.0.113.1/24
+masquerade r:out
+` + hundredAllowed() + "allow g out proto=17 prefix=0.0.0.0/0\n")
+	in := topo.MustInject("va udp eth=va>r:in ip=10.0.1.5>203.0.113.9 ports=1>2")
+	var c sim.Context
+	for topo.Simulate(&c, &in); c.Result == sim.ResultNotYet; topo.Simulate(&c, &in) {
+		topo.State.Lease(&c)
+	}
+	return topo, in
+}
+
+// TestStatefulDoesNotAllocate: neither for a new connection nor for one that is there.
+func TestStatefulDoesNotAllocate(t *testing.T) {
+	topo, in := stateful()
+	var c sim.Context
+	for range 2 {
+		topo.Simulate(&c, &in)
+		if c.Result != sim.ResultForward || !c.Stateful {
+			t.Fatalf("%s %s", c.Result, c.Reason)
+		}
+		if n := testing.AllocsPerRun(100, func() { topo.Simulate(&c, &in) }); n != 0 {
+			t.Errorf("%v allocations, want 0", n)
+		}
+		topo.State.Commit(&c)
+	}
+}
+
+func BenchmarkSimulateStateful(b *testing.B) {
+	topo, in := stateful()
+	var c sim.Context
+	b.ReportAllocs()
+	for b.Loop() {
+		topo.Simulate(&c, &in)
+	}
+}
+
 func BenchmarkSimulateSecurityGroups(b *testing.B) {
 	bench(b, pathtest.MustParse(small+hundredAllowed()), cases[0].packet)
 }

@@ -1,0 +1,98 @@
+package main
+
+import (
+	"context"
+	"encoding/binary"
+	"errors"
+	"math/rand/v2"
+	"runtime"
+	"time"
+
+	"github.com/google/uuid"
+
+	"github.com/viaduct-net/viaduct/internal/base/clock"
+	"github.com/viaduct-net/viaduct/internal/base/match"
+	"github.com/viaduct-net/viaduct/internal/base/tag"
+	"github.com/viaduct-net/viaduct/internal/state"
+	"github.com/viaduct-net/viaduct/internal/state/conntrack"
+)
+
+const (
+	few  = 1_000
+	many = 1_000_000
+)
+
+// connections measures what an established connection takes in the state tables of an agent when there are a million, each
+// tracked at one port, and how long it takes to find one among them, and among a thousand.
+func connections(_ context.Context, b *bench) error {
+	var bytes, fewNS, manyNS []float64
+	for range b.rounds {
+		before := heap()
+		t, err := established(many)
+		if err != nil {
+			return err
+		}
+		bytes = append(bytes, float64(heap()-before)/many)
+		manyNS = append(manyNS, lookups(t, many))
+		runtime.KeepAlive(t)
+		t, err = established(few)
+		if err != nil {
+			return err
+		}
+		fewNS = append(fewNS, lookups(t, few))
+	}
+	b.emit(figure("conn_bytes", median(bytes), "bytes"), figure("conn_lookup_ns", median(manyNS), "ns").against(median(fewNS)))
+	return nil
+}
+
+func heap() uint64 {
+	var m runtime.MemStats
+	runtime.GC()
+	runtime.ReadMemStats(&m)
+	return m.HeapAlloc
+}
+
+// established has n TCP connections of a thousand ports, each answered.
+func established(n int) (*state.Tables, error) {
+	cfg := state.DefaultConfig()
+	cfg.Conntrack.MaxPerOwner = 0
+	t := state.New(cfg, clock.NewSystem())
+	for i := range n {
+		port, tu := connection(i)
+		c := conntrack.Conn{Kind: tag.Connection, Device: port, Orig: tu, Reply: tu.Reverse(), Owner: port}
+		if t.AddConnection(c) != conntrack.Added {
+			return nil, errors.New("a connection is refused")
+		}
+		t.ConnectionReplied(tag.Of(c.Kind, c.Device, &c.Reply))
+	}
+	return t, nil
+}
+
+func connection(i int) (port uuid.UUID, t match.Tuple) {
+	binary.BigEndian.PutUint32(port[12:], uint32(i%1000))
+	t = match.Tuple{SrcPort: uint16(i/1000) + 1024, DstPort: 443, Proto: 6}
+	t.Src, t.Dst = match.Addr{10: 0xff, 11: 0xff, 12: 10}, match.Addr{10: 0xff, 11: 0xff, 12: 192, 15: 80}
+	binary.BigEndian.PutUint16(t.Src[14:], uint16(i%1000))
+	return port, t
+}
+
+// lookups is the time of one, over connections in random order; what it takes to choose them is taken off.
+func lookups(t *state.Tables, n int) float64 {
+	const rounds = 2_000_000
+	found := 0
+	run := func(ask bool) time.Duration {
+		r := rand.New(rand.NewPCG(1, 2))
+		start := time.Now()
+		for range rounds {
+			port, tu := connection(r.IntN(n))
+			if !ask {
+				found += int(tu.SrcPort) & int(port[15])
+			} else if _, _, _, ok := t.Connection(tag.Connection, port, &tu); ok {
+				found++
+			}
+		}
+		return time.Since(start)
+	}
+	empty := run(false)
+	return float64(run(true)-empty) / rounds
+}
