@@ -10,6 +10,7 @@ import (
 	"os"
 	"path/filepath"
 	"runtime"
+	"slices"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -199,18 +200,19 @@ func (a *Agent) topologyChanged(c mirror.Change) {
 	}
 }
 
-// changed carries what one worker has learnt to the others, and wakes its own packets too. It may be called on any goroutine.
+// changed carries what one worker has learnt to the others. It may be called on any goroutine.
 func (a *Agent) changed(by *worker.Worker, tags []tag.Tag) {
-	tags = append([]tag.Tag(nil), tags...)
 	if by != nil {
 		a.share.note(tags)
-	}
-	for _, w := range a.workers {
-		if w == by {
-			w.Do(func() { w.Wake(tags) })
-			continue
+		if len(a.workers) == 1 {
+			return
 		}
-		w.Do(func() { w.Invalidate(tags) })
+	}
+	tags = slices.Clone(tags)
+	for _, w := range a.workers {
+		if w != by {
+			w.Do(func() { w.Invalidate(tags) })
+		}
 	}
 }
 

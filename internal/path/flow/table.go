@@ -106,6 +106,7 @@ type Table struct {
 
 	ofEntry, ofQueue, ofPort lister
 
+	keep     []tag.Tag // scratch
 	putBatch []datapath.Flow
 	putRefs  []ref
 	delBatch []match.Key
@@ -261,13 +262,14 @@ func (t *Table) addEntry(k *match.Key, mask match.Mask, as action.Physical, tags
 	e.hash = t.maskedHash(&e.key, got)
 	e.setActions(as)
 	t.entryIdx.insert(e.hash, r)
+	t.keep = t.keep[:0]
 	for i := range tags {
 		e.tags = t.tags.add(r, &tags[i], e.tags)
-		if t.cfg.Keep != nil && t.cfg.Keep(&e.key, tags[i]) && !slices.Contains(e.kept, tags[i]) {
-			e.kept = append(e.kept, tags[i])
+		if t.cfg.Keep != nil && t.cfg.Keep(&e.key, tags[i]) && !slices.Contains(t.keep, tags[i]) {
+			t.keep = append(t.keep, tags[i])
 		}
 	}
-	if len(e.kept) > 0 {
+	if e.kept = append(e.kept, t.keep...); len(e.kept) > 0 { // at once, so that its memory grows once
 		t.cfg.OnAdd(e.kept)
 	}
 	p.entries++

@@ -50,6 +50,7 @@ func (w *Worker) drop(r drop.Reason) {
 // emit is stage 8: install, execute, give the tokens back.
 func (w *Worker) emit() {
 	b := &w.batch
+	w.announce()
 	w.sendAcks()
 	start := w.clock.Now()
 	if err := w.flows.Flush(); err != nil {

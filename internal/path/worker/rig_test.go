@@ -1,6 +1,7 @@
 package worker
 
 import (
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -70,13 +71,10 @@ func (r *rig) start(cfg Config) {
 	r.change(&tables)
 	r.tables = state.New(tables, r.clk)
 	r.w = New(cfg, Deps{Datapath: r.dpForWorker, State: r.tables, Tokens: r.policy, Clock: r.clk, Changed: func(by *Worker, tags []tag.Tag) {
-		tags = append([]tag.Tag(nil), tags...)
-		r.w.Do(func() {
-			if by == nil {
-				r.w.Invalidate(tags)
-			}
-			r.w.Wake(tags)
-		})
+		if by == nil {
+			tags = slices.Clone(tags)
+			r.w.Do(func() { r.w.Invalidate(tags) })
+		}
 	}})
 	r.w.SetTopology(&r.topo.Snapshot)
 	again := r.ports != nil

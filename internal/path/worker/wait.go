@@ -1,6 +1,8 @@
 package worker
 
 import (
+	"slices"
+
 	"github.com/viaduct-net/viaduct/internal/base/drop"
 	"github.com/viaduct-net/viaduct/internal/base/match"
 	"github.com/viaduct-net/viaduct/internal/base/tag"
@@ -42,7 +44,8 @@ func (w *Worker) learn() (why drop.Reason) {
 	return why
 }
 
-// publish has everybody's flows that depend on what has changed removed, and those who wait woken.
+// publish has everybody's flows that depend on what has changed removed, and those who wait woken: this worker's own now, the others'
+// with the batch, before its packets leave.
 func (w *Worker) publish(changed []tag.Tag) {
 	w.changed = changed
 	if len(changed) == 0 {
@@ -52,7 +55,20 @@ func (w *Worker) publish(changed []tag.Tag) {
 	for i := range changed {
 		w.flows.Invalidate(changed[i].Hash())
 	}
-	w.tell(w, changed)
+	w.news = append(w.news, changed...)
+}
+
+// announce tells the other workers what this one has changed.
+func (w *Worker) announce() {
+	if len(w.news) == 0 {
+		return
+	}
+	w.tell(w, w.news)
+	if w.lot.Parked() > 0 {
+		tags := slices.Clone(w.news)
+		w.Do(func() { w.Wake(tags) })
+	}
+	w.news = w.news[:0]
 }
 
 // Wake sends the packets that wait for one of the tags through the stages again. Call it through Do.

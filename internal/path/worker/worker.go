@@ -53,7 +53,7 @@ type Deps struct {
 	State    *state.Tables // shared by all workers
 	Tokens   Tokens
 	Clock    clock.Clock
-	// Changed tells every worker, this one included, that what these tags name has changed.
+	// Changed tells every worker but by that what these tags name has changed; the tags are by's memory.
 	// by is nil when no worker has caused it; it may then be called on any goroutine.
 	Changed func(by *Worker, tags []tag.Tag)
 	// Hello is called when another host asks for what concerns it: each worker is then to TellHost. Nil: it is not told.
@@ -82,7 +82,8 @@ type Worker struct {
 	sim     sim.Context
 	hint    sim.Hint        // of the flow that is being adopted
 	actions action.Physical // of the decision at hand
-	changed []tag.Tag
+	changed []tag.Tag       // scratch
+	news    []tag.Tag       // changed, and not yet told to the other workers
 	made    made
 	replies replies
 	frame   []byte // scratch for a request

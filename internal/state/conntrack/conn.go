@@ -83,6 +83,7 @@ type entry struct {
 	Conn
 	state atomic.Uint32
 	used  atomic.Int64
+	links [2]link // by which it is found first: in the direction of Orig, and of Reply
 }
 
 func (e *entry) direction(reply bool) *match.Tuple {

@@ -58,12 +58,17 @@ func (s *shard) insert(e *entry, reply bool, hash uint64) {
 		bs = s.grow(bs)
 	}
 	s.n++
-	push(*bs, e, reply, hash)
+	l := &e.links[0]
+	if reply {
+		l = &e.links[1]
+	}
+	push(*bs, l, e, reply, hash)
 }
 
-func push(bs []bucket, e *entry, reply bool, hash uint64) {
+// push puts a link that nobody sees yet in front of its bucket.
+func push(bs []bucket, l *link, e *entry, reply bool, hash uint64) {
 	b := at(bs, hash)
-	l := &link{e: e, reply: reply, hash: hash}
+	l.e, l.reply, l.hash = e, reply, hash
 	l.next.Store(b.head.Load())
 	b.head.Store(l)
 }
@@ -74,7 +79,11 @@ func (s *shard) grow(old *[]bucket) *[]bucket {
 		n = 2 * len(*old)
 	}
 	bs := make([]bucket, n)
-	s.each(func(l *link) { push(bs, l.e, l.reply, l.hash) })
+	fresh := make([]link, s.n)
+	s.each(func(l *link) {
+		push(bs, &fresh[0], l.e, l.reply, l.hash)
+		fresh = fresh[1:]
+	})
 	s.buckets.Store(&bs)
 	return &bs
 }

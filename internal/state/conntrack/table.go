@@ -82,8 +82,8 @@ const (
 // Add puts a connection in. Two that claim the same direction at the same time are not both added.
 func (t *Table) Add(c Conn, now int64) Verdict {
 	ho, hr := t.hash(c.Kind, c.Device, &c.Orig), t.hash(c.Kind, c.Device, &c.Reply)
-	so, sr, unlock := t.lock(ho, hr)
-	defer unlock()
+	so, sr := t.lock(ho, hr)
+	defer unlock(so, sr)
 	if l := so.find(ho, c.Kind, c.Device, &c.Orig); l != nil {
 		if l.e.Orig == c.Orig && l.e.Reply == c.Reply {
 			return Known
@@ -104,19 +104,25 @@ func (t *Table) Add(c Conn, now int64) Verdict {
 	return Added
 }
 
-// lock takes the locks of two hashes' shards, in one order for everybody.
-func (t *Table) lock(a, b uint64) (sa, sb *shard, unlock func()) {
+// lock takes the locks of two hashes' shards, in one order for everybody; unlock gives them back.
+func (t *Table) lock(a, b uint64) (sa, sb *shard) {
 	sa, sb = &t.shards[a%shards], &t.shards[b%shards]
 	first, second := sa, sb
 	if a%shards > b%shards {
 		first, second = sb, sa
 	}
 	first.mu.Lock()
-	if first == second {
-		return sa, sb, first.mu.Unlock
+	if first != second {
+		second.mu.Lock()
 	}
-	second.mu.Lock()
-	return sa, sb, func() { second.mu.Unlock(); first.mu.Unlock() }
+	return sa, sb
+}
+
+func unlock(sa, sb *shard) {
+	sa.mu.Unlock()
+	if sa != sb {
+		sb.mu.Unlock()
+	}
 }
 
 func (t *Table) own(owner uuid.UUID) bool {
@@ -227,10 +233,10 @@ func (t *Table) remove(e *entry, evenHeld bool, tags []tag.Tag) []tag.Tag {
 		return tags
 	}
 	ho, hr := t.hash(e.Kind, e.Device, &e.Orig), t.hash(e.Kind, e.Device, &e.Reply)
-	so, sr, unlock := t.lock(ho, hr)
+	so, sr := t.lock(ho, hr)
 	so.remove(e, false, ho)
 	sr.remove(e, true, hr)
-	unlock()
+	unlock(so, sr)
 	t.disown(e.Owner)
 	if removed := t.cfg.Load().OnRemove; removed != nil {
 		removed(&e.Conn)
