@@ -93,7 +93,7 @@ vm vb out 02:00:00:00:00:0b 203.0.113.9
 link in r=10.0.1.1/24
 link out r=203.0.113.1/24
 masquerade r:out
-` + hundredAllowed() + "allow g out proto=17 prefix=0.0.0.0/0\n")
+` + hundredAllowed() + "allow g out proto=17 prefix=0.0.0.0/0\nallow g in proto=17 prefix=203.0.113.0/24\n")
 	in := topo.MustInject("va udp eth=va>r:in ip=10.0.1.5>203.0.113.9 ports=1>2")
 	var c sim.Context
 	for topo.Simulate(&c, &in); c.Result == sim.ResultNotYet; topo.Simulate(&c, &in) {
