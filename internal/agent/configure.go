@@ -157,7 +157,7 @@ func (a *Agent) workerConfig(s *conf.Settings) (c worker.Config, problem error) 
 	flows := s.MaxFlowCount
 	if d, ok := a.dp.(flowRoomer); ok && d.FlowRoom() < flows {
 		flows = d.FlowRoom()
-		problem = fmt.Errorf("agent.datapath.max_flow_count: the kernel's table was made for %d flows: stop the agent, and viaduct agent --cleanup, to have a greater one made", flows)
+		problem = fmt.Errorf("agent.datapath.max_flow_count: the kernel's table has room for %d flows: start the agent again to have a larger one", flows)
 	}
 	return worker.Config{
 		Linger: s.Conntrack.FINLinger,

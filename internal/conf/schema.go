@@ -76,9 +76,8 @@ func keysOf(s *Settings) []Key {
 		share("vtep_share", &t.VTEPShare, "1", "The hardware VTEPs' part in the agent's capacity under contention; see tunnel_share."),
 		share("vm_share", &t.VMShare, "2", "The VMs' part in the agent's capacity under contention; see tunnel_share."),
 		count("datapath.max_flow_count", &s.MaxFlowCount, MaxFlows, "200000", "flows",
-			"Most flows in the datapath. At the bound the port that has the most gives one up for each new one. The kernel's table is made for at least "+
-				"1048576, or for this value when the first agent of the host starts; a greater value applies when that table is made again "+
-				"(viaduct agent --cleanup)."),
+			"Most flows in the datapath. At the bound the port that has the most gives one up for each new one. The kernel's table has room for at least "+
+				"1048576; a value beyond its room applies when the agent is started again, which makes a larger one without losing a flow."),
 		{Name: "agent.datapath.driver", Default: "auto", Restart: true, value: choice{&s.Driver, []string{"auto", "ebpf", "ovs"}},
 			Text: "What switches the packets: ebpf, ovs (the kernel module of Open vSwitch), or auto: what is in use on the host, else ebpf, else ovs. " +
 				"A host that has been served by the other one must be cleaned up first: viaduct agent --cleanup."},

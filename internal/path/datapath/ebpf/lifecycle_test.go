@@ -177,7 +177,7 @@ func entries(t *testing.T, m *ebpf.Map) (n int) {
 	return n
 }
 
-// No packet of an established flow is lost while agents come and go.
+// No packet of an established flow is lost while agents come and go, each with a larger table of flows than the one before.
 func TestReopenLosesNothing(t *testing.T) {
 	agents := 5
 	if testing.Short() {
@@ -218,9 +218,14 @@ func TestReopenLosesNothing(t *testing.T) {
 				if err := d.Close(); err != nil {
 					t.Fatal(err)
 				}
+				opts.MaxFlows += 20_000 // and of groups
 				if d, err = Open(opts); err != nil {
 					t.Fatal(err)
 				}
+				if n := d.FlowRoom(); n != opts.MaxFlows {
+					t.Errorf("room for %d flows, want %d", n, opts.MaxFlows)
+				}
+				checkFlows(t, d, agentFlows(a.No, b.No))
 			}
 			stop.Store(true)
 			n, got := <-sent, 0
@@ -234,6 +239,26 @@ func TestReopenLosesNothing(t *testing.T) {
 			}
 			_ = d.Close()
 		})
+	}
+}
+
+// checkFlows wants exactly these flows.
+func checkFlows(t *testing.T, d *Datapath, want []datapath.Flow) {
+	t.Helper()
+	got := make(map[match.Key]string)
+	if err := d.DumpFlows(func(f *datapath.FlowInfo) bool {
+		got[f.Key] = f.Actions.String()
+		return true
+	}); err != nil {
+		t.Error(err)
+	}
+	for _, f := range want {
+		if got[f.Key] != f.Actions.String() {
+			t.Errorf("flow %s: %q, want %q", f.Key, got[f.Key], f.Actions)
+		}
+	}
+	if len(got) != len(want) {
+		t.Errorf("%d flows, want %d", len(got), len(want))
 	}
 }
 

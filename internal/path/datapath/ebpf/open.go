@@ -22,7 +22,7 @@ import (
 type Options struct {
 	Name     string // of the datapath on this host; default "viaduct"
 	PinPath  string // directory in bpffs; default /sys/fs/bpf/viaduct/<Name>
-	MaxFlows int    // default 200000; an adopted table keeps its size
+	MaxFlows int    // default 200000; an adopted table that is larger stays so
 	MaxPorts int    // rounded up to a power of two; default 1024; adopted ones keep their number
 	Workers  int    // miss queues; default 1, at most 64
 	Tokens   int    // most misses in flight at once: sizes the rings; default 256
@@ -181,6 +181,9 @@ func (d *Datapath) load() error {
 		}
 	} else {
 		d.settings = *adopted
+		if err := growTables(spec, d.opts.PinPath); err != nil {
+			return err
+		}
 		if err := keepSizes(spec, d.opts.PinPath); err != nil {
 			return err
 		}
@@ -295,7 +298,7 @@ func (d *Datapath) writeSettings() error {
 // Workers implements datapath.Datapath.
 func (d *Datapath) Workers() int { return d.opts.Workers }
 
-// FlowRoom is how many flows the kernel's table can hold. It was made with the datapath, maybe by an earlier agent.
+// FlowRoom is how many flows the kernel's table can hold: Options.MaxFlows, or what an earlier agent wanted.
 func (d *Datapath) FlowRoom() int { return int(d.maps.Flows.MaxEntries()) }
 
 // RootCredit implements datapath.Datapath.
