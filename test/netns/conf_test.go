@@ -3,12 +3,15 @@ package netns
 import (
 	"context"
 	"fmt"
+	"os/exec"
 	"strconv"
+	"strings"
 	"testing"
 
 	"github.com/viaduct-net/viaduct/internal/agent/debug"
 	"github.com/viaduct-net/viaduct/internal/api/client"
 	"github.com/viaduct-net/viaduct/internal/lab"
+	"github.com/viaduct-net/viaduct/internal/lab/examples"
 	"github.com/viaduct-net/viaduct/internal/lab/traffic"
 )
 
@@ -127,4 +130,64 @@ func TestProtectionOff(t *testing.T) {
 		})
 		ping(t, space(t, l, "alice"), "10.0.2.10")
 	}
+}
+
+// confCommand runs `viaduct conf` against the laboratory's server.
+func confCommand(t *testing.T, l *lab.Lab, args ...string) string {
+	t.Helper()
+	out, err := exec.CommandContext(t.Context(), viaduct, append([]string{"--server", "unix://" + l.Server.Socket, "conf"}, args...)...).Output()
+	if err != nil {
+		t.Fatalf("viaduct conf %v: %v", args, err)
+	}
+	return string(out)
+}
+
+// What is set for one host concerns that host alone; what needs a restart waits for one, and says so.
+func TestConfiguredByHost(t *testing.T) {
+	l := up(t, examples.TwoHosts)
+	credit := func(h *lab.Host, want int64) {
+		t.Helper()
+		eventually(t, "credit", func(ctx context.Context) error {
+			ps, err := debug.NewClient(h.Socket()).Ports(ctx)
+			for _, p := range ps {
+				if p.Name != "tunnel" && p.Credit != want {
+					return fmt.Errorf("port %s of host %s holds %d, want %d", p.Name, h.Name, p.Credit, want)
+				}
+			}
+			return err
+		})
+	}
+	one, other := &l.Hosts[0], &l.Hosts[1]
+	confCommand(t, l, "set", vmBurst, "5", "--host", one.Name, "--wait=applied")
+	credit(one, 5)
+	credit(other, 32)
+	confCommand(t, l, "template", "assign", "compute", other.Name, "--wait=applied")
+	credit(one, 5)
+	credit(other, 16)
+
+	const threads = "agent.midolman.simulation_threads"
+	workers := func() int {
+		s, err := debug.NewClient(one.Socket()).Stats(t.Context())
+		if err != nil {
+			t.Fatal(err)
+		}
+		return s.Workers
+	}
+	had := workers()
+	confCommand(t, l, "set", threads, strconv.Itoa(had+1), "--host", one.Name, "--wait=applied")
+	if out := confCommand(t, l, "hosts"); !strings.Contains(out, threads) || workers() != had {
+		t.Errorf("%d workers, and:\n%s", workers(), out)
+	}
+	kill(t, one)
+	if err := l.StartAgent(t.Context(), one); err != nil {
+		t.Fatal(err)
+	}
+	eventually(t, "nothing is pending", func(context.Context) error {
+		if out := confCommand(t, l, "hosts"); strings.Contains(out, threads) || workers() != had+1 {
+			return fmt.Errorf("%d workers, and:\n%s", workers(), out)
+		}
+		return nil
+	})
+	credit(one, 5)
+	ping(t, space(t, l, "alice"), "10.0.1.11")
 }
