@@ -238,8 +238,7 @@ func TestOneHostAlone(t *testing.T) {
 		{[]conf.Change{{Host: hosts[0].GetMeta().ID, Unset: []string{globalBurst}}}, [2]int64{50, 70}},
 		{[]conf.Change{{Template: gateway, Unset: []string{globalBurst}}}, [2]int64{50, 50}},
 	} {
-		u, err := conf.Update(ctx, s, func(context.Context) (map[uuid.UUID]bool, error) { return exist, nil }, step.changes)
-		if err != nil {
+		if _, err := conf.Update(ctx, s, func(context.Context) (map[uuid.UUID]bool, error) { return exist, nil }, step.changes); err != nil {
 			t.Fatal(err)
 		}
 		for i, want := range step.want {
@@ -249,24 +248,6 @@ func TestOneHostAlone(t *testing.T) {
 				}
 				time.Sleep(time.Millisecond)
 			}
-		}
-		// Who was told says so; the other host was not even bothered.
-		for {
-			rs, err := conf.Reports(ctx, s)
-			if err != nil {
-				t.Fatal(err)
-			}
-			concerned := step.changes[0].Host
-			if concerned != uuid.Nil && rs[concerned].Revision >= u.Revision {
-				for id, r := range rs {
-					if id != concerned && r.Revision >= u.Revision {
-						t.Errorf("%s was told of a change of another host", id)
-					}
-				}
-			} else if concerned != uuid.Nil || len(rs) < 2 {
-				continue
-			}
-			break
 		}
 	}
 }
