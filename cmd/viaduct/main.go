@@ -8,6 +8,8 @@ import (
 	"path/filepath"
 	"syscall"
 
+	"github.com/spf13/cobra"
+
 	"github.com/viaduct-net/viaduct/internal/ctl"
 	"github.com/viaduct-net/viaduct/internal/ctl/confctl"
 	"github.com/viaduct-net/viaduct/internal/ctl/hostctl"
@@ -22,6 +24,10 @@ func main() {
 	if filepath.Base(os.Args[0]) == mmctl.Name { // a link to this program
 		os.Exit(mmctl.Run(ctx, hostctl.Socket(), os.Args[1:], os.Stdout, os.Stderr))
 	}
-	commands := append(hostctl.Commands(), confctl.Command(), lab.Command(), demo.Command())
-	os.Exit(ctl.Run(ctx, ctl.New(commands...), os.Args[1:]))
+	os.Exit(ctl.Run(ctx, command(), os.Args[1:]))
+}
+
+// command is the whole tree.
+func command() *cobra.Command {
+	return ctl.New(append(hostctl.Commands(), confctl.Command(), lab.Command(), demo.Command())...)
 }

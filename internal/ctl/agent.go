@@ -16,7 +16,9 @@ func newAgent() *cobra.Command {
 	var level string
 	var cleanup bool
 	c := &cobra.Command{
-		Use:   "agent",
+		Use: "agent",
+		Example: "  viaduct agent --host h1 --etcd http://192.0.2.1:2379\n" +
+			"  viaduct agent --cleanup",
 		Short: "Run this host's agent",
 		Long: "Runs until SIGTERM or SIGINT; the datapath goes on forwarding without it, and the next agent adopts it.\n" +
 			"What is not said here is configured in the store: viaduct conf.\n" +

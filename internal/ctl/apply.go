@@ -16,7 +16,10 @@ func newApply() *cobra.Command {
 	var files []string
 	var dryRun bool
 	cmd := &cobra.Command{
-		Use:   "apply -f FILE",
+		Use: "apply -f FILE",
+		Example: "  viaduct apply -f network.yaml\n" +
+			"  viaduct apply -f network.yaml --dry-run\n" +
+			"  viaduct get port vm1 -o yaml | sed s/10.0.1.10/10.0.1.11/ | viaduct apply -f -",
 		Short: "Make the virtual network what documents say",
 		Long: "Creates or replaces the objects that YAML documents describe, in one transaction: all or nothing. " +
 			"What is as described is not touched.",

@@ -44,7 +44,7 @@ func connectFlags(root *cobra.Command) {
 	f.String("cacert", "", "file with the authority that the server's certificate must be of; also "+env("cacert"))
 	f.String("cert", "", "certificate to show to the server; also "+env("cert"))
 	f.String("key", "", "its key; also "+env("key"))
-	f.String("config", "", "file with server, token_file, cacert, cert and key; also "+EnvConfig+" (default "+strings.Join(configFiles(), ", else ")+")")
+	f.String("config", "", "file with server, token_file, cacert, cert and key; also "+EnvConfig+" (default ~/.config/viaduct/client.yaml, else /etc/viaduct/client.yaml)")
 	for _, name := range []string{"token-file", "cacert", "cert", "key", "config"} {
 		if err := root.MarkPersistentFlagFilename(name); err != nil {
 			panic(err) // the flag is defined above

@@ -18,7 +18,9 @@ func newDelete() *cobra.Command {
 	var files []string
 	var ifExists bool
 	cmd := &cobra.Command{
-		Use:   "delete (KIND NAME... | -f FILE)",
+		Use: "delete (KIND NAME... | -f FILE)",
+		Example: "  viaduct delete port vm1 vm2\n" +
+			"  viaduct delete -f network.yaml --if-exists",
 		Short: "Delete objects, in one transaction",
 		Long:  "Names may also be ids or unique beginnings of ids. What others refer to is not deleted, unless they are deleted too.",
 		RunE: func(cmd *cobra.Command, args []string) error {

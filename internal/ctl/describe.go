@@ -16,7 +16,9 @@ import (
 
 func newDescribe() *cobra.Command {
 	return &cobra.Command{
-		Use:   "describe KIND NAME...",
+		Use: "describe KIND NAME...",
+		Example: "  viaduct describe port vm1\n" +
+			"  viaduct describe bridge 3f2a",
 		Short: "Show objects in full, with what refers to them",
 		Args:  cobra.MinimumNArgs(2),
 		RunE: func(cmd *cobra.Command, args []string) error {

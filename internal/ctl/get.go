@@ -15,7 +15,10 @@ import (
 func newGet() *cobra.Command {
 	var output string
 	cmd := &cobra.Command{
-		Use:   "get KIND [NAME...]",
+		Use: "get KIND [NAME...]",
+		Example: "  viaduct get port\n" +
+			"  viaduct get port vm1 -o yaml\n" +
+			"  viaduct get all -o wide",
 		Short: "Show objects: of a kind, or of all",
 		Long: "KIND is bridge, router, port, route, host, binding, floating_ip, chain, rule, port_group, address_group, security_group, security_group_rule, qos_policy, mirror, subnet, load_balancer, pool, pool_member, or all; names may also be ids or unique beginnings of ids. " +
 			"-o yaml gives documents that apply takes, -o json what the API gives.",

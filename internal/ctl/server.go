@@ -13,7 +13,9 @@ func newServer() *cobra.Command {
 	var c server.Config
 	var level string
 	cmd := &cobra.Command{
-		Use:   "server",
+		Use: "server",
+		Example: "  viaduct server\n" +
+			"  viaduct server --listen unix:///run/viaduct/api.sock --listen 0.0.0.0:8181 --tls-cert net1.crt --tls-key net1.key --client-ca ca.crt --tokens tokens.yaml",
 		Short: "Run a control-plane node: the store and the API",
 		Long: "Runs until SIGTERM or SIGINT. With no --etcd-endpoints it embeds an etcd of its own. " +
 			"When it serves it logs \"ready\" and, under systemd, says so.",

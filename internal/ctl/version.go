@@ -29,7 +29,9 @@ func Version() string {
 func newVersion() *cobra.Command {
 	var output string
 	cmd := &cobra.Command{
-		Use:   "version",
+		Use: "version",
+		Example: "  viaduct version\n" +
+			"  viaduct version -o json",
 		Short: "Print the version of this program, its commit, and what built it",
 		Args:  cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {

@@ -18,7 +18,9 @@ import (
 func newWatch() *cobra.Command {
 	var output string
 	cmd := &cobra.Command{
-		Use:   "watch [KIND...]",
+		Use: "watch [KIND...]",
+		Example: "  viaduct watch\n" +
+			"  viaduct watch port binding -o json",
 		Short: "Print what there is, and then every change, until interrupted",
 		RunE: func(cmd *cobra.Command, args []string) error {
 			var kinds []model.Kind

@@ -16,9 +16,13 @@ import (
 
 // Command is `viaduct lab`.
 func Command() *cobra.Command {
-	c := &cobra.Command{Use: "lab", Short: "A laboratory of hosts and VMs in network namespaces",
+	c := &cobra.Command{Use: "lab", Example: "  viaduct lab up -f two-subnets.yaml\n" +
+		"  viaduct lab exec alice -- ping -c 3 10.0.2.10\n" +
+		"  viaduct lab down",
+		Short: "A laboratory of hosts and VMs in network namespaces",
 		Long: "Makes hosts and VMs as network namespaces on this machine, with a real server and a real agent\n" +
-			"for each host, from the YAML that `viaduct apply` takes and documents of kind vm."}
+			"for each host, from the YAML that `viaduct apply` takes and documents of kind vm.",
+		Args: cobra.NoArgs, RunE: func(c *cobra.Command, _ []string) error { return c.Help() }}
 	name := c.PersistentFlags().String("name", "", "name of the laboratory (default: the file's, or the only one there is)")
 	c.AddCommand(upCommand(name), downCommand(name), execCommand(name), statusCommand(name), listCommand(),
 		plugCommand(name), unplugCommand(name), tool.Command())
@@ -30,7 +34,8 @@ func upCommand(name *string) *cobra.Command {
 		o    Options
 		file string
 	)
-	c := &cobra.Command{Use: "up -f FILE", Short: "Make a laboratory; a failed one leaves nothing behind", Args: cobra.NoArgs,
+	c := &cobra.Command{Use: "up -f FILE", Example: "  viaduct lab up -f internal/lab/examples/two-subnets.yaml",
+		Short: "Make a laboratory; a failed one leaves nothing behind", Args: cobra.NoArgs,
 		RunE: func(c *cobra.Command, _ []string) error {
 			ctx, stop := signal.NotifyContext(c.Context(), unix.SIGINT, unix.SIGTERM)
 			defer stop()
@@ -54,7 +59,9 @@ func upCommand(name *string) *cobra.Command {
 }
 
 func downCommand(name *string) *cobra.Command {
-	return &cobra.Command{Use: "down", Short: "Remove a laboratory and everything that belongs to it", Args: cobra.NoArgs,
+	return &cobra.Command{Use: "down", Example: "  viaduct lab down\n" +
+		"  viaduct lab down --name two-subnets",
+		Short: "Remove a laboratory and everything that belongs to it", Args: cobra.NoArgs,
 		RunE: func(*cobra.Command, []string) error {
 			l, err := Open(*name)
 			if err != nil {
@@ -65,8 +72,9 @@ func downCommand(name *string) *cobra.Command {
 }
 
 func execCommand(name *string) *cobra.Command {
-	c := &cobra.Command{Use: "exec VM [--] COMMAND [ARGUMENT...]", Short: "Run a command in a VM, or in a host",
-		Args: cobra.MinimumNArgs(2), DisableFlagsInUseLine: true,
+	c := &cobra.Command{Use: "exec VM [--] COMMAND [ARGUMENT...]", Example: "  viaduct lab exec alice -- ping -c 3 10.0.2.10",
+		Short: "Run a command in a VM, or in a host",
+		Args:  cobra.MinimumNArgs(2), DisableFlagsInUseLine: true,
 		RunE: func(_ *cobra.Command, args []string) error {
 			l, err := Open(*name)
 			if err != nil {
@@ -96,7 +104,9 @@ func execCommand(name *string) *cobra.Command {
 
 func statusCommand(name *string) *cobra.Command {
 	var output string
-	c := &cobra.Command{Use: "status", Short: "Show a laboratory's hosts and VMs", Args: cobra.NoArgs,
+	c := &cobra.Command{Use: "status", Example: "  viaduct lab status\n" +
+		"  viaduct lab status -o json",
+		Short: "Show a laboratory's hosts and VMs", Args: cobra.NoArgs,
 		RunE: func(c *cobra.Command, _ []string) error {
 			l, err := Open(*name)
 			if err != nil {
@@ -118,7 +128,8 @@ func statusCommand(name *string) *cobra.Command {
 }
 
 func listCommand() *cobra.Command {
-	return &cobra.Command{Use: "list", Short: "List the laboratories of this machine", Args: cobra.NoArgs,
+	return &cobra.Command{Use: "list", Example: "  viaduct lab list",
+		Short: "List the laboratories of this machine", Args: cobra.NoArgs,
 		RunE: func(c *cobra.Command, _ []string) error {
 			names, err := List()
 			for _, n := range names {
@@ -129,12 +140,14 @@ func listCommand() *cobra.Command {
 }
 
 func plugCommand(name *string) *cobra.Command {
-	return &cobra.Command{Use: "plug VM", Short: "Plug in a VM that is not", Args: cobra.ExactArgs(1),
+	return &cobra.Command{Use: "plug VM", Example: "  viaduct lab plug alice",
+		Short: "Plug in a VM that is not", Args: cobra.ExactArgs(1),
 		RunE: func(_ *cobra.Command, args []string) error { return withVM(*name, args[0], (*Lab).Plug) }}
 }
 
 func unplugCommand(name *string) *cobra.Command {
-	return &cobra.Command{Use: "unplug VM", Short: "Take a VM's interface away", Args: cobra.ExactArgs(1),
+	return &cobra.Command{Use: "unplug VM", Example: "  viaduct lab unplug alice",
+		Short: "Take a VM's interface away", Args: cobra.ExactArgs(1),
 		RunE: func(_ *cobra.Command, args []string) error { return withVM(*name, args[0], (*Lab).Unplug) }}
 }
 

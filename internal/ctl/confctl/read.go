@@ -15,6 +15,7 @@ func getCommand() *cobra.Command {
 	var o output
 	c := &cobra.Command{
 		Use:               "get KEY...",
+		Example:           "  viaduct conf get agent.datapath.max_flow_count --host h1",
 		Short:             "Show values that count, and where they come from",
 		Args:              cobra.MinimumNArgs(1),
 		ValidArgsFunction: completeKeys,
@@ -66,9 +67,10 @@ func dumpCommand() *cobra.Command {
 	var o output
 	var changed bool
 	c := &cobra.Command{
-		Use:   "dump",
-		Short: "Show all values that count, and where they come from",
-		Args:  cobra.NoArgs,
+		Use:     "dump",
+		Example: "  viaduct conf dump --host h1",
+		Short:   "Show all values that count, and where they come from",
+		Args:    cobra.NoArgs,
 	}
 	layerFlags(c, &l, "what counts where no other template is assigned")
 	c.Flags().BoolVar(&changed, "changed", false, "leave out what comes from the schema")
@@ -109,7 +111,9 @@ func valueTable(vs []wire.ConfValue) [][]string {
 func schemaCommand() *cobra.Command {
 	var o output
 	c := &cobra.Command{
-		Use:   "schema",
+		Use: "schema",
+		Example: "  viaduct conf schema\n" +
+			"  viaduct conf schema -o json",
 		Short: "List all keys",
 		Args:  cobra.NoArgs,
 	}
@@ -144,6 +148,7 @@ func docCommand() *cobra.Command {
 	var o output
 	c := &cobra.Command{
 		Use:               "doc KEY",
+		Example:           "  viaduct conf doc agent.datapath.vm_incoming_burst_capacity",
 		Short:             "Explain a key",
 		Args:              cobra.ExactArgs(1),
 		ValidArgsFunction: completeKeys,
@@ -178,10 +183,11 @@ func docCommand() *cobra.Command {
 func hostsCommand() *cobra.Command {
 	var o output
 	c := &cobra.Command{
-		Use:   "hosts",
-		Short: "Show what is set for each host, and what its agent has applied",
-		Long:  "APPLIED is the store's revision whose values the agent uses, \"-\" when no agent runs. PENDING are keys that wait for a restart of the agent.",
-		Args:  cobra.NoArgs,
+		Use:     "hosts",
+		Example: "  viaduct conf hosts",
+		Short:   "Show what is set for each host, and what its agent has applied",
+		Long:    "APPLIED is the store's revision whose values the agent uses, \"-\" when no agent runs. PENDING are keys that wait for a restart of the agent.",
+		Args:    cobra.NoArgs,
 	}
 	o.flag(c)
 	c.RunE = func(c *cobra.Command, _ []string) error {

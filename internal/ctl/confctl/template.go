@@ -16,7 +16,9 @@ import (
 
 func templateCommand() *cobra.Command {
 	c := &cobra.Command{
-		Use:   "template",
+		Use: "template",
+		Example: "  viaduct conf template list\n" +
+			"  viaduct conf template assign gateway h2 h3",
 		Short: "Templates: values that hosts share",
 		Long:  "Every host has the template \"default\" below the one that is assigned to it.",
 		Args:  cobra.NoArgs,
@@ -28,7 +30,8 @@ func templateCommand() *cobra.Command {
 
 func templateList() *cobra.Command {
 	var o output
-	c := &cobra.Command{Use: "list", Short: "List the templates", Args: cobra.NoArgs}
+	c := &cobra.Command{Use: "list", Example: "  viaduct conf template list",
+		Short: "List the templates", Args: cobra.NoArgs}
 	o.flag(c)
 	c.RunE = func(c *cobra.Command, _ []string) error {
 		ctx, cl, done, err := ctl.Dial(c)
@@ -56,7 +59,8 @@ func templateList() *cobra.Command {
 func templateGet() *cobra.Command {
 	var o output
 	c := &cobra.Command{
-		Use: "get NAME", Short: "Show a template's own values", Long: "-o yaml gives a document that import takes.",
+		Use: "get NAME", Example: "  viaduct conf template get gateway -o yaml",
+		Short: "Show a template's own values", Long: "-o yaml gives a document that import takes.",
 		Args: cobra.ExactArgs(1), ValidArgsFunction: completeTemplates,
 	}
 	o.flag(c)
@@ -100,8 +104,9 @@ type document struct {
 func templateSet() *cobra.Command {
 	var w waiting
 	c := &cobra.Command{
-		Use: "set NAME [KEY=VALUE...]", Short: "Make a template, or set values of it, all or none",
-		Args: cobra.MinimumNArgs(1),
+		Use: "set NAME [KEY=VALUE...]", Example: "  viaduct conf template set quiet agent.loggers.root=WARN",
+		Short: "Make a template, or set values of it, all or none",
+		Args:  cobra.MinimumNArgs(1),
 		RunE: func(c *cobra.Command, args []string) error {
 			values, err := assignments(args[1:])
 			if err != nil {
@@ -158,7 +163,8 @@ func templateAssign() *cobra.Command {
 func templateDelete() *cobra.Command {
 	var w waiting
 	c := &cobra.Command{
-		Use: "delete NAME", Short: "Delete a template that no host has", Args: cobra.ExactArgs(1), ValidArgsFunction: completeTemplates,
+		Use: "delete NAME", Example: "  viaduct conf template delete quiet",
+		Short: "Delete a template that no host has", Args: cobra.ExactArgs(1), ValidArgsFunction: completeTemplates,
 		RunE: func(c *cobra.Command, args []string) error {
 			return w.change(c, layer{template: args[0]}, func(ch *wire.ConfChange) { ch.Delete = true })
 		},

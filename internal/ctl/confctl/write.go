@@ -20,6 +20,7 @@ func setCommand() *cobra.Command {
 	var w waiting
 	c := &cobra.Command{
 		Use:               "set KEY VALUE | KEY=VALUE...",
+		Example:           "  viaduct conf set agent.datapath.vm_incoming_burst_capacity 16 --host h1",
 		Short:             "Set values, all or none",
 		Args:              cobra.MinimumNArgs(1),
 		ValidArgsFunction: completeKeys,
@@ -72,6 +73,7 @@ func unsetCommand() *cobra.Command {
 	var w waiting
 	c := &cobra.Command{
 		Use:               "unset KEY...",
+		Example:           "  viaduct conf unset agent.datapath.vm_incoming_burst_capacity --host h1",
 		Short:             "Remove values, all or none: the next layer's count",
 		Args:              cobra.MinimumNArgs(1),
 		ValidArgsFunction: completeKeys,

@@ -82,7 +82,9 @@ func checkOutput(o string) error {
 
 func portsCommand() *cobra.Command {
 	c := &cobra.Command{
-		Use:   "ports",
+		Use: "ports",
+		Example: "  viaduct ports\n" +
+			"  viaduct ports -o wide",
 		Short: "Show the virtual ports of this host and their counters",
 		Args:  cobra.NoArgs,
 	}
@@ -127,7 +129,9 @@ func portsCommand() *cobra.Command {
 
 func flowsCommand() *cobra.Command {
 	c := &cobra.Command{
-		Use:   "flows",
+		Use: "flows",
+		Example: "  viaduct flows --port vm1\n" +
+			"  viaduct flows --limit 0 -o json",
 		Short: "Show the flows that this host's agent has installed",
 		Args:  cobra.NoArgs,
 	}

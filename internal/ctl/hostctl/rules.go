@@ -8,7 +8,9 @@ import (
 
 func rulesCommand() *cobra.Command {
 	c := &cobra.Command{
-		Use:   "rules [CHAIN|SECURITY-GROUP]",
+		Use: "rules [CHAIN|SECURITY-GROUP]",
+		Example: "  viaduct rules\n" +
+			"  viaduct rules web",
 		Short: "Show the rules of filter chains and security groups, and how often they were met on this host",
 		Long:  "HITS counts packets that were simulated and fitted the rule, or answer what fits it: about one for each new flow. PACKETS and BYTES are of all that fitted, the packets that the kernel switched too, as it reports them: some seconds late.",
 		Args:  cobra.MaximumNArgs(1),

@@ -36,7 +36,8 @@ type Options struct {
 // Command is `viaduct demo`.
 func Command() *cobra.Command {
 	o := Options{}
-	c := &cobra.Command{Use: "demo", Short: "Watch packets take every stage, and a victim not notice a flood (needs root)", Args: cobra.NoArgs,
+	c := &cobra.Command{Use: "demo", Example: "  viaduct demo",
+		Short: "Watch packets take every stage, and a victim not notice a flood (needs root)", Args: cobra.NoArgs,
 		RunE: func(c *cobra.Command, _ []string) error {
 			ctx, stop := signal.NotifyContext(c.Context(), unix.SIGINT, unix.SIGTERM)
 			defer stop()
