@@ -82,6 +82,7 @@ type Agent struct {
 	tunnelOff    sync.Once     // says that there will be none
 	heir         bool          // an earlier agent has left flows
 	share        *sharer
+	blocks       *blocks
 }
 
 // Run serves the host until ctx ends, which is no error. The datapath's ports and flows go on working
@@ -118,7 +119,10 @@ func Run(ctx context.Context, cfg Config) error {
 func (a *Agent) build() {
 	s := a.boot.Settings
 	a.policy = htb.New(s.Tokens, a.dp.RootCredit())
-	a.tables = state.New(stateConfig(s), a.clock)
+	tables := stateConfig(s)
+	a.blocks = newBlocks(a.host.ID.String(), a.cfg.Shared, a.logs.For(logStore))
+	tables.Leaser = a.blocks
+	a.tables = state.New(tables, a.clock)
 	for i := range a.dp.Workers() {
 		c, _ := a.workerConfig(s)
 		c.ID, c.Host = i, a.host.ID
@@ -245,6 +249,7 @@ func (a *Agent) run(ctx context.Context) error {
 	g.Go(func() error { return a.tick(ctx) })
 	g.Go(func() error { return a.advertise(ctx) })
 	g.Go(func() error { return a.tunnel(ctx) })
+	g.Go(func() error { return a.blocks.run(ctx) })
 	g.Go(func() error { return a.share.tell(ctx) })
 	g.Go(func() error { return a.share.hear(ctx) })
 	g.Go(func() error { return live.Run(ctx, a.cfg.Shared, a.host.ID, a.log, a.mirror.SetHosts) })

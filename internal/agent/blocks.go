@@ -1,0 +1,209 @@
+package agent
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"math/rand/v2"
+	"time"
+
+	"github.com/viaduct-net/viaduct/internal/state/nat"
+	"github.com/viaduct-net/viaduct/internal/topo/store"
+)
+
+// blocks leases ports for translation so that no two hosts use the same: a block is an entry in the store that one host has
+// claimed. It implements nat.Leaser. While the store is away no block is leased; those that are go on being used.
+type blocks struct {
+	host  string
+	store store.Shared
+	log   *slog.Logger
+	asked chan blockRequest
+
+	// Of the goroutine in run.
+	session store.Session
+	mine    map[string]bool   // paths that this host uses
+	taken   map[string]string // by path: the host that has it
+}
+
+type blockRequest struct {
+	pool         nat.Pool
+	lo, hi, want uint16
+	done         func(block uint16, ok bool) // nil: the block want is given back
+}
+
+const (
+	blocksPrefix = "nat/"
+	// blocksTTL is for how long a host's blocks stay its own that is not heard of: its kernel may go on translating to them.
+	blocksTTL = time.Hour
+	// blockTries bounds how often another host may be faster in one request.
+	blockTries = 16
+)
+
+func newBlocks(host string, s store.Shared, log *slog.Logger) *blocks {
+	return &blocks{host: host, store: s, log: log, asked: make(chan blockRequest, 1024), mine: map[string]bool{}, taken: map[string]string{}}
+}
+
+// Lease implements nat.Leaser.
+func (b *blocks) Lease(p nat.Pool, lo, hi, want uint16, done func(uint16, bool)) {
+	select {
+	case b.asked <- blockRequest{p, lo, hi, want, done}:
+	default: // as if there were none: it is tried again
+		done(0, false)
+	}
+}
+
+// Release implements nat.Leaser.
+func (b *blocks) Release(p nat.Pool, block uint16) {
+	select {
+	case b.asked <- blockRequest{pool: p, want: block}:
+	default:
+		b.log.Warn("a block of ports is not given back: the store is too slow", "address", p.Addr, "block", block)
+	}
+}
+
+func blockPath(p nat.Pool, first uint16) string {
+	return fmt.Sprintf("%s%s/%s/%d", blocksPrefix, p.Device, p.Addr, first)
+}
+
+// run serves requests until ctx ends.
+func (b *blocks) run(ctx context.Context) error {
+	for {
+		err := b.serve(ctx)
+		if ctx.Err() != nil {
+			return ctx.Err()
+		}
+		b.log.Warn("no ports for translation can be leased", "error", err)
+		b.refuse(ctx, time.Second)
+	}
+}
+
+// refuse answers for a while that there are none.
+func (b *blocks) refuse(ctx context.Context, d time.Duration) {
+	timer := time.NewTimer(d)
+	defer timer.Stop()
+	for {
+		select {
+		case r := <-b.asked:
+			if r.done != nil {
+				r.done(0, false)
+			} else {
+				delete(b.mine, blockPath(r.pool, r.want)) // its entry stays until the session is another one
+			}
+		case <-timer.C:
+			return
+		case <-ctx.Done():
+			return
+		}
+	}
+}
+
+func (b *blocks) serve(ctx context.Context) error {
+	if err := b.join(ctx); err != nil {
+		return err
+	}
+	ctx, cancel := context.WithCancel(ctx)
+	defer cancel()
+	events, err := b.store.WatchShared(ctx, blocksPrefix)
+	if err != nil {
+		return err
+	}
+	clear(b.taken)
+	for synced := false; ; {
+		asked := b.asked
+		if !synced {
+			asked = nil // first what others have
+		}
+		select {
+		case e, ok := <-events:
+			switch {
+			case !ok:
+				return store.ErrUnavailable
+			case e.Synced:
+				synced = true
+			case e.Deleted:
+				delete(b.taken, e.Path)
+			default:
+				b.taken[e.Path] = string(e.Value)
+			}
+		case r := <-asked:
+			if err := b.answer(ctx, r); err != nil {
+				return err
+			}
+		case <-b.session.Done():
+			b.session = nil
+			return errors.New("the session with the store has ended")
+		case <-ctx.Done():
+			return ctx.Err()
+		}
+	}
+}
+
+// join begins a session, and takes what this host uses along from an earlier one.
+func (b *blocks) join(ctx context.Context) error {
+	if b.session != nil {
+		select {
+		case <-b.session.Done():
+		default:
+			return nil
+		}
+	}
+	s, err := b.store.Join(ctx, blocksTTL)
+	if err != nil {
+		return err
+	}
+	b.session = s
+	for path := range b.mine {
+		if err := s.Put(ctx, path, []byte(b.host)); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+func (b *blocks) answer(ctx context.Context, r blockRequest) error {
+	if r.done == nil {
+		path := blockPath(r.pool, r.want)
+		delete(b.mine, path)
+		return b.session.Delete(ctx, path)
+	}
+	first, err := b.lease(ctx, r)
+	r.done(first, err == nil && first != 0)
+	return err
+}
+
+// lease claims a block: the one wanted, or one at random, so that ports are hard to guess from outside (RFC 6056). 0: there is none.
+func (b *blocks) lease(ctx context.Context, r blockRequest) (uint16, error) {
+	lowest, n := int(r.lo)/nat.BlockSize, int(r.hi)/nat.BlockSize-int(r.lo)/nat.BlockSize+1
+	start, tries := rand.IntN(max(n, 1)), 0
+	for i := -1; i < n && tries < blockTries; i++ {
+		first := uint16((lowest + (start+max(i, 0))%n) * nat.BlockSize)
+		if i < 0 {
+			if r.want == 0 {
+				continue
+			}
+			first = r.want &^ (nat.BlockSize - 1)
+		}
+		path := blockPath(r.pool, first)
+		owner := b.taken[path]
+		if b.mine[path] || owner != "" && owner != b.host {
+			continue
+		}
+		mine, err := true, error(nil)
+		if owner == b.host { // an earlier agent of this host had it
+			err = b.session.Put(ctx, path, []byte(b.host))
+		} else {
+			mine, err = b.session.Claim(ctx, path, []byte(b.host))
+		}
+		if err != nil {
+			return 0, err
+		}
+		if mine {
+			b.mine[path] = true
+			return first, nil
+		}
+		b.taken[path] = "another" // the watch says who
+		tries++
+	}
+	return 0, nil
+}

@@ -1,0 +1,151 @@
+package agent
+
+import (
+	"context"
+	"log/slog"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/viaduct-net/viaduct/internal/base/match"
+	"github.com/viaduct-net/viaduct/internal/state/nat"
+	"github.com/viaduct-net/viaduct/internal/topo/store/mem"
+)
+
+// leasing is a host that leases blocks.
+type leasing struct {
+	*blocks
+	t    *testing.T
+	stop func()
+}
+
+func newLeasing(t *testing.T, c *mem.Store, host string) *leasing {
+	b := newBlocks(host, c, slog.New(slog.DiscardHandler))
+	ctx, cancel := context.WithCancel(context.Background())
+	var wg sync.WaitGroup
+	wg.Go(func() { _ = b.run(ctx) })
+	l := &leasing{b, t, func() { cancel(); wg.Wait() }}
+	t.Cleanup(l.stop)
+	return l
+}
+
+var pool = nat.Pool{Device: ids(5), Addr: match.Addr{10: 0xff, 11: 0xff, 12: 203, 15: 1}}
+
+// lease asks until there is an answer that is not "not now".
+func (l *leasing) lease(lo, hi, want uint16) (block uint16, ok bool) {
+	l.t.Helper()
+	type answer struct {
+		block uint16
+		ok    bool
+	}
+	got := make(chan answer, 1)
+	l.Lease(pool, lo, hi, want, func(b uint16, ok bool) { got <- answer{b, ok} })
+	select {
+	case a := <-got:
+		return a.block, a.ok
+	case <-time.After(20 * time.Second):
+		l.t.Fatal("no answer")
+		return 0, false
+	}
+}
+
+// Two hosts that lease all there is share nothing.
+func TestBlocks(t *testing.T) {
+	srv := mem.NewServer()
+	hosts := []*leasing{newLeasing(t, srv.Client(), "a"), newLeasing(t, srv.Client(), "b")}
+	const lo, blocks = 1024, 40
+	const hi = lo + blocks*nat.BlockSize - 1
+	owner := map[uint16]string{}
+	var wg sync.WaitGroup
+	var mu sync.Mutex
+	for _, h := range hosts {
+		wg.Go(func() {
+			for misses := 0; misses < 3; { // a race that is lost counts as one
+				b, ok := h.lease(lo, hi, 0)
+				if !ok {
+					misses++
+					continue
+				}
+				mu.Lock()
+				if b < lo || b > hi || b%nat.BlockSize != 0 || owner[b] != "" {
+					t.Errorf("%s was given block %d, which %q has", h.host, b, owner[b])
+				}
+				owner[b] = h.host
+				mu.Unlock()
+			}
+		})
+	}
+	wg.Wait()
+	if len(owner) != blocks {
+		t.Errorf("%d of %d blocks were leased", len(owner), blocks)
+	}
+	// What is given back is for anybody.
+	var back uint16
+	for b, h := range owner {
+		if h == "a" {
+			back = b
+		}
+	}
+	hosts[0].Release(pool, back)
+	for end := time.Now().Add(20 * time.Second); ; {
+		if b, ok := hosts[1].lease(lo, hi, 0); ok {
+			if b != back {
+				t.Errorf("block %d, want %d", b, back)
+			}
+			break
+		}
+		if time.Now().After(end) {
+			t.Fatal("what was given back is not to be had")
+		}
+	}
+}
+
+// A host that begins anew has what it had; others have not.
+func TestBlocksOfAnEarlierAgent(t *testing.T) {
+	srv := mem.NewServer()
+	first, other := newLeasing(t, srv.Client(), "a"), newLeasing(t, srv.Client(), "b")
+	had, ok := first.lease(1024, 65535, 0)
+	if !ok {
+		t.Fatal("no block")
+	}
+	first.stop()
+	if got, ok := other.lease(1024, 65535, had+7); !ok || got == had {
+		t.Errorf("another host was given %d, %v", got, ok)
+	}
+	next := newLeasing(t, srv.Client(), "a")
+	if got, ok := next.lease(1024, 65535, had+7); !ok || got != had {
+		t.Errorf("the next agent was given %d, %v; want %d", got, ok, had)
+	}
+	if got, ok := next.lease(1024, 65535, had+7); !ok || got == had {
+		t.Errorf("a block that it uses already: %d, %v", got, ok)
+	}
+}
+
+// Without the store there are no new blocks, and no waiting; afterwards there are, and the old ones are still the host's.
+func TestBlocksAway(t *testing.T) {
+	srv := mem.NewServer()
+	c := srv.Client()
+	a := newLeasing(t, c, "a")
+	had, ok := a.lease(1024, 65535, 0)
+	if !ok {
+		t.Fatal("no block")
+	}
+	c.Disconnect()
+	c.Expire()
+	if _, ok := a.lease(1024, 65535, 0); ok {
+		t.Error("leased from nobody")
+	}
+	c.Reconnect()
+	for end := time.Now().Add(20 * time.Second); ; time.Sleep(10 * time.Millisecond) {
+		if _, ok := a.lease(1024, 65535, 0); ok {
+			break
+		}
+		if time.Now().After(end) {
+			t.Fatal("the store is back, and no block is to be had")
+		}
+	}
+	other := newLeasing(t, srv.Client(), "b")
+	if got, ok := other.lease(1024, 65535, had); !ok || got == had {
+		t.Errorf("another host was given %d, %v", got, ok)
+	}
+}
