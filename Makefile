@@ -25,7 +25,7 @@ SOURCES   = $(shell git ls-files '*.go')
 .PHONY: help setup root build packages release test test-packages test-libvirt test-vm interop unit race check generate fresh bench demo fuzz clean
 
 help: ## list the targets
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  %-13s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 setup: ## install what is missing (Debian 12; needs root only if something is)
 	@command -v $(GO) >/dev/null || { echo "make: Go is missing, see https://go.dev/dl" >&2; exit 1; }

@@ -37,6 +37,8 @@ is "user of the server" "$(ps -o user= -p "$(running server MainPID)" 2>/dev/nul
 is "watchdog of the agent" "$(running agent WatchdogUSec)" 30s
 within 20 sh -c 'systemctl show -P StatusText viaduct-agent | grep -q "serving host"'
 viaduct version
+mm-ctl --help >/dev/null
+/usr/lib/cni/viaduct-cni </dev/null 2>&1 | grep -q 'CNI protocol versions' || fail "viaduct-cni does not say what it is"
 
 step network
 echo "# Mine." >>/etc/viaduct/viaduct.yaml
@@ -100,6 +102,20 @@ within 20 attached
 ip netns exec bob ping -q -c 3 -i 0.2 -W 5 10.0.1.10
 grep -q Mine /etc/viaduct/viaduct.yaml || fail "the operator's /etc/viaduct/viaduct.yaml is lost"
 is "$key of this host" "$(value "$host")" 8
+
+step "an agent that hangs"
+mkdir -p /run/systemd/system/viaduct-agent.service.d
+printf '[Service]\nWatchdogSec=8s\nTimeoutAbortSec=2s\n' >/run/systemd/system/viaduct-agent.service.d/soon.conf
+systemctl daemon-reload
+systemctl restart viaduct-agent
+hung=$(running agent MainPID)
+kill -STOP "$hung"
+within 60 sh -c "systemctl show -P Result viaduct-agent | grep -q watchdog || [ \$(systemctl show -P NRestarts viaduct-agent) -gt 0 ]"
+within 60 sh -c "systemctl show -P MainPID viaduct-agent | grep -qvx -e $hung -e 0"
+within 60 attached
+ip netns exec bob ping -q -c 3 -i 0.2 -W 5 10.0.1.10
+rm -r /run/systemd/system/viaduct-agent.service.d
+systemctl daemon-reload
 
 step remove
 ip netns del alice
