@@ -4,8 +4,8 @@ set -euo pipefail
 
 work=$1 viaduct=$2
 for d in /run/libvirt /var/lib/libvirt /var/log/libvirt /var/cache/libvirt /etc/libvirt; do
-	[ ! -d $d ] || mount -t tmpfs tmpfs $d
 	mkdir -p $d
+	mount -t tmpfs tmpfs $d
 done
 ip link add overlay mtu 1450 type bridge # any device would do
 mkdir -p "$work/bin"

@@ -15,6 +15,7 @@ finish() {
 	[ $code = 0 ] || tail -n 30 "$work/console" "$work/libvirtd.log" 2>/dev/null || true
 	"$viaduct" lab down --name $lab || true
 	rm -rf "$work"
+	rmdir /run/libvirt 2>/dev/null || true # on which host.sh has mounted its own
 	exit $code
 }
 trap finish EXIT
@@ -32,7 +33,7 @@ VIADUCT_SOCKET=$("$viaduct" lab status --name $lab -o json | jq -r '.hosts[0].ag
 export VIADUCT_SOCKET
 "$viaduct" lab exec --name $lab h1 -- unshare --mount --propagation private timeout 170 "$here/host.sh" "$work" "$viaduct"
 
-tr -d '\r' <"$work/console" | grep -E 'lease:|bytes from|packets' 
+tr -d '\r' <"$work/console" | grep -E 'lease:|bytes from|packets'
 tr -d '\r' <"$work/console" | grep -q '^lease: 10.0.1.50/24 router 10.0.1.1 dns 9.9.9.9'
 tr -d '\r' <"$work/console" | grep -q '3 packets received'
 # libvirt has unbound the port when the guest ended.
