@@ -71,6 +71,7 @@ type Agent struct {
 	ports    *ports
 	mirror   *mirror.Mirror
 	bindings *binding.Manager
+	checks   *checks
 	notReady atomic.Pointer[string]
 
 	auditEvery chan time.Duration // holds the last one
@@ -135,8 +136,10 @@ func (a *Agent) build() {
 	a.mirror = mirror.New(a.host.ID)
 	a.mirror.Log = a.logs.For(logTopology)
 	a.bindings = binding.New(a.ports)
+	a.checks = newChecks(a)
 	a.mirror.Subscribe(a.topologyChanged)
 	a.share = newSharer(a)
+	a.mirror.Subscribe(a.checks.topologyChanged)
 }
 
 // identify finds the host's object by its name, or registers it. It waits for a store that cannot be reached.
@@ -253,6 +256,9 @@ func (a *Agent) run(ctx context.Context) error {
 	g.Go(func() error { return a.share.tell(ctx) })
 	g.Go(func() error { return a.share.hear(ctx) })
 	g.Go(func() error { return live.Run(ctx, a.cfg.Shared, a.host.ID, a.log, a.mirror.SetHosts) })
+	g.Go(func() error { return a.checks.follow(ctx) })
+	g.Go(func() error { return a.checks.announce(ctx) })
+	g.Go(func() error { return a.checks.run(ctx) })
 	g.Go(func() error { return a.takeOver(ctx) })
 	g.Go(func() error { return a.followRules(ctx) })
 	g.Go(func() error { service.Watch(ctx, a.log, a.alive); return nil })

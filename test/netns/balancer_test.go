@@ -24,9 +24,17 @@ func TestLoadBalancerAcrossHosts(t *testing.T) {
 
 func balances(t *testing.T, l *lab.Lab) {
 	world := space(t, l, "world")
+	stop, whole := map[string]func(){}, t
 	for _, name := range []string{"web-1", "web-2", "web-3"} {
-		serve(t, space(t, l, name), name)
+		stop[name] = serve(t, space(t, l, name), name)
 	}
+	t.Run("health checks find the servers up", func(t *testing.T) { serving(t, world, "web-1", "web-2", "web-3") })
+	t.Run("and one down that dies, and up again", func(t *testing.T) {
+		stop["web-2"]()
+		serving(t, world, "web-1", "web-3")
+		serve(whole, space(t, l, "web-2"), "web-2") // to the end of the whole test
+		serving(t, world, "web-1", "web-2", "web-3")
+	})
 	t.Run("every server gets connections", func(t *testing.T) {
 		seen := map[string]int{}
 		for range 40 {
@@ -74,6 +82,30 @@ func balances(t *testing.T, l *lab.Lab) {
 			}
 			return nil
 		})
+	})
+}
+
+// serving waits until connections go to exactly these servers, and all of them succeed.
+func serving(t *testing.T, from ns.Space, names ...string) {
+	t.Helper()
+	eventually(t, "connections to "+strings.Join(names, " and "), func(context.Context) error {
+		seen := map[string]bool{}
+		for range 24 {
+			got, err := fetch(from, "http://203.0.113.80/name")
+			if err != nil {
+				return err
+			}
+			seen[got] = true
+		}
+		for _, n := range names {
+			if !seen[n] {
+				return fmt.Errorf("connections go to %v", seen)
+			}
+		}
+		if len(seen) != len(names) {
+			return fmt.Errorf("connections go to %v", seen)
+		}
+		return nil
 	})
 }
 

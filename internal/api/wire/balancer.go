@@ -33,7 +33,7 @@ type Pool struct {
 
 // HealthMonitor is model.HealthMonitor on the wire and in documents.
 type HealthMonitor struct {
-	Type           string `json:"type" yaml:"type,required" enum:"TCP,HTTP,UDP-CONNECT,PING" doc:"TCP: a connection can be made. HTTP: a GET is answered with an expected status. UDP-CONNECT: a datagram is not answered with an ICMP error. PING: an echo request is answered."`
+	Type           string `json:"type" yaml:"type,required" enum:"TCP,HTTP,UDP-CONNECT" doc:"TCP: a connection can be made. HTTP: a GET is answered with an expected status. UDP-CONNECT: a datagram is not answered with an ICMP error."`
 	Delay          int    `json:"delay,omitempty" yaml:"delay" default:"5" minimum:"0" maximum:"3600" doc:"Seconds between two checks of a member."`
 	Timeout        int    `json:"timeout,omitempty" yaml:"timeout" minimum:"0" maximum:"3600" doc:"Seconds that a check may take, at most the delay; default 5, or the delay if that is less."`
 	MaxRetries     int    `json:"max_retries,omitempty" yaml:"max_retries" default:"3" minimum:"0" maximum:"10" doc:"Successes in a row that bring a member up."`

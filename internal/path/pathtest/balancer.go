@@ -49,6 +49,12 @@ func (t *Topology) balancing(f []string) error {
 				}
 			}
 		}
+	case "checked":
+		p := t.add(f[2], f[1])
+		p.Host, p.Interface, p.Health = ID("host"), "vh-"+f[1], true
+		r := t.Routers[p.Router]
+		r.Ports, r.Health = r.Ports[:len(r.Ports)-1], p.ID // it is none of the router's own
+		t.address(p, match.MAC{0xae, p.ID[0], p.ID[1], p.ID[2], p.ID[3], p.ID[4]}, nil)
 	case "listen":
 		l := t.Balancers[ID(f[1])]
 		proto, ok := map[string]uint8{"tcp": 6, "udp": 17}[f[2]]

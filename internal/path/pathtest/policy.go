@@ -45,7 +45,7 @@ func (t *Topology) policy(f []string) error {
 		return t.filter(f[1], f[2], t.chain(f[3]).ID)
 	case "rule":
 		return t.rule(t.chain(f[1]), f[2], f[3:])
-	case "balancer", "listen", "pool", "server":
+	case "balancer", "listen", "pool", "server", "checked":
 		return t.balancing(f)
 	case "allow":
 		return t.securityRule(f[1], f[2], f[3:])

@@ -68,6 +68,7 @@ type Topology struct {
 //	server POOL NAME ADDR PORT [WEIGHT|failed]
 //	balancer NAME ROUTER ADDR [down]
 //	listen BALANCER tcp|udp PORT POOL
+//	checked ROUTER PORT                        the members of the router's pools are checked by PORT
 //
 // and what has been learnt:
 //

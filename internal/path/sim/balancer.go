@@ -12,7 +12,7 @@ import (
 // balance sends what is for a listener of a load balancer to a member, before the route is looked up: new connections to
 // one that is chosen, the others to theirs. What is for its address but for no listener is the router's own.
 func (c *Context) balance(r *view.Router, in *view.Port, b *branch) natResult {
-	if len(r.VIPs) == 0 {
+	if len(r.VIPs) == 0 || in.Health {
 		return natPassed
 	}
 	c.hairpinBack(r, in, b)
@@ -182,10 +182,7 @@ func (c *Context) hairpinBack(r *view.Router, in *view.Port, b *branch) {
 	if _, backend := r.Backends[src]; !backend {
 		return
 	}
-	for _, a := range in.Addrs {
-		if match.AddrFrom(a.Addr()) == dst {
-			c.reverseNAT(tag.Translation, r.ID, b)
-			return
-		}
+	if hasAddr(in, dst) {
+		c.reverseNAT(tag.Translation, r.ID, b)
 	}
 }

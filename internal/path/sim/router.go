@@ -49,9 +49,12 @@ func (c *Context) route(r *view.Router, in *view.Port, b branch) {
 		c.drop(&b, ResultDrop, drop.BadHeader)
 		return
 	}
+	if c.answersCheck(r, in, &b) {
+		return
+	}
 	at := place{"pre-routing filter", "router", r.Name, r.ID, r.Rules, nil}
 	c.copies(r.Mirrors, view.InBeforeFilters, &at, &b)
-	if !c.filter(r.Pre, at, &b) {
+	if !in.Health && !c.filter(r.Pre, at, &b) {
 		return
 	}
 	c.copies(r.Mirrors, view.InAfterFilters, &at, &b)
@@ -131,7 +134,7 @@ func (c *Context) forward(r *view.Router, rt *view.Route, in *view.Port, o outsi
 	c.unbalance(r, &b)
 	at := place{"post-routing filter", "router", r.Name, r.ID, r.Rules, out}
 	c.copies(r.Mirrors, view.OutBeforeFilters, &at, &b)
-	if !c.filter(r.Post, at, &b) {
+	if !in.Health && !c.filter(r.Post, at, &b) {
 		return
 	}
 	c.restore(r.Rules, r.ID, translatedSrc, &b)
@@ -140,7 +143,7 @@ func (c *Context) forward(r *view.Router, rt *view.Route, in *view.Port, o outsi
 		hop = match.AddrFrom(rt.Gateway)
 	}
 	mac, ok := c.neighbour(out, in, hop, &b)
-	if !ok || !c.natOut(r, in, out, o, &b) || !c.hairpin(r, in, out, o, &b) {
+	if !ok || !c.translateOut(r, in, out, o, &b) {
 		return
 	}
 	if b.node != nil {

@@ -3,13 +3,14 @@ package sim
 import (
 	"github.com/viaduct-net/viaduct/internal/base/match"
 	"github.com/viaduct-net/viaduct/internal/base/tag"
+	"github.com/viaduct-net/viaduct/internal/topo/health"
 	"github.com/viaduct-net/viaduct/internal/topo/view"
 )
 
-// Ports that a masquerading address uses: not the well-known ones.
+// Ports that a masquerading address uses: neither the well-known ones nor those of health checks.
 const (
 	masqueradeLow  = 1024
-	masqueradeHigh = 65535
+	masqueradeHigh = health.PortLow - 1
 )
 
 // outside is what a router's translation on the way in has to do with that on the way out.
@@ -57,6 +58,14 @@ func (c *Context) forwarded(r *view.Router, b *branch) (o outside) {
 		}
 	}
 	return outside{}
+}
+
+// translateOut gives what leaves by out the source that it is to have there. False ends the branch.
+func (c *Context) translateOut(r *view.Router, in, out *view.Port, o outside, b *branch) bool {
+	if in.Health {
+		return c.check(out, b)
+	}
+	return c.natOut(r, in, out, o, b) && c.hairpin(r, in, out, o, b)
 }
 
 // natOut translates the source of what leaves by out, after the route is known. What was for an address outside, and is

@@ -16,7 +16,8 @@ import (
 
 // balancer marks a load balancer, its router, and the ports on whose links its address may be.
 func (d dirty) balancer(g *model.Graph, l *model.LoadBalancer) {
-	d.balancers[l.ID], d.routers[l.RouterID] = struct{}{}, struct{}{}
+	d.balancers[l.ID] = struct{}{}
+	d.checks(l.RouterID)
 	for p := range g.ReferrersOf(model.Key{Kind: model.KindRouter, ID: l.RouterID}, model.KindPort) {
 		d.ports[p.GetMeta().ID] = struct{}{}
 	}
@@ -26,7 +27,8 @@ func (d dirty) balancer(g *model.Graph, l *model.LoadBalancer) {
 func (d dirty) pool(g *model.Graph, id uuid.UUID) {
 	for o := range g.ReferrersOf(model.Key{Kind: model.KindPool, ID: id}, model.KindLoadBalancer) {
 		l := o.(*model.LoadBalancer)
-		d.balancers[l.ID], d.routers[l.RouterID] = struct{}{}, struct{}{}
+		d.balancers[l.ID] = struct{}{}
+		d.checks(l.RouterID)
 	}
 }
 
@@ -47,6 +49,7 @@ func (b builder) vips(p *model.Port) (list []match.Addr) {
 
 // balancing adds to a router what concerns its load balancers.
 func (b builder) balancing(v *view.Router) {
+	v.Health = b.healthOf(v.ID)
 	for o := range b.graph.ReferrersOf(model.Key{Kind: model.KindRouter, ID: v.ID}, model.KindLoadBalancer) {
 		if v.VIPs == nil {
 			v.VIPs, v.Backends = make(map[match.Addr]uuid.UUID), make(map[match.Addr]struct{})
@@ -69,14 +72,14 @@ func (b builder) balancer(id uuid.UUID) *view.LoadBalancer {
 	v := &view.LoadBalancer{ID: id, Name: l.Name, Router: l.RouterID, AdminUp: l.AdminStateUp, Address: match.AddrFrom(l.Address)}
 	for _, x := range l.Listeners {
 		if p, ok := get[*model.Pool](b.graph, x.PoolID); ok {
-			v.Listeners = append(v.Listeners, view.Listener{Proto: x.Protocol, Port: x.Port, Pool: b.pool(p)})
+			v.Listeners = append(v.Listeners, view.Listener{Proto: x.Protocol, Port: x.Port, Pool: b.pool(p, l.RouterID)})
 		}
 	}
 	return v
 }
 
-func (b builder) pool(p *model.Pool) *view.Pool {
-	v := &view.Pool{ID: p.ID, Name: p.Name}
+func (b builder) pool(p *model.Pool, router uuid.UUID) *view.Pool {
+	v := &view.Pool{ID: p.ID, Name: p.Name, Monitor: p.Monitor}
 	if p.SessionPersistence == model.PersistenceSourceIP {
 		v.Persistent = time.Duration(p.PersistenceTimeout) * time.Second
 	}
@@ -85,6 +88,13 @@ func (b builder) pool(p *model.Pool) *view.Pool {
 		x := view.Member{ID: m.ID, Name: m.Name, Address: match.AddrFrom(m.Address), Port: m.Port}
 		if m.AdminStateUp {
 			x.Weight = m.Weight
+		}
+		if p.Monitor != nil {
+			status, known := b.health.Members[router][m.ID]
+			x.Down = known && !status.Up
+			if x.MonitorPort = m.MonitorPort; x.MonitorPort == 0 {
+				x.MonitorPort = m.Port
+			}
 		}
 		v.Members = append(v.Members, view.NewMember(x))
 	}

@@ -8,6 +8,7 @@ import (
 	"github.com/google/uuid"
 
 	"github.com/viaduct-net/viaduct/internal/base/match"
+	"github.com/viaduct-net/viaduct/internal/topo/health"
 	"github.com/viaduct-net/viaduct/internal/topo/live"
 	"github.com/viaduct-net/viaduct/internal/topo/model"
 	"github.com/viaduct-net/viaduct/internal/topo/view"
@@ -16,9 +17,10 @@ import (
 // builder resolves objects into what simulations read. Each function gives nil when there is no
 // such object. What refers to nothing, as data written by hand may, is left out.
 type builder struct {
-	graph *model.Graph
-	self  uuid.UUID  // this host
-	live  live.Hosts // of which others are alive
+	graph  *model.Graph
+	health *health.State
+	self   uuid.UUID  // this host
+	live   live.Hosts // of which others are alive
 }
 
 // dead reports whether another host is known to be dead. This one is not, whatever the store says.
@@ -40,7 +42,7 @@ func (b builder) plugged(p *model.Port) bool {
 func (b builder) port(id uuid.UUID) *view.Port {
 	p, ok := get[*model.Port](b.graph, id)
 	if !ok {
-		return nil
+		return b.healthPort(id)
 	}
 	v := &view.Port{
 		ID: p.ID, Name: p.Name, Bridge: p.BridgeID, Router: p.RouterID, AdminUp: p.AdminStateUp,

@@ -170,7 +170,7 @@ func sameRouter(a, b *view.Router) bool {
 	}
 	return a.Name == b.Name && a.AdminUp == b.AdminUp && slices.Equal(a.Ports, b.Ports) && slices.Equal(a.NAT, b.NAT) &&
 		a.Pre == b.Pre && a.Post == b.Post && reflect.DeepEqual(a.Rules, b.Rules) &&
-		reflect.DeepEqual(a.Mirrors, b.Mirrors) && maps.Equal(a.VIPs, b.VIPs) && maps.Equal(a.Backends, b.Backends)
+		reflect.DeepEqual(a.Mirrors, b.Mirrors) && a.Health == b.Health && maps.Equal(a.VIPs, b.VIPs) && maps.Equal(a.Backends, b.Backends)
 }
 
 // portTags names what differs between two states of a port: of two that differ in floating IPs alone, those addresses.

@@ -38,6 +38,7 @@ import (
 	"github.com/google/uuid"
 
 	"github.com/viaduct-net/viaduct/internal/base/tag"
+	"github.com/viaduct-net/viaduct/internal/topo/health"
 	"github.com/viaduct-net/viaduct/internal/topo/live"
 	"github.com/viaduct-net/viaduct/internal/topo/model"
 	"github.com/viaduct-net/viaduct/internal/topo/store"
@@ -60,10 +61,12 @@ type Mirror struct {
 
 	host     uuid.UUID
 	snapshot atomic.Pointer[view.Snapshot]
-	synced   chan struct{} // closed after the first initial state
+	news     chan health.State // see SetHealth
+	synced   chan struct{}     // closed after the first initial state
 
 	// Of the goroutine in Run.
 	graph    *model.Graph
+	health   health.State
 	routes   map[uuid.UUID][]view.Route // what each router's table was made of
 	bindings []Binding
 	live     live.Hosts
@@ -91,7 +94,7 @@ func (m *Mirror) Stats() Stats {
 
 // New makes an empty mirror for the agent of host.
 func New(host uuid.UUID) *Mirror {
-	m := &Mirror{Log: slog.Default(), host: host, synced: make(chan struct{}), graph: model.NewGraph(), routes: make(map[uuid.UUID][]view.Route), hostNews: make(chan live.Hosts, 1)}
+	m := &Mirror{Log: slog.Default(), host: host, synced: make(chan struct{}), graph: model.NewGraph(), routes: make(map[uuid.UUID][]view.Route), news: make(chan health.State, 1), hostNews: make(chan live.Hosts, 1)}
 	m.snapshot.Store(&view.Snapshot{
 		Ports:   make(map[uuid.UUID]*view.Port),
 		Bridges: make(map[uuid.UUID]*view.Bridge),
@@ -165,6 +168,8 @@ func (m *Mirror) follow(ctx context.Context, s store.Store) (synced bool, err er
 	var batch []store.Event
 	for {
 		select {
+		case found := <-m.news:
+			m.publish(m.checked(found), m.Snapshot().Revision)
 		case h := <-m.hostNews:
 			m.publish(m.setHosts(h), m.Snapshot().Revision)
 		case e, ok := <-ch:

@@ -8,6 +8,7 @@ import (
 	"github.com/google/uuid"
 
 	"github.com/viaduct-net/viaduct/internal/base/match"
+	"github.com/viaduct-net/viaduct/internal/topo/model"
 )
 
 // LoadBalancer spreads the connections to an address of a router.
@@ -33,17 +34,19 @@ type Pool struct {
 	Name       string
 	Persistent time.Duration // a client comes back to its member for so long; 0: it does not
 	Members    []Member      // ordered by id
+	Monitor    *model.HealthMonitor
 }
 
 // Member is a server.
 type Member struct {
-	ID      uuid.UUID
-	Name    string
-	Address match.Addr
-	Port    uint16
-	Weight  int  // 0, too, when it is administratively down: no new connections
-	Down    bool // its health checks fail
-	key     uint64
+	ID          uuid.UUID
+	Name        string
+	Address     match.Addr
+	Port        uint16
+	Weight      int    // 0, too, when it is administratively down: no new connections
+	Down        bool   // its health checks fail
+	MonitorPort uint16 // where it is checked; 0: it is not
+	key         uint64
 }
 
 // NewMember makes a Member, which is then no longer changed.

@@ -33,6 +33,8 @@ type Port struct {
 	MTU       int    // of the L3 link; 0: no limit
 	TunnelKey uint32 // by which other hosts send to the port
 
+	// Health: it is not an object's, but the one by which a router's members are checked (package health).
+	Health bool
 	// Masquerade hides IPv4 sources behind the router port's address.
 	Masquerade bool
 	// Floating maps floating IPs on the router port's link to fixed addresses, Fixed is its inverse.
@@ -178,6 +180,7 @@ type Router struct {
 	Rules     *Translated // by those of its filters
 	Mirrors   []Mirror    // ordered by id
 
+	Health   uuid.UUID                // the port by which members are checked; Nil: none
 	VIPs     map[match.Addr]uuid.UUID // load balancers by their address
 	Backends map[match.Addr]struct{}  // where their members are
 }
