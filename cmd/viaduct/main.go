@@ -1,6 +1,8 @@
 // Command viaduct is all of Viaduct: the server, the agent, and what is said to them.
 package main
 
+//go:generate go test -count=1 -run TestManPages . -update-man
+
 import (
 	"context"
 	"os"

@@ -73,6 +73,7 @@ type Agent struct {
 	bindings *binding.Manager
 	checks   *checks
 	notReady atomic.Pointer[string]
+	events   *events
 
 	auditEvery chan time.Duration // holds the last one
 	reports    chan string        // holds the last one
@@ -94,7 +95,8 @@ func Run(ctx context.Context, cfg Config) error {
 		return fmt.Errorf("host %s: %w", cfg.Host, err)
 	}
 	a := &Agent{
-		cfg: cfg, logs: cfg.Log, log: cfg.Log.For(""), clock: clock.NewSystem(), host: self,
+		events: newEvents(),
+		cfg:    cfg, logs: cfg.Log, log: cfg.Log.For(""), clock: clock.NewSystem(), host: self,
 		hostsChanged: make(chan struct{}, 1), reports: make(chan string, 1), auditEvery: make(chan time.Duration, 1),
 	}
 	if a.boot, err = readConf(ctx, cfg.Keys, self.ID); err != nil {
@@ -133,6 +135,7 @@ func (a *Agent) build() {
 		}))
 	}
 	a.ports = newPorts(a.dp, a.policy, a.workers, a.tunnelKey, a.logs.For(logDatapath))
+	a.ports.events = a.events
 	a.mirror = mirror.New(a.host.ID)
 	a.mirror.Log = a.logs.For(logTopology)
 	a.bindings = binding.New(a.ports)
@@ -250,6 +253,7 @@ func (a *Agent) run(ctx context.Context) error {
 	g.Go(func() error { return binding.WatchLinks(ctx, a.bindings, nil, a.logs.For(logPorts)) })
 	g.Go(func() error { return a.followConf(ctx) })
 	g.Go(func() error { return a.tick(ctx) })
+	g.Go(func() error { return a.notice(ctx) })
 	g.Go(func() error { return a.advertise(ctx) })
 	g.Go(func() error { return a.tunnel(ctx) })
 	g.Go(func() error { return a.blocks.run(ctx) })
@@ -297,6 +301,7 @@ func (a *Agent) takeOver(ctx context.Context) error {
 		return err
 	}
 	a.notReadyBecause("")
+	a.events.add(debug.EventReady, "", "the agent of host %s serves", a.host.Name)
 	a.log.Info("ready", "host", a.host.Name, "ports", a.ports.table.Load().Len())
 	if a.cfg.Ready != nil {
 		a.cfg.Ready()

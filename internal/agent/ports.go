@@ -9,6 +9,7 @@ import (
 
 	"github.com/google/uuid"
 
+	"github.com/viaduct-net/viaduct/internal/agent/debug"
 	"github.com/viaduct-net/viaduct/internal/base/htb"
 	"github.com/viaduct-net/viaduct/internal/base/tag"
 	"github.com/viaduct-net/viaduct/internal/path/datapath"
@@ -23,6 +24,7 @@ type ports struct {
 	policy  *htb.Policy
 	workers []*worker.Worker
 	log     *slog.Logger
+	events  *events
 	key     func(vport uuid.UUID) uint32 // the tunnel key, 0: none
 
 	mu     sync.Mutex
@@ -64,6 +66,7 @@ func (p *ports) Bind(vport uuid.UUID, iface string, _ int) error {
 			p.log.Warn("other hosts cannot reach a port", "port", vport, "error", err)
 		}
 	}
+	p.events.add(debug.EventPortActive, vport.String(), "interface %s is the port", iface)
 	p.log.Info("bound", "port", vport, "interface", iface, "number", dp.No)
 	return nil
 }
@@ -89,6 +92,7 @@ func (p *ports) Unbind(vport uuid.UUID, iface string, _ int) {
 	for _, w := range p.workers {
 		w.Do(func() { w.ForgetPort(b.No) })
 	}
+	p.events.add(debug.EventPortInactive, vport.String(), "interface %s is the port no more", iface)
 	p.log.Info("unbound", "port", vport, "interface", iface)
 }
 

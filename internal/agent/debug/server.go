@@ -22,6 +22,8 @@ type Agent interface {
 	Rules(ctx context.Context, chain string) ([]Rule, error)
 	Stats(ctx context.Context) (Stats, error)
 	Trace(ctx context.Context, r TraceRequest) (TraceAnswer, error)
+	// Events calls fn for what is remembered and, when following, for what happens until ctx ends or fn fails.
+	Events(ctx context.Context, follow bool, fn func(Event) error) error
 	// Watch calls fn, on any goroutine but one at a time, until it returns false; stop ends it. fn must not block.
 	Watch(ctx context.Context, port string, fn func(*trace.Node) bool) (stop func(), err error)
 }
@@ -49,6 +51,7 @@ func Serve(ctx context.Context, l net.Listener, a Agent) error {
 
 func handler(a Agent) http.Handler {
 	mux := http.NewServeMux()
+	mux.HandleFunc("GET /v1/events", func(w http.ResponseWriter, r *http.Request) { serveEvents(a, w, r) })
 	observe(mux, a)
 	profile(mux)
 	mux.HandleFunc("GET /v1/ports", func(w http.ResponseWriter, r *http.Request) {

@@ -27,7 +27,7 @@ func Socket() string { return cmp.Or(os.Getenv(EnvSocket), DefaultSocket) }
 
 // Commands makes the commands.
 func Commands() []*cobra.Command {
-	cs := []*cobra.Command{traceCommand(), flowsCommand(), portsCommand(), rulesCommand(), topCommand(), whyCommand()}
+	cs := []*cobra.Command{traceCommand(), flowsCommand(), portsCommand(), rulesCommand(), topCommand(), whyCommand(), eventsCommand()}
 	for _, c := range cs {
 		run := c.RunE
 		c.RunE = func(c *cobra.Command, args []string) error { return coded(run(c, args)) }
