@@ -276,10 +276,12 @@ func (t *Topology) route(router string, f []string) {
 func (t *Topology) seed() {
 	for _, p := range t.Ports {
 		br := t.Bridges[p.Bridge]
-		if br == nil || !p.AdminUp || p.Host == uuid.Nil && p.Peer == uuid.Nil {
+		if br == nil || p.Host == uuid.Nil && p.Peer == uuid.Nil {
 			continue
 		}
-		br.Ports = append(br.Ports, p.ID)
+		if p.AdminUp { // as package mirror has it, one that is down keeps its place among the seeds
+			br.Ports = append(br.Ports, p.ID)
+		}
 		br.VLANAware = br.VLANAware || p.VLAN != 0
 		owner := p
 		if p.Peer != uuid.Nil {
