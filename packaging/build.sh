@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
 # build.sh DIR [ARCHITECTURE...]: the program, its packages (.deb and .rpm), its bill of materials (CycloneDX) and SHA256SUMS, in DIR.
-# The same commit gives the same bytes. VERSION: another version than packaging/version.sh says.
+# The same commit gives the same bytes. VERSION: another version than packaging/version.sh says; FORMATS: not both of deb and rpm.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 
@@ -55,7 +55,7 @@ for arch in "${@:-$($go env GOARCH)}"; do
 	find "$build" -exec touch -hd "@$SOURCE_DATE_EPOCH" {} +
 	for config in packaging/nfpm/*.yaml; do
 		sed "s|\${ARCH}|$arch|; s|\${VERSION}|$version|; s|\${BUILD}|$build|" "$config" >"$work/nfpm.yaml"
-		for format in deb rpm; do
+		for format in ${FORMATS:-deb rpm}; do
 			"$tools/nfpm" package --config "$work/nfpm.yaml" --packager $format --target "$out/" >"$work/log" 2>&1 || { cat "$work/log" >&2; exit 1; }
 		done
 	done

@@ -7,7 +7,7 @@ cd "$(dirname "$0")/../.."
 rm -rf build/packages
 packaging/build.sh build/packages/old
 lintian --fail-on error --allow-root build/packages/old/*.deb
-VERSION=$(packaging/version.sh)+1 packaging/build.sh build/packages/new
+VERSION=$(packaging/version.sh)+1 FORMATS=deb packaging/build.sh build/packages/new
 
 work=$(mktemp -d)
 trap 'rm -rf "$work"' EXIT
