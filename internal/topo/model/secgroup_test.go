@@ -144,3 +144,26 @@ func TestSecurityGroupsAccepted(t *testing.T) {
 		t.Errorf("default %v", d)
 	}
 }
+
+// TestDefaultIsEachTenantsOwn: a tenant's default group has that tenant's ports, and is kept by them alone.
+func TestDefaultIsEachTenantsOwn(t *testing.T) {
+	g := securityGraph(t)
+	theirs := &SecurityGroup{Meta: Meta{ID: id(160), Name: DefaultGroup, Tenant: "acme"}}
+	p := Clone(g.Get(KindPort, vm2)).(*Port)
+	p.MAC, p.PortSecurity = match.MAC{2, 2}, true // an operator's, and in the operators' default group
+	s, err := g.Stage(append(create(theirs), replace(p)...)...)
+	if err != nil {
+		t.Fatal(err)
+	}
+	s.Commit(4)
+	if a, b := g.Default(""), g.Default("acme"); a == nil || a.ID != sg1 || b == nil || b.ID != theirs.ID {
+		t.Errorf("defaults %v and %v", a, b)
+	}
+	if s, err = g.Stage(Op{Verb: Delete, Object: theirs}); err != nil {
+		t.Fatalf("no port of acme relies on it: %v", err)
+	}
+	s.Rollback()
+	if _, err = g.Stage(Op{Verb: Delete, Object: &SecurityGroup{Meta: Meta{ID: sg1}}}); !errors.Is(err, ErrReferenced) {
+		t.Errorf("deleted under a port: %v", err)
+	}
+}
