@@ -150,8 +150,12 @@ var differences = []difference{
 		}) || said
 	}},
 	{"reject at a switch", func(x *pair, ours, theirs *verdict) bool {
-		// The answer may have to find its way, or be rejected in turn.
-		return x.dropped(drop.FilterReject) && (remove(theirs, rejected) || remove(theirs, func(o out) bool { return asks(o, o.dst) }))
+		// The answer may have to find its way, or be rejected in turn; about a flood there is none.
+		if !x.dropped(drop.FilterReject) {
+			return false
+		}
+		said := remove(ours, func(o out) bool { return o.kind == "*tcp reset" || isError(o, [2]uint8{3, 13}, [2]uint8{1, 1}) })
+		return remove(theirs, rejected) || remove(theirs, func(o out) bool { return asks(o, o.dst) }) || said
 	}},
 	{"unicast in a multicast frame", func(x *pair, ours, theirs *verdict) bool {
 		// OVN's routers take it (against RFC 1812 section 5.3.4); ovn-trace shows what they rewrite in the other copies too.
@@ -164,7 +168,9 @@ var differences = []difference{
 	}},
 	{"sender's own MAC", func(x *pair, ours, theirs *verdict) bool {
 		// ovn-trace learns no MAC addresses: it does not know that the sender is behind the port that the frame came from.
-		return x.p.eth.Src == x.p.eth.Dst && x.dropped(drop.Hairpin) && remove(theirs, func(o out) bool { return x.net.vmOf(o.port).unknown && o.kind == x.p.kind })
+		return x.p.eth.Src == x.p.eth.Dst && x.dropped(drop.Hairpin) && remove(theirs, func(o out) bool {
+			return x.net.vmOf(o.port).unknown && o.kind == x.p.kind || rejected(o) // by the filter of such a port
+		})
 	}},
 	{"next hop is a port that is down", func(x *pair, ours, theirs *verdict) bool {
 		return x.dropped(drop.AdminDown) && remove(theirs, func(o out) bool {
