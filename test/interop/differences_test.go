@@ -81,6 +81,22 @@ var differences = []difference{
 		*ours, *theirs = nil, nil
 		return true
 	}},
+	{"question from the address itself", func(x *pair, ours, theirs *verdict) bool {
+		// Who has the MAC address that would be the answer is not told it (RFC 5227 section 2.1, RFC 4862 section 5.4). OVN does
+		// not tell the port.
+		said := func(v verdict) bool {
+			return len(v) == 1 && (v[0].kind == "*arp reply" || v[0].kind == "*advertisement") && v[0].port == x.p.at.name
+		}
+		flooded := func(v verdict) bool { return !slices.ContainsFunc(v, func(o out) bool { return o.kind != x.p.kind }) }
+		switch {
+		case said(*theirs) && (*theirs)[0].sha == x.p.eth.Src && flooded(*ours):
+		case said(*ours) && (*ours)[0].sha == x.p.at.mac && (*ours)[0].sha != x.p.eth.Src && flooded(*theirs):
+		default:
+			return false
+		}
+		*ours, *theirs = nil, nil
+		return true
+	}},
 	{"unknown unicast", func(x *pair, ours, theirs *verdict) bool {
 		// OVN floods to those ports alone whose addresses are not told.
 		return remove(ours, func(o out) bool {
@@ -111,22 +127,6 @@ var differences = []difference{
 		*ours, *theirs = nil, nil
 		return true
 	}},
-	{"question from the address itself", func(x *pair, ours, theirs *verdict) bool {
-		// Who has the MAC address that would be the answer is not told it (RFC 5227 section 2.1, RFC 4862 section 5.4). OVN does
-		// not tell the port.
-		said := func(v verdict) bool {
-			return len(v) == 1 && (v[0].kind == "*arp reply" || v[0].kind == "*advertisement") && v[0].port == x.p.at.name
-		}
-		flooded := func(v verdict) bool { return !slices.ContainsFunc(v, func(o out) bool { return o.kind != x.p.kind }) }
-		switch {
-		case said(*theirs) && (*theirs)[0].sha == x.p.eth.Src && flooded(*ours):
-		case said(*ours) && (*ours)[0].sha == x.p.at.mac && (*ours)[0].sha != x.p.eth.Src && flooded(*theirs):
-		default:
-			return false
-		}
-		*ours, *theirs = nil, nil
-		return true
-	}},
 	{"routing loop", func(x *pair, ours, theirs *verdict) bool {
 		return x.dropped(drop.Loop) && remove(theirs, isTimeExceeded)
 	}},
@@ -150,11 +150,14 @@ var differences = []difference{
 		}) || said
 	}},
 	{"reject at a switch", func(x *pair, ours, theirs *verdict) bool {
-		// The answer may have to find its way, or be rejected in turn; about a flood there is none.
+		// Both speak in the name of the destination, with other codes; ovn-trace does not show whom. The answer may have to find its
+		// way, or be rejected in turn.
 		if !x.dropped(drop.FilterReject) {
 			return false
 		}
-		said := remove(ours, func(o out) bool { return o.kind == "*tcp reset" || isError(o, [2]uint8{3, 13}, [2]uint8{1, 1}) })
+		said := remove(ours, func(o out) bool {
+			return isError(o, [2]uint8{3, 13}, [2]uint8{1, 1}) || o.kind == "*tcp reset" || asks(o, x.p.src)
+		})
 		return remove(theirs, rejected) || remove(theirs, func(o out) bool { return asks(o, o.dst) }) || said
 	}},
 	{"unicast in a multicast frame", func(x *pair, ours, theirs *verdict) bool {

@@ -223,6 +223,10 @@ func (v *viaduct) describe(port, kind string, frame []byte) out {
 		}
 		return o
 	}
+	if k.Proto == packet.ProtoTCP {
+		o.kind = "*tcp reset"
+		return o
+	}
 	m, _ := x.ICMP()
 	o.icmp = [2]uint8{m.Type, m.Code}
 	if !x.IsICMPError() {
