@@ -63,6 +63,14 @@ struct {
 	__type(value, struct port_stats);
 } stats SEC(".maps");
 
+/* slot * RATES + direction -> its limit */
+struct {
+	__uint(type, BPF_MAP_TYPE_ARRAY);
+	__uint(max_entries, 2048); /* set by user space */
+	__type(key, __u32);
+	__type(value, struct rate);
+} rates SEC(".maps");
+
 struct ring {
 	__uint(type, BPF_MAP_TYPE_RINGBUF);
 	__uint(max_entries, 1 << 20);

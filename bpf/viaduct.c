@@ -15,6 +15,7 @@
 
 #include "maps.h"
 #include "parse.h"
+#include "rate.h"
 #include "rewrite.h"
 #include "tunnel.h"
 #include "upcall.h"
@@ -28,6 +29,10 @@ static __always_inline int output(struct __sk_buff *skb, __u32 no, struct pkt *p
 
 	if (!out || !out->no || out->no != no) {
 		count_drop(in_port, DROP_OUTPUT_GONE);
+		return TC_ACT_SHOT;
+	}
+	if (out->flags & PORT_INGRESS_LIMIT && exceeds(no, RATE_INGRESS, bytes)) {
+		count_drop(no, DROP_INGRESS_LIMIT);
 		return TC_ACT_SHOT;
 	}
 	st = slot_of(&stats, no);
@@ -139,6 +144,10 @@ int viaduct_ingress(struct __sk_buff *skb)
 		st->rx_bytes += bytes;
 	}
 
+	if (in && in->flags & PORT_EGRESS_LIMIT && exceeds(k.in_port, RATE_EGRESS, bytes)) {
+		count_drop(k.in_port, DROP_EGRESS_LIMIT);
+		return TC_ACT_SHOT;
+	}
 	if (k.tun_key) {
 		no = bpf_map_lookup_elem(&tunnel_keys, &k.tun_key);
 		if (no)

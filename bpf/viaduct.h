@@ -6,7 +6,7 @@
 #include <linux/types.h>
 
 /* Changes with every incompatible change of a pinned map. */
-#define LAYOUT_VERSION 1
+#define LAYOUT_VERSION 2
 
 /* match.Key */
 struct flow_key {
@@ -41,6 +41,8 @@ enum drop_reason {
 	DROP_NO_PORT,
 	DROP_OUTPUT_GONE,
 	DROP_REWRITE,
+	DROP_EGRESS_LIMIT,
+	DROP_INGRESS_LIMIT,
 	DROP_REASONS,
 };
 
@@ -106,6 +108,8 @@ enum {
 	PORT_PEER = 1 << 0,   /* a veth whose peer is in another namespace: bpf_redirect_peer */
 	PORT_CLSACT = 1 << 1, /* for user space: the clsact qdisc is ours */
 	PORT_TC = 1 << 2,     /* for user space: attached with clsact, not tcx */
+	PORT_EGRESS_LIMIT = 1 << 3,  /* there is a rate for what comes in by the port: the VM's egress */
+	PORT_INGRESS_LIMIT = 1 << 4, /* and for what goes out by it */
 };
 
 struct port {
@@ -115,6 +119,15 @@ struct port {
 	__u8 flags;
 	__u8 peer_mac[6];
 };
+
+/* A bandwidth limit: see rate.h. */
+struct rate {
+	__u64 ps_per_byte; /* 0: no limit */
+	__u64 burst_ns;	   /* how long a full bucket lasts at that rate */
+	__u64 full_at;	   /* CLOCK_MONOTONIC, ns: when the bucket is full again */
+};
+
+enum { RATE_EGRESS, RATE_INGRESS, RATES };
 
 struct port_stats {
 	__u64 rx_packets;

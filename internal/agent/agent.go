@@ -134,7 +134,7 @@ func (a *Agent) build() {
 			Datapath: a.dp, State: a.tables, Tokens: a.policy, Clock: a.clock, Changed: a.changed, Hello: a.tellHost,
 		}))
 	}
-	a.ports = newPorts(a.dp, a.policy, a.workers, a.tunnelKey, a.logs.For(logDatapath))
+	a.ports = newPorts(a.dp, a.policy, a.workers, a.tunnelKey, a.rates, a.logs.For(logDatapath))
 	a.ports.events = a.events
 	a.mirror = mirror.New(a.host.ID)
 	a.mirror.Log = a.logs.For(logTopology)
@@ -201,6 +201,7 @@ func (a *Agent) topologyChanged(c mirror.Change) {
 			w.Invalidate(c.Tags)
 		})
 	}
+	a.ports.relimit(c.Tags)
 	select {
 	case a.hostsChanged <- struct{}{}:
 	default: // it will look anyway

@@ -26,6 +26,7 @@ type ports struct {
 	log     *slog.Logger
 	events  *events
 	key     func(vport uuid.UUID) uint32 // the tunnel key, 0: none
+	rates   func(vport uuid.UUID) datapath.Rates
 
 	mu     sync.Mutex
 	bound  map[uuid.UUID]boundPort
@@ -36,12 +37,13 @@ type ports struct {
 
 type boundPort struct {
 	datapath.Port
-	leaf *htb.Leaf
-	key  uint32
+	leaf  *htb.Leaf
+	key   uint32
+	rates datapath.Rates
 }
 
-func newPorts(dp datapath.Datapath, policy *htb.Policy, workers []*worker.Worker, key func(uuid.UUID) uint32, log *slog.Logger) *ports {
-	p := &ports{dp: dp, policy: policy, workers: workers, key: key, log: log, bound: map[uuid.UUID]boundPort{}, before: map[uint32]uint64{}}
+func newPorts(dp datapath.Datapath, policy *htb.Policy, workers []*worker.Worker, key func(uuid.UUID) uint32, rates func(uuid.UUID) datapath.Rates, log *slog.Logger) *ports {
+	p := &ports{dp: dp, policy: policy, workers: workers, key: key, rates: rates, log: log, bound: map[uuid.UUID]boundPort{}, before: map[uint32]uint64{}}
 	p.table.Store(xlate.NewPorts())
 	return p
 }
@@ -60,7 +62,7 @@ func (p *ports) Bind(vport uuid.UUID, iface string, _ int) error {
 	}
 	p.publish(p.table.Load().With(vport, dp.No), tag.Tag{Kind: tag.Binding, ID: vport})
 	key := p.key(vport)
-	p.bound[vport] = boundPort{dp, p.policy.Link(iface, htb.VM, dp.Credit), key}
+	p.bound[vport] = p.limit(vport, boundPort{Port: dp, leaf: p.policy.Link(iface, htb.VM, dp.Credit), key: key})
 	if key != 0 {
 		if err := p.dp.SetTunnelKey(key, dp.No); err != nil && !errors.Is(err, datapath.ErrTunnel) {
 			p.log.Warn("other hosts cannot reach a port", "port", vport, "error", err)

@@ -19,7 +19,7 @@ type QoSPolicy struct {
 // BandwidthLimit is model.BandwidthLimit on the wire and in documents.
 type BandwidthLimit struct {
 	MaxKbps      int `json:"max_kbps" yaml:"max_kbps,required" minimum:"1" maximum:"100000000" example:"10000" doc:"Rate in 1000 bits a second, of Ethernet frames."`
-	MaxBurstKbps int `json:"max_burst_kbps,omitempty" yaml:"max_burst_kbps" minimum:"0" maximum:"100000000" doc:"What may come at once, in 1000 bits, at least 600. Absent: what max_kbps allows in 100 ms, or 600 if that is more."`
+	MaxBurstKbps int `json:"max_burst_kbps,omitempty" yaml:"max_burst_kbps" minimum:"0" maximum:"100000000" doc:"What may come at once, in 1000 bits, at least 600. Absent: what max_kbps allows in 200 ms, or 600 if that is more."`
 }
 
 // Mirror is model.Mirror on the wire.

@@ -10,14 +10,16 @@ const (
 	None Reason = iota
 
 	// Given in the kernel.
-	NoCredit   // admission: the port has no token left
-	Malformed  // parser: a header is truncated or contradicts itself
-	TooBig     // the frame is longer than a miss record can carry
-	FlowDrop   // a drop flow matched
-	RingFull   // no room in the miss ring; must never happen
-	NoPort     // the frame came in on an interface that is no port
-	OutputGone // the action's output port does not exist any more
-	RewriteErr // a header could not be rewritten
+	NoCredit     // admission: the port has no token left
+	Malformed    // parser: a header is truncated or contradicts itself
+	TooBig       // the frame is longer than a miss record can carry
+	FlowDrop     // a drop flow matched
+	RingFull     // no room in the miss ring; must never happen
+	NoPort       // the frame came in on an interface that is no port
+	OutputGone   // the action's output port does not exist any more
+	RewriteErr   // a header could not be rewritten
+	EgressLimit  // the VM sends more than its bandwidth limit
+	IngressLimit // the VM is sent more than its bandwidth limit
 	kernelEnd
 
 	// Given in user space.
@@ -118,6 +120,8 @@ var info = [NumReasons + 1]struct{ name, stage, meaning string }{
 	NoPort:        {"no_port", "datapath", "the frame came in on an interface that is no port"},
 	OutputGone:    {"output_gone", "datapath", "the output port does not exist any more"},
 	RewriteErr:    {"rewrite_error", "datapath", "a header could not be rewritten"},
+	EgressLimit:   {"egress_limit", "datapath", "the VM sends more than the bandwidth limit of its port"},
+	IngressLimit:  {"ingress_limit", "datapath", "the VM is sent more than the bandwidth limit of its port"},
 	NotBound:      {"not_bound", "prep", "the ingress interface is not bound to a virtual port"},
 	HeldOverflow:  {"held_overflow", "prep", "too many duplicates of a packet that is being simulated"},
 	HeldDiscarded: {"held_discarded", "prep", "duplicate of a packet that was consumed or dropped"},

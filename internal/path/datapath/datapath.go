@@ -48,6 +48,20 @@ type PortStats struct {
 	Drops              [drop.KernelReasons]uint64
 }
 
+// Rate is a token bucket over Ethernet frames; of what an offloaded frame stands for, each segment with its headers. The zero Rate
+// is no limit.
+type Rate struct {
+	BitsPerSecond uint64
+	BurstBits     uint64
+}
+
+// Rates are a port's bandwidth limits, for established traffic, too. What exceeds them is dropped and counted as drop.EgressLimit
+// or drop.IngressLimit at the port.
+type Rates struct {
+	Egress  Rate // of what comes in by the port: what its VM sends
+	Ingress Rate // of what flows send out by it; Execute is not limited
+}
+
 // MissReason says why a packet came up.
 type MissReason uint8
 
@@ -101,6 +115,7 @@ var (
 	ErrActions     = errors.New("actions that this datapath cannot hold in a flow")
 	ErrKey         = errors.New("key that this datapath cannot tell from others") // no flow for it, ever: its packets go on missing
 	ErrClosed      = errors.New("datapath is closed")
+	ErrRates       = errors.New("this datapath has no bandwidth limits")
 	ErrTunnel      = errors.New("this datapath has no tunnels")
 )
 
@@ -116,6 +131,10 @@ type Datapath interface {
 	Ports() ([]Port, error)
 	// Stats reads the counters of one port.
 	Stats(no uint32) (PortStats, error)
+
+	// SetRates replaces the limits of a port; its buckets are full. A port that is added anew has none. ErrRates when this datapath has no
+	// limits, and some are asked for.
+	SetRates(no uint32, r Rates) error
 
 	// RootCredit is the cell of what has accumulated at the root: a port without a
 	// token of its own takes from here.

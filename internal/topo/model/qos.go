@@ -17,7 +17,7 @@ type QoSPolicy struct {
 // BandwidthLimit is a token bucket. What exceeds it is dropped.
 type BandwidthLimit struct {
 	MaxKbps      uint32 // 1000 bits a second of Ethernet frames; 0: no limit
-	MaxBurstKbps uint32 // 1000 bits that may come at once; 0: what MaxKbps allows in 100 ms, or 64 KB if that is more
+	MaxBurstKbps uint32 // 1000 bits that may come at once; 0: what MaxKbps allows in 200 ms, or MinBurst if that is more
 }
 
 // Limits of BandwidthLimit. A burst must hold a whole offloaded frame.
@@ -25,7 +25,7 @@ const (
 	MaxKbps   = 100_000_000
 	MinBurst  = 600 // kbit: 75 KB
 	maxDSCP   = 63
-	burstTime = 10 // a fraction of a second
+	burstTime = 5 // a fraction of a second: TCP needs room for its bursts
 )
 
 // Burst is the size of the bucket in kbit, the default included.

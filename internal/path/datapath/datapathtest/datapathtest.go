@@ -37,6 +37,8 @@ type Limits struct {
 	Only string
 	// NoTunnels: keys of tunnels are refused with datapath.ErrTunnel.
 	NoTunnels bool
+	// NoRates: bandwidth limits are refused with datapath.ErrRates.
+	NoRates bool
 }
 
 // Run tests a datapath without limits. Open returns a fresh one without ports, flows and root
@@ -89,6 +91,7 @@ func RunLimited(t *testing.T, limits Limits, open func(t *testing.T) (datapath.D
 		{"Execute/Rewrites", executeRewrites},
 		{"Execute/Batch", executeBatch},
 		{"Tunnel/Keys", tunnelKeys},
+		{"Rates/Limit", rates},
 		{"Close", closed},
 	} {
 		if !strings.HasPrefix(c.name, limits.Only) {

@@ -88,7 +88,14 @@ type bpfPortStats struct {
 	TxPackets uint64
 	TxBytes   uint64
 	Admitted  uint64
-	Drops     [9]uint64
+	Drops     [11]uint64
+}
+
+type bpfRate struct {
+	_         structs.HostLayout
+	PsPerByte uint64
+	BurstNs   uint64
+	FullAt    uint64
 }
 
 type bpfSettings struct {
@@ -129,6 +136,7 @@ const (
 	bpfMapGroups               = "groups"
 	bpfMapInterfaces           = "interfaces"
 	bpfMapPorts                = "ports"
+	bpfMapRates                = "rates"
 	bpfMapRings                = "rings"
 	bpfMapStats                = "stats"
 	bpfMapTunnelKeys           = "tunnel_keys"
@@ -194,6 +202,7 @@ type bpfMapSpecs struct {
 	Groups      *ebpf.MapSpec `ebpf:"groups"`
 	Interfaces  *ebpf.MapSpec `ebpf:"interfaces"`
 	Ports       *ebpf.MapSpec `ebpf:"ports"`
+	Rates       *ebpf.MapSpec `ebpf:"rates"`
 	Rings       *ebpf.MapSpec `ebpf:"rings"`
 	Stats       *ebpf.MapSpec `ebpf:"stats"`
 	TunnelKeys  *ebpf.MapSpec `ebpf:"tunnel_keys"`
@@ -233,6 +242,7 @@ type bpfMaps struct {
 	Groups      *ebpf.Map `ebpf:"groups"`
 	Interfaces  *ebpf.Map `ebpf:"interfaces"`
 	Ports       *ebpf.Map `ebpf:"ports"`
+	Rates       *ebpf.Map `ebpf:"rates"`
 	Rings       *ebpf.Map `ebpf:"rings"`
 	Stats       *ebpf.Map `ebpf:"stats"`
 	TunnelKeys  *ebpf.Map `ebpf:"tunnel_keys"`
@@ -247,6 +257,7 @@ func (m *bpfMaps) Close() error {
 		m.Groups,
 		m.Interfaces,
 		m.Ports,
+		m.Rates,
 		m.Rings,
 		m.Stats,
 		m.TunnelKeys,

@@ -31,7 +31,7 @@ type Options struct {
 }
 
 const (
-	layoutVersion = 1 // LAYOUT_VERSION
+	layoutVersion = 2 // LAYOUT_VERSION
 	maxWorkers    = 64
 )
 
@@ -165,6 +165,7 @@ func (d *Datapath) load() error {
 		return err
 	}
 	slots := uint32(d.opts.MaxPorts + 1)
+	spec.Maps[bpfMapRates].MaxEntries = 2 * slots // egress and ingress
 	spec.Maps[bpfMapFlows].MaxEntries = uint32(d.opts.MaxFlows)
 	spec.Maps[bpfMapGroups].MaxEntries = uint32(max(1024, d.opts.MaxFlows/16))
 	for _, name := range []string{bpfMapInterfaces, bpfMapPorts, bpfMapCredits, bpfMapStats, bpfMapTunnelKeys} {

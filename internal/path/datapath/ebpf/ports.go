@@ -19,6 +19,8 @@ const (
 	portPeer uint8 = 1 << iota
 	portClsact
 	portTC
+	portEgressLimit
+	portIngressLimit
 )
 
 // port is a port with what is attached to it.
@@ -128,6 +130,40 @@ func (d *Datapath) install(p *port) error {
 		return err
 	}
 	return d.plug(p)
+}
+
+// SetRates implements datapath.Datapath. The buckets come before the flags that have the kernel look at them.
+func (d *Datapath) SetRates(no uint32, r datapath.Rates) error {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	if d.closed.Load() {
+		return datapath.ErrClosed
+	}
+	p, ok := d.ports[no]
+	if !ok {
+		return fmt.Errorf("port %d: %w", no, datapath.ErrNoPort)
+	}
+	flags := p.Flags &^ (portEgressLimit | portIngressLimit)
+	for i, x := range []struct {
+		rate datapath.Rate
+		flag uint8
+	}{{r.Egress, portEgressLimit}, {r.Ingress, portIngressLimit}} {
+		var v bpfRate
+		if x.rate.BitsPerSecond != 0 {
+			const ps, ns = 1e12, 1e9
+			v.PsPerByte = max(8*ps/x.rate.BitsPerSecond, 1)
+			v.BurstNs = uint64(float64(x.rate.BurstBits) / float64(x.rate.BitsPerSecond) * ns)
+			flags |= x.flag
+		}
+		if err := d.maps.Rates.Put(d.slot(no)*2+uint32(i), &v); err != nil {
+			return fmt.Errorf("port %d: %w", no, err)
+		}
+	}
+	if flags == p.Flags {
+		return nil
+	}
+	p.Flags = flags
+	return d.maps.Ports.Put(d.slot(no), &p.bpfPort)
 }
 
 func (d *Datapath) zeroStats(slot uint32) (int, error) {

@@ -87,7 +87,28 @@ type iface struct {
 
 type port struct {
 	datapath.Port
-	stats datapath.PortStats
+	stats           datapath.PortStats
+	egress, ingress bucket
+}
+
+// bucket is a datapath.Rate with the time, in ns, at which it is full again.
+type bucket struct {
+	datapath.Rate
+	full int64
+}
+
+// exceeds takes the bits of so many bytes, unless they are not there.
+func (b *bucket) exceeds(bytes uint64, now int64) bool {
+	if b.BitsPerSecond == 0 {
+		return false
+	}
+	ns := func(bits uint64) int64 { return int64(float64(bits) / float64(b.BitsPerSecond) * 1e9) }
+	full := max(b.full, now) + ns(8*bytes)
+	if full-now > ns(b.BurstBits) {
+		return true
+	}
+	b.full = full
+	return false
 }
 
 var _ datapath.Datapath = (*Datapath)(nil)
@@ -195,6 +216,18 @@ func (d *Datapath) port(no uint32) (*port, error) {
 		return p, nil
 	}
 	return nil, fmt.Errorf("port %d: %w", no, datapath.ErrNoPort)
+}
+
+// SetRates implements datapath.Datapath.
+func (d *Datapath) SetRates(no uint32, r datapath.Rates) error {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	p, err := d.port(no)
+	if err != nil {
+		return err
+	}
+	p.egress, p.ingress = bucket{Rate: r.Egress}, bucket{Rate: r.Ingress}
+	return nil
 }
 
 // SetTunnelKey implements datapath.Datapath.

@@ -219,3 +219,22 @@ func TestOrderIsCompacted(t *testing.T) {
 		t.Errorf("%d entries for no flow", len(d.order))
 	}
 }
+
+// A bucket fills again with time, up to its burst.
+func TestBucketFills(t *testing.T) {
+	b := bucket{Rate: datapath.Rate{BitsPerSecond: 8000, BurstBits: 16000}} // 1 byte/ms, 2000 bytes
+	const ms = int64(1e6)
+	for _, c := range []struct {
+		bytes uint64
+		at    int64
+		drops bool
+	}{
+		{1500, 0, false}, {600, 0, true}, {500, 0, false}, {1, 0, true},
+		{100, 99 * ms, true}, {100, 100 * ms, false}, {1, 100 * ms, true},
+		{2000, 9000 * ms, false}, {1, 9000 * ms, true}, // no more than the burst
+	} {
+		if got := b.exceeds(c.bytes, c.at); got != c.drops {
+			t.Errorf("%d bytes at %d ms: dropped %v", c.bytes, c.at/ms, got)
+		}
+	}
+}

@@ -43,6 +43,10 @@ func (d *Datapath) ingress(in *port, p Packet) {
 		in.drop(reason)
 		return
 	}
+	if in.egress.exceeds(uint64(len(p.Frame)), d.clock.Now()) {
+		in.drop(drop.EgressLimit)
+		return
+	}
 	v.Key.TunKey = p.TunKey
 	if to, ok := d.keys[p.TunKey]; ok && p.TunKey != 0 {
 		d.forward(in, action.Physical{{Op: action.Output, Port: to}}, p, packets)
@@ -82,6 +86,10 @@ func (d *Datapath) forward(in *port, as action.Physical, p Packet, packets uint6
 		out := d.ports[no]
 		if out == nil {
 			in.drop(drop.OutputGone)
+			return
+		}
+		if out.ingress.exceeds(uint64(len(frame)), d.clock.Now()) {
+			out.drop(drop.IngressLimit)
 			return
 		}
 		out.stats.TxPackets += packets
