@@ -258,6 +258,7 @@ func (a *Agent) run(ctx context.Context) error {
 	g.Go(func() error { return a.advertise(ctx) })
 	g.Go(func() error { return a.tunnel(ctx) })
 	g.Go(func() error { return a.blocks.run(ctx) })
+	g.Go(func() error { return a.keepConnections(ctx) })
 	g.Go(func() error { return a.share.tell(ctx) })
 	g.Go(func() error { return a.share.hear(ctx) })
 	g.Go(func() error { return live.Run(ctx, a.cfg.Shared, a.host.ID, a.log, a.mirror.SetHosts) })
@@ -290,6 +291,7 @@ func (a *Agent) takeOver(ctx context.Context) error {
 			return ctx.Err()
 		}
 	}
+	a.restoreConnections()
 	a.tunnelOnce() // before flows into it are judged
 	if err := a.ask(ctx); err != nil {
 		return err

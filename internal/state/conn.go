@@ -137,3 +137,6 @@ func (t *Tables) MergeConnection(c conntrack.Conn, s conntrack.State, changed []
 	}
 	return changed, v
 }
+
+// IdleConnections calls fn for each connection that no flow holds.
+func (t *Tables) IdleConnections(fn func(*conntrack.Conn, conntrack.State)) { t.conns.Idle(fn) }

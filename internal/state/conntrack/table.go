@@ -273,6 +273,15 @@ func (t *Table) Tick(now int64, tags []tag.Tag) []tag.Tag {
 	return tags
 }
 
+// Idle calls fn for each connection that no flow holds. Those that come or go meanwhile may be missed.
+func (t *Table) Idle(fn func(*Conn, State)) {
+	for i := range t.shards {
+		for _, e := range t.shards[i].filter(func(e *entry) bool { return e.state.Load() < oneRef }) {
+			fn(&e.Conn, State(e.state.Load())&seen)
+		}
+	}
+}
+
 // Len is the number of connections.
 func (t *Table) Len() int {
 	t.mu.Lock()

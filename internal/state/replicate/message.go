@@ -132,5 +132,8 @@ func tuple(b []byte, proto uint8) match.Tuple {
 	return match.Tuple{Src: match.Addr(b[:16]), Dst: match.Addr(b[16:32]), SrcPort: binary.BigEndian.Uint16(b[32:]), DstPort: binary.BigEndian.Uint16(b[34:]), Proto: proto}
 }
 
+// ConnLen is the length of a connection as AppendConn writes it.
+const ConnLen = connLen
+
 // AckAt reads the i-th sequence number of a body.
 func AckAt(body []byte, i int) uint32 { return binary.BigEndian.Uint32(body[i*ackLen:]) }
