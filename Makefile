@@ -22,7 +22,7 @@ ARCHITECTURES  := amd64 arm64
 SOURCES   = $(shell git ls-files '*.go')
 
 .DEFAULT_GOAL := build
-.PHONY: help setup root build packages release test test-packages test-libvirt test-vm interop unit race check generate fresh bench demo fuzz clean
+.PHONY: help setup root build packages release test test-packages test-libvirt test-vm interop unit race check generate fresh bench bench-ovs demo fuzz clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  %-13s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -67,10 +67,6 @@ unit:
 race:
 	$(GO) test -race -short -count=1 -timeout 10m -p 2 ./internal/...
 
-test-vm: export CGO_ENABLED := 0
-test-vm: export VIADUCT_NEED_OVS := 1
-test-vm: export VM_PROGRAMS := $(CURDIR)/build/vm/programs.cpio
-test-vm: export VM_FILES := $(CURDIR)/build/vm/viaduct
 test-packages: ## the packages: built twice alike, checked, and installed, upgraded, removed under systemd in a guest
 	@$(MAKE) --no-print-directory setup PACKAGES="$(BUILD_PACKAGES) $(VM_PACKAGES) mmdebstrap lintian"
 	test/packages/build.sh
@@ -80,6 +76,10 @@ test-libvirt: root build ## a guest of libvirt, emulated in software, on a virtu
 	@$(MAKE) --no-print-directory setup PACKAGES="$(VM_PACKAGES) $(LIBVIRT_PACKAGES)"
 	test/libvirt/test.sh
 
+test-vm: export CGO_ENABLED := 0
+test-vm: export VIADUCT_NEED_OVS := 1
+test-vm: export VM_PROGRAMS := $(CURDIR)/build/vm/programs.cpio
+test-vm: export VM_FILES := $(CURDIR)/build/vm/viaduct
 test-vm: ## both datapaths on Debian's kernels 6.1 and 6.12, each in a guest
 	@$(MAKE) --no-print-directory setup PACKAGES="$(VM_PACKAGES)"
 	@test/vm/programs.sh build/vm
@@ -90,7 +90,19 @@ test-vm: ## both datapaths on Debian's kernels 6.1 and 6.12, each in a guest
 	  $(GO) test -short -count=1 -p 1 -timeout 8m -exec "$(CURDIR)/test/vm/exec.sh $$guest" ./internal/path/datapath/ebpf ./internal/path/datapath/ovs; \
 	done; \
 	VIADUCT_DRIVER=ovs VIADUCT_BINARY=/test/viaduct $(GO) test -count=1 -timeout 8m -exec "$(CURDIR)/test/vm/exec.sh $$guest" -run '$(VM_NETNS)' ./test/netns; \
-	test/vm/exec.sh $$guest build/vm/viaduct demo --conf=agent.datapath.driver=ovs --phase=3s --interval=25ms | tail -n 5
+	test/vm/exec.sh $$guest build/vm/viaduct demo --conf=agent.datapath.driver=ovs --phase=3s --interval=25ms >build/vm/demo.log || { cat build/vm/demo.log; exit 1; }; \
+	tail -n 5 build/vm/demo.log
+
+bench-ovs: export CGO_ENABLED := 0
+bench-ovs: export VM_PROGRAMS := $(CURDIR)/build/vm/programs.cpio
+bench-ovs: export VM_FILES := $(CURDIR)/build/vm/viaduct
+bench-ovs: ## new flows with Open vSwitch's module beside eBPF, in one emulated guest: only the ratios mean something
+	@$(MAKE) --no-print-directory setup PACKAGES="$(VM_PACKAGES)"
+	@test/vm/programs.sh build/vm
+	@$(GO) build -trimpath -ldflags '-s -w' -o build/vm/viaduct ./cmd/viaduct
+	@$(GO) build -trimpath -ldflags '-s -w' -o build/vm/bench ./test/bench
+	@guest=build/vm/$(lastword $(VM_KERNELS)); test/vm/build.sh $$guest $(lastword $(VM_KERNELS)); \
+	test/vm/exec.sh $$guest build/vm/bench -binary /test/viaduct -only drivers -duration 5s
 
 interop: ## the simulator against OVN (ovn-trace): PAIRS (400) random pairs of network and packet, from SEED (1)
 	@$(MAKE) --no-print-directory setup PACKAGES="$(INTEROP_PACKAGES)"

@@ -115,6 +115,7 @@ var (
 	ErrActions     = errors.New("actions that this datapath cannot hold in a flow")
 	ErrKey         = errors.New("key that this datapath cannot tell from others") // no flow for it, ever: its packets go on missing
 	ErrClosed      = errors.New("datapath is closed")
+	ErrGone        = errors.New("somebody else has deleted the datapath") // Open makes it anew
 	ErrRates       = errors.New("this datapath has no bandwidth limits")
 	ErrTunnel      = errors.New("this datapath has no tunnels")
 )
@@ -145,7 +146,7 @@ type Datapath interface {
 	Workers() int
 	// ReadMisses fills ms with what is queued for worker, waiting up to timeout for the first
 	// (0: do not wait). Returns how many were read; 0 after a timeout. Only
-	// one goroutine per worker may call it. ErrClosed after Close.
+	// one goroutine per worker may call it. ErrClosed after Close, ErrGone when the datapath is not in the kernel any more.
 	ReadMisses(worker int, ms []*Miss, timeout time.Duration) (int, error)
 
 	// Wake has the worker's ReadMisses return early, the one that is waiting or else the next one that would wait.

@@ -174,6 +174,31 @@ func TestGolden(t *testing.T) {
 	}
 }
 
+// TestGoldenTunnelKey does so for the flows of tunnel keys: to OVS_TUNNEL_KEY_ATTR_ID and the port alone, over IPv4 and over IPv6.
+func TestGoldenTunnelKey(t *testing.T) {
+	const ether, zeros = "10000400" + "000000000000" + "000000000000", "00000000" + "00000000" + "00000000"
+	for family, want := range []struct{ key, mask string }{
+		{"20001000" + "0c000000" + "0000000000abcdef" + "08000200" + "7f000001" + "05000400" + "40000000" + "08000300" + "04000000" + ether,
+			"20001000" + "0c000000" + "ffffffffffffffff" + "08000200" + "00000000" + "05000400" + "00000000" + "08000300" + "ffffffff" + ether},
+		{"2c001000" + "0c000000" + "0000000000abcdef" + "14000d00" + zeros + "00000001" + "05000400" + "40000000" + "08000300" + "04000000" + ether,
+			"2c001000" + "0c000000" + "ffffffffffffffff" + "14000d00" + zeros + "00000000" + "05000400" + "00000000" + "08000300" + "ffffffff" + ether},
+	} {
+		var key, mask message
+		keyWriter{&key, false}.tunnelKey(4, 0xabcdef, family)
+		keyWriter{&mask, true}.tunnelKey(4, 0xabcdef, family)
+		if got := hex.EncodeToString(key.b); got != want.key {
+			t.Errorf("family %d, key:\n got %s\nwant %s", family, got, want.key)
+		}
+		if got := hex.EncodeToString(mask.b); got != want.mask {
+			t.Errorf("family %d, mask:\n got %s\nwant %s", family, got, want.mask)
+		}
+		in, k, port, ok := parseTunnelFlow(tunnelFlowMessage(4, 0xabcdef, 9, family)[headerLen:])
+		if !ok || in != 4 || k != 0xabcdef || port != 9 {
+			t.Errorf("family %d is read as port %d, key %#x, to %d, %v", family, in, k, port, ok)
+		}
+	}
+}
+
 func TestRefused(t *testing.T) {
 	udp := match.Key{InPort: 1, EthType: packet.EthTypeIPv4, Src: addr("10.0.0.1"), Dst: addr("10.0.0.2"), Proto: packet.ProtoUDP}
 	later := udp
@@ -304,4 +329,80 @@ func TestSplitMalformed(t *testing.T) {
 	if err := (&reply{typ: unix.NLMSG_ERROR, body: []byte{1}}).errno(); err == nil {
 		t.Error("a short error is none")
 	}
+}
+
+// FuzzKey: a key that is read as ours is written as one that is read the same.
+func FuzzKey(f *testing.F) {
+	for _, c := range []struct {
+		k      match.Key
+		tunnel bool
+	}{
+		{match.Key{InPort: 1, EthType: packet.EthTypeIPv4, VLAN: 0x1001, Src: addr("10.0.0.1"), Dst: addr("10.0.0.2"), Proto: packet.ProtoTCP}, false},
+		{match.Key{InPort: 2, EthType: packet.EthTypeIPv6, Src: addr("fd00::1"), Dst: addr("fd00::2"), Proto: packet.ProtoICMPv6, SrcPort: 135 << 8, TunKey: 5}, true},
+		{match.Key{InPort: 3, EthType: packet.EthTypeARP, Src: addr("10.0.0.1"), Dst: addr("10.0.0.2"), Proto: 1}, false},
+	} {
+		var key, mask message
+		keyWriter{&key, false}.key(&c.k, c.tunnel)
+		keyWriter{&mask, true}.key(&c.k, c.tunnel)
+		f.Add(key.b, mask.b)
+	}
+	f.Fuzz(func(t *testing.T, key, mask []byte) {
+		var again, full, scratch message
+		k, err := parseKey(key, mask, &scratch)
+		if err != nil || holds(&k) != nil {
+			return
+		}
+		tunnel := find(key, keyTunnel) != nil
+		keyWriter{&again, false}.key(&k, tunnel)
+		keyWriter{&full, true}.key(&k, tunnel)
+		got, err := parseKey(again.b, full.b, &scratch)
+		if err != nil || got != k {
+			t.Fatalf("%v\n got %+v\nwant %+v", err, got, k)
+		}
+	})
+}
+
+// FuzzMessages: whatever the kernel, or a newer one, answers is walked to its end or refused.
+func FuzzMessages(f *testing.F) {
+	f.Add(upcallMessage(packetMiss, []byte{1, 2, 3}, []byte{4}))
+	f.Add(tunnelFlowMessage(4, 0xabcdef, 9, 0))
+	f.Fuzz(func(t *testing.T, b []byte) {
+		for len(b) > 0 {
+			r, rest, err := split(b)
+			if err != nil {
+				return
+			}
+			if len(rest) >= len(b) {
+				t.Fatalf("%d bytes left of %d", len(rest), len(b))
+			}
+			b = rest
+			_ = r.errno()
+			_, _ = parseVport(&r)
+			if _, _, as, err := r.payload(); err == nil {
+				if in, key, port, ok := parseTunnelFlow(as); ok {
+					again := tunnelFlowMessage(in, key, port, 0)
+					if i, k, p, ok := parseTunnelFlow(again[headerLen:]); !ok || i != in || k != key || p != port {
+						t.Fatalf("port %d, key %#x, to %d became %d, %#x, %d, %v", in, key, port, i, k, p, ok)
+					}
+				}
+			}
+		}
+	})
+}
+
+// tunnelFlowMessage is a flow of a tunnel key as the kernel dumps it.
+func tunnelFlowMessage(in, key, port uint32, family int) []byte {
+	var m message
+	start := m.begin(77, cmdNew, 0, 0, 5)
+	at := m.nest(flowKey)
+	keyWriter{&m, false}.tunnelKey(in, key, family)
+	m.close(at)
+	at = m.nest(flowMask)
+	keyWriter{&m, true}.tunnelKey(in, key, family)
+	m.close(at)
+	at = m.nest(flowActions)
+	m.u32(actOutput, port)
+	m.close(at)
+	m.end(start)
+	return m.b
 }

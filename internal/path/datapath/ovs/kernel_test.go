@@ -4,7 +4,9 @@ import (
 	"bytes"
 	"errors"
 	"fmt"
+	"os"
 	"slices"
+	"strconv"
 	"sync/atomic"
 	"testing"
 	"time"
@@ -60,8 +62,16 @@ func table(t testing.TB, d *Datapath) map[match.Key]datapath.FlowInfo {
 	return all
 }
 
-// TestKernelRoundTrip: 10,000 random flows come back from the kernel as they were put.
+// TestKernelRoundTrip: 10,000 random flows come back from the kernel as they were put. They are the same ones each time, and others
+// for each number in VIADUCT_SEED.
 func TestKernelRoundTrip(t *testing.T) {
+	seed := 0
+	if s := os.Getenv("VIADUCT_SEED"); s != "" {
+		var err error
+		if seed, err = strconv.Atoi(s); err != nil {
+			t.Fatalf("VIADUCT_SEED: %v", err)
+		}
+	}
 	d := openTest(t, testOptions())
 	const many, rounds = 500, 20
 	gen := rapid.Custom(func(t *rapid.T) datapath.Flow {
@@ -73,7 +83,7 @@ func TestKernelRoundTrip(t *testing.T) {
 		var fs []datapath.Flow
 		var keys []match.Key
 		for i := range many {
-			f := gen.Example(round*many + i)
+			f := gen.Example((seed*rounds+round)*many + i)
 			if _, ok := want[f.Key]; ok {
 				continue
 			}

@@ -2,6 +2,7 @@ package ovs
 
 import (
 	"bytes"
+	"cmp"
 	"encoding/binary"
 	"errors"
 	"fmt"
@@ -216,8 +217,15 @@ func zero(b []byte) bool {
 // keyFields fills k from attributes. Those that match.Key has no field for must be zero.
 func keyFields(k *match.Key, b []byte) (tunnel bool, err error) {
 	as := attrs{b: b}
+	var seen uint64
 	for as.next() {
 		d := as.data
+		if bit := uint64(1) << (as.typ & 63); as.typ < 64 {
+			if seen&bit != 0 || !belongs(k, as.typ) {
+				return tunnel, errForeign
+			}
+			seen |= bit
+		}
 		if n, ok := keyLen[as.typ]; ok && len(d) != n {
 			return tunnel, fmt.Errorf("netlink: key attribute %d of %d bytes", as.typ, len(d))
 		}
@@ -238,12 +246,9 @@ func keyFields(k *match.Key, b []byte) (tunnel bool, err error) {
 				k.EthType = t
 			}
 		case keyEncap:
-			if k.VLAN == 0 { // it comes after the tag that it follows
-				return tunnel, errForeign
-			}
 			k.EthType = 0
-			if _, err := keyFields(k, d); err != nil {
-				return tunnel, err
+			if inner, err := keyFields(k, d); err != nil || inner {
+				return tunnel, cmp.Or(err, errForeign)
 			}
 		case keyIPv4, keyARP:
 			k.Src, k.Dst = packet.Addr4(d), packet.Addr4(d[4:])
@@ -266,6 +271,33 @@ func keyFields(k *match.Key, b []byte) (tunnel bool, err error) {
 		}
 	}
 	return tunnel, as.err
+}
+
+// belongs reports whether an attribute of that type follows what has been read into k, as the kernel writes them.
+func belongs(k *match.Key, typ uint16) bool {
+	v4, v6 := k.EthType == packet.EthTypeIPv4, k.EthType == packet.EthTypeIPv6
+	ports := (v4 || v6) && k.Frag != match.FragLater
+	switch typ {
+	case keyEncap:
+		return k.EthType == packet.EthTypeVLAN && k.VLAN != 0
+	case keyARP:
+		return k.EthType == packet.EthTypeARP
+	case keyIPv4:
+		return v4
+	case keyIPv6:
+		return v6
+	case keyTCP:
+		return ports && k.Proto == packet.ProtoTCP
+	case keyUDP:
+		return ports && k.Proto == packet.ProtoUDP
+	case keySCTP:
+		return ports && k.Proto == packet.ProtoSCTP
+	case keyICMP:
+		return ports && v4 && k.Proto == packet.ProtoICMP
+	case keyICMPv6:
+		return ports && v6 && k.Proto == packet.ProtoICMPv6
+	}
+	return true
 }
 
 // keyLen are the lengths of attributes that keyFields looks into.

@@ -20,9 +20,9 @@ const (
 	maxUpcall = 1<<16 + 4<<10
 	// turnSize is how many messages of one port are read before it is the next one's turn.
 	turnSize = 16
-	// lostTurn is how often, in milliseconds, tokens come back of misses that had no room on a socket. The default room
-	// is for more than there are tokens.
-	lostTurn = 1000
+	// checkTurn is how often, in milliseconds, the reader looks whether the datapath is still there, and tokens come back of misses
+	// that had no room on a socket. The default room is for more than there are tokens.
+	checkTurn = 1000
 	// stopEvent stands for the event that ends the reader, where others have port numbers.
 	stopEvent = 0
 )
@@ -77,22 +77,15 @@ func (r *reader) release() {
 
 func (r *reader) run() {
 	defer close(r.done)
-	wait, checked := -1, monotonic()
-	if r.d.cells != nil {
-		wait = lostTurn
-	}
+	checked := monotonic()
 	for {
-		n, err := unix.EpollWait(r.poll, r.events, wait)
+		n, err := unix.EpollWait(r.poll, r.events, checkTurn)
 		if err != nil && !errors.Is(err, unix.EINTR) {
 			return // not while the descriptor is open
 		}
-		if now := monotonic(); wait > 0 && now-checked >= lostTurn*1e6 {
+		if now := monotonic(); now-checked >= checkTurn*1e6 {
 			checked = now
-			r.d.reading.Lock()
-			for _, p := range *r.d.ports.Load() {
-				r.d.giveBackLost(p)
-			}
-			r.d.reading.Unlock()
+			r.check()
 		}
 		for _, e := range r.events[:max(n, 0)] {
 			if e.Fd == stopEvent {
@@ -105,6 +98,23 @@ func (r *reader) run() {
 			}
 			r.d.reading.Unlock()
 		}
+	}
+}
+
+// check is what is done every checkTurn.
+func (r *reader) check() {
+	if r.d.gone() {
+		for _, q := range r.d.queues {
+			q.close(fmt.Errorf("%w: %s", datapath.ErrGone, r.d.opts.Name))
+		}
+	}
+	if r.d.cells == nil {
+		return
+	}
+	r.d.reading.Lock()
+	defer r.d.reading.Unlock()
+	for _, p := range *r.d.ports.Load() {
+		r.d.giveBackLost(p)
 	}
 }
 

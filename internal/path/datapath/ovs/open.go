@@ -6,6 +6,7 @@ import (
 	"hash/fnv"
 	"sync"
 	"sync/atomic"
+	"unsafe"
 
 	"github.com/vishvananda/netlink"
 	"golang.org/x/sys/unix"
@@ -225,6 +226,19 @@ func (d *Datapath) find() error {
 	return nil
 }
 
+// gone reports whether the datapath with its local interface has been deleted: Open vSwitch's daemon does so when it makes its
+// first bridge. Safe without locks until release.
+func (d *Datapath) gone() bool {
+	var request struct { // struct ifreq
+		name  [unix.IFNAMSIZ]byte
+		index uint32
+		_     [20]byte
+	}
+	request.index = d.ifindex
+	_, _, errno := unix.Syscall(unix.SYS_IOCTL, uintptr(d.owner), unix.SIOCGIFNAME, uintptr(unsafe.Pointer(&request)))
+	return errno == unix.ENODEV
+}
+
 func (d *Datapath) create() error {
 	at := d.ctl.request(d.datapaths, cmdNew, unix.NLM_F_ACK, 0)
 	d.ctl.msg.text(dpName, d.opts.Name)
@@ -303,7 +317,7 @@ func (d *Datapath) release() {
 		d.reader.close()
 	}
 	for _, q := range d.queues {
-		q.close()
+		q.close(datapath.ErrClosed)
 	}
 	for _, p := range *d.ports.Load() {
 		unix.Close(p.fd)

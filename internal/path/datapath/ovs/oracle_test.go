@@ -275,6 +275,35 @@ func TestBesideSwitch(t *testing.T) {
 	}
 }
 
+// TestSwitchDeletes: the daemon deletes every other datapath when it makes its first bridge. Whoever waits for misses is told, and
+// the next Open makes the datapath anew, beside the daemon.
+func TestSwitchDeletes(t *testing.T) {
+	needPrograms(t, "ovs-dpctl", "ovs-vsctl", "ovs-vswitchd", "ovsdb-server", "ovsdb-tool")
+	opts := testOptions()
+	d := openTest(t, opts)
+	r := newRig(t, d)
+	p := addPort(t, d, r)
+	sw := startSwitch(t)
+	if !Exists(opts) {
+		t.Error("the datapath is gone before there is a bridge")
+	}
+	sw.vsctl(t, "add-br", "br0")
+	if n, err := d.ReadMisses(0, []*datapath.Miss{new(datapath.Miss)}, 10*time.Second); !errors.Is(err, datapath.ErrGone) {
+		t.Fatalf("%d misses, %v", n, err)
+	}
+	if err := d.Close(); err != nil {
+		t.Error(err)
+	}
+	again := openTest(t, opts)
+	if _, err := again.AddPort(p.Interface, datapath.VM); err != nil {
+		t.Error(err)
+	}
+	sw.vsctl(t, "add-br", "br1")
+	if n, err := again.ReadMisses(0, []*datapath.Miss{new(datapath.Miss)}, 2*checkTurn*time.Millisecond); n != 0 || err != nil {
+		t.Errorf("after a second bridge: %d misses, %v", n, err)
+	}
+}
+
 // ports is what `ovs-dpctl show` says of ports.
 func ports(show string) string {
 	_, list, _ := strings.Cut(show, "port 0:")

@@ -12,7 +12,7 @@ type queue struct {
 	mu          sync.Mutex
 	ring        []datapath.Miss
 	first, used int
-	closed      bool
+	err         error // why no more will come
 
 	ready chan struct{} // holds one: there may be something
 	woken chan struct{} // holds one: Wake was called
@@ -48,8 +48,8 @@ func (q *queue) push(m *datapath.Miss) {
 func (q *queue) pop(ms []*datapath.Miss) (n int, err error) {
 	q.mu.Lock()
 	defer q.mu.Unlock()
-	if q.closed {
-		return 0, datapath.ErrClosed
+	if q.err != nil {
+		return 0, q.err
 	}
 	for ; n < len(ms) && q.used > 0; n++ {
 		slot := &q.ring[q.first]
@@ -60,9 +60,10 @@ func (q *queue) pop(ms []*datapath.Miss) (n int, err error) {
 	return n, nil
 }
 
-func (q *queue) close() {
+// close has all reads return err.
+func (q *queue) close(err error) {
 	q.mu.Lock()
-	q.closed = true
+	q.err = err
 	q.mu.Unlock()
 	signal(q.ready)
 }
