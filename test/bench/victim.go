@@ -68,9 +68,13 @@ func victim(ctx context.Context, b *bench) error {
 	})
 }
 
-func (b *bench) probe(ctx context.Context, s ns.Space, d time.Duration) (r traffic.ProbeResult, err error) {
+func (b *bench) probe(ctx context.Context, s ns.Space, d time.Duration) (traffic.ProbeResult, error) {
+	return b.probeEvery(ctx, s, 5*time.Millisecond, d)
+}
+
+func (b *bench) probeEvery(ctx context.Context, s ns.Space, interval, d time.Duration) (r traffic.ProbeResult, err error) {
 	target := fmt.Sprintf("%s:%d", bob, traffic.EchoPort)
-	err = b.tools().Run(ctx, s, &r, "probe", target, "--duration="+d.String())
+	err = b.tools().Run(ctx, s, &r, "probe", target, "--interval="+interval.String(), "--duration="+d.String())
 	return r, err
 }
 
