@@ -16,7 +16,7 @@ SEED     ?= 1
 LIBVIRT_PACKAGES := libvirt-daemon libvirt-daemon-driver-qemu libvirt-daemon-system libvirt-clients jq
 VM_PACKAGES := qemu-system-x86 busybox-static cpio kmod xz-utils zstd lz4
 # Of the tests with agents, those that depend on what a datapath can do: run with Open vSwitch's module on the last kernel.
-VM_NETNS    := TestAgentKilled|TestReach|TestNAT|TestHosts$$
+VM_NETNS    := TestAgentKilled|TestReach|TestNAT|TestHosts(Killed)?$$|TestDatapathDeleted
 VM_KERNELS  := linux-image-cloud-amd64 linux-image-6.12-cloud-amd64
 ARCHITECTURES  := amd64 arm64
 SOURCES   = $(shell git ls-files '*.go')

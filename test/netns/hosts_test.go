@@ -102,7 +102,8 @@ func TestHostsKilled(t *testing.T) {
 		t.Fatal(err)
 	}
 	established := func(ctx context.Context) error {
-		if p := tunnelPort(t, &l.Hosts[0]); p.TxPackets < 1000 {
+		// Few enough that an emulated guest, where 4 seconds have been 851 packets, sends them long before the end.
+		if p := tunnelPort(t, &l.Hosts[0]); p.TxPackets < 100 {
 			return fmt.Errorf("%d packets sent", p.TxPackets)
 		}
 		return nil
