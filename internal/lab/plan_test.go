@@ -48,6 +48,22 @@ func TestPlan(t *testing.T) {
 	}
 }
 
+// A VM may stand for what is behind a router's own port; one may begin with nothing but its MAC.
+func TestPlanStory(t *testing.T) {
+	l, err := plan(t.Context(), "/r", "", "/bin/viaduct", parse(t, examples.Story))
+	if err != nil {
+		t.Fatal(err)
+	}
+	internet, err := l.VM("internet")
+	if err != nil || internet.Host != "host6" || internet.Interface != "uplink" || internet.NIC.MAC != "02:00:00:00:03:64" || len(internet.NIC.Routes) != 1 {
+		t.Errorf("%+v, %v", internet, err)
+	}
+	vm, err := l.VM("vm")
+	if err != nil || vm.Host != "host5" || vm.Interface != "tap123" || vm.NIC.MAC != "02:00:00:00:01:05" || len(vm.NIC.Addresses)+len(vm.NIC.Gateways) != 0 {
+		t.Errorf("%+v, %v", vm, err)
+	}
+}
+
 const onePort = `
 {kind: bridge, name: b}
 ---

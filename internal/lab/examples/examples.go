@@ -43,3 +43,8 @@ var Rules string
 //
 //go:embed vlan.yaml
 var VLAN string
+
+// Story is a provider router, a tenant router that masquerades, and its bridge on two hosts: one VM begins with no address.
+//
+//go:embed story.yaml
+var Story string
