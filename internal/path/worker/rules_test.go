@@ -68,7 +68,8 @@ func TestRulesCountAllPackets(t *testing.T) {
 		t.Errorf("%d lists", n)
 	}
 	// Nothing is kept for flows that are gone.
-	r.w.flows.InvalidatePort(1)
+	no, _ := r.ports.Local(pathtest.ID("a"))
+	r.w.flows.InvalidatePort(no)
 	if n, free := len(r.w.passed.number), len(r.w.passed.free); n != 0 || free != 2 {
 		t.Errorf("%d lists are left, %d are free", n, free)
 	}
