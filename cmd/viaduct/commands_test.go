@@ -42,6 +42,9 @@ func TestEveryCommandExplainsItself(t *testing.T) {
 			if f.Name == "output" {
 				checkOutput(t, c, f)
 			}
+			if f.Name == "json" || f.Name == "yaml" || f.Name == "format" {
+				t.Errorf("%s --%s: forms are asked for by -o", path, f.Name)
+			}
 		})
 	})
 	if n < 20 {
@@ -50,6 +53,23 @@ func TestEveryCommandExplainsItself(t *testing.T) {
 }
 
 func takesArguments(c *cobra.Command) bool { return strings.Contains(c.Use, " ") }
+
+// showing are commands that say what there is: programs read them too.
+var showing = []string{
+	"get", "watch", "version", "whoami", "trace", "flows", "ports", "rules", "top", "why", "events", "lab status",
+	"conf get", "conf dump", "conf schema", "conf doc", "conf hosts", "conf template list", "conf template get",
+}
+
+func TestShowingCommandsHaveForms(t *testing.T) {
+	for _, name := range showing {
+		c, rest, err := command().Find(strings.Fields(name))
+		if err != nil || len(rest) > 0 {
+			t.Errorf("%s: %v, left %q", name, err, rest)
+		} else if c.Flags().Lookup("output") == nil {
+			t.Errorf("%s has no -o", name)
+		}
+	}
+}
 
 // checkExample wants a line that calls the command or one below it, with flags that it has.
 func checkExample(t *testing.T, c *cobra.Command) {
@@ -93,8 +113,16 @@ func checkOutput(t *testing.T, c *cobra.Command, f *pflag.Flag) {
 			t.Errorf("%s -o: %q is no form that others have", c.CommandPath(), w)
 		}
 	}
-	if !seen[f.DefValue] || !seen["json"] {
-		t.Errorf("%s -o: %q does not name its default %q and json", c.CommandPath(), f.Usage, f.DefValue)
+	if !seen[f.DefValue] || !seen["json"] || !seen["yaml"] {
+		t.Errorf("%s -o: %q does not name its default %q, json and yaml", c.CommandPath(), f.Usage, f.DefValue)
+	}
+	for form := range forms { // what is named is taken, and nothing else: before the command does anything
+		if err := c.ParseFlags([]string{"-o", form}); err != nil {
+			t.Fatal(err)
+		}
+		if err := c.PreRunE(c, nil); (err == nil) != seen[form] {
+			t.Errorf("%s -o %s: %v, but its help says %q", c.CommandPath(), form, err, f.Usage)
+		}
 	}
 }
 

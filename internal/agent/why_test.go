@@ -6,9 +6,13 @@ import (
 	"encoding/json"
 	"errors"
 	"io"
+	"maps"
+	"slices"
 	"strings"
 	"sync"
 	"testing"
+
+	"github.com/goccy/go-yaml"
 
 	"github.com/viaduct-net/viaduct/internal/agent/debug"
 	"github.com/viaduct-net/viaduct/internal/base/packet"
@@ -154,4 +158,47 @@ func TestTopShowsWhoCostsWhat(t *testing.T) {
 	if err != nil || !strings.Contains(table, "SHARE") || strings.Contains(table, "\x1b") {
 		t.Errorf("%v\n%s", err, table)
 	}
+}
+
+// TestFormsForPrograms: each command of the host says in YAML what it says in JSON.
+func TestFormsForPrograms(t *testing.T) {
+	h := start(t, network()...)
+	h.await("the port to be bound", func() bool { ps := h.ports(); return len(ps) == 1 && ps[0].Status == debug.StatusUp })
+	for _, args := range [][]string{
+		{"ports"}, {"flows"}, {"rules"}, {"events"},
+		{"trace", "--port", "vm", "--dst", "203.0.113.1", "--src", "10.0.0.5", "--src-mac", vmMAC.String(), "--dst-mac", gwMAC.String()},
+		{"top", "-n", "1", "--interval", "100ms"},
+		{"why", "vm", "--for", "100ms", "--quiet"},
+	} {
+		inJSON, err := h.command(t.Context(), args[0], append(args[1:], "-o", "json")...)
+		if err != nil {
+			t.Fatalf("%q: %v", args, err)
+		}
+		inYAML, err := h.command(t.Context(), args[0], append(args[1:], "-o", "yaml")...)
+		if err != nil {
+			t.Fatalf("%q: %v", args, err)
+		}
+		var fromJSON, fromYAML any
+		if err := json.NewDecoder(strings.NewReader(inJSON)).Decode(&fromJSON); err != nil {
+			t.Fatalf("%q: %v in %s", args, err, inJSON)
+		}
+		if err := yaml.NewDecoder(strings.NewReader(inYAML)).Decode(&fromYAML); err != nil {
+			t.Fatalf("%q: %v in %s", args, err, inYAML)
+		}
+		if j, y := fields(fromJSON), fields(fromYAML); len(j) == 0 && args[0] != "flows" && args[0] != "rules" || !slices.Equal(j, y) {
+			t.Errorf("%q: JSON has %q, YAML %q", args, j, y)
+		}
+	}
+	if names, err := h.command(t.Context(), "ports", "-o", "name"); err != nil || names != "port/vm\n" {
+		t.Errorf("names: %q, %v", names, err)
+	}
+}
+
+// fields are those of an object, or of the first of a list.
+func fields(v any) []string {
+	if l, ok := v.([]any); ok && len(l) > 0 {
+		v = l[0]
+	}
+	m, _ := v.(map[string]any)
+	return slices.Sorted(maps.Keys(m))
 }

@@ -1,7 +1,6 @@
 package ctl
 
 import (
-	"encoding/json"
 	"errors"
 	"fmt"
 	"io/fs"
@@ -14,22 +13,20 @@ import (
 
 	"github.com/viaduct-net/viaduct/internal/api/access"
 	"github.com/viaduct-net/viaduct/internal/ctl/exit"
+	"github.com/viaduct-net/viaduct/internal/ctl/output"
 )
 
 // DefaultTokens is the token file of a packaged server.
 const DefaultTokens = "/etc/viaduct/tokens.yaml"
 
 func newWhoami() *cobra.Command {
-	var output string
+	var form *output.Form
 	c := &cobra.Command{
 		Use:     "whoami",
 		Short:   "Show who you are to the server",
 		Example: "  viaduct whoami\n  viaduct whoami -o json",
 		Args:    cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
-			if err := oneOf(output, "table", "json"); err != nil {
-				return err
-			}
 			ctx, c, done, err := Dial(cmd)
 			if err != nil {
 				return err
@@ -39,36 +36,16 @@ func newWhoami() *cobra.Command {
 			if err != nil {
 				return err
 			}
-			if output == "json" {
-				return json.NewEncoder(cmd.OutOrStdout()).Encode(p)
+			if form.Machine() {
+				return form.Print(cmd.OutOrStdout(), p)
 			}
 			tw := tabwriter.NewWriter(cmd.OutOrStdout(), 0, 0, 3, ' ', 0)
 			fmt.Fprintf(tw, "NAME\tROLE\tTENANT\tHOST\n%s\t%s\t%s\t%s\n", p.Name, p.Role, orDash(p.Tenant), orDash(p.Host))
 			return tw.Flush()
 		},
 	}
-	c.Flags().StringVarP(&output, "output", "o", "table", "table or json")
+	form = output.Flag(c, output.Table)
 	return c
-}
-
-// oneOf checks the value of -o.
-func oneOf(output string, forms ...string) error {
-	if slices.Contains(forms, output) {
-		return nil
-	}
-	return exit.Usagef("-o %q: want %s", output, orList(forms))
-}
-
-func orList(s []string) string {
-	text := s[0]
-	for i, x := range s[1:] {
-		if i == len(s)-2 {
-			text += " or " + x
-		} else {
-			text += ", " + x
-		}
-	}
-	return text
 }
 
 func newToken() *cobra.Command {

@@ -8,12 +8,13 @@ import (
 	"github.com/viaduct-net/viaduct/internal/api/ref"
 	"github.com/viaduct-net/viaduct/internal/api/wire"
 	"github.com/viaduct-net/viaduct/internal/ctl/exit"
+	"github.com/viaduct-net/viaduct/internal/ctl/output"
 	"github.com/viaduct-net/viaduct/internal/topo/model"
 	"github.com/viaduct-net/viaduct/internal/topo/store"
 )
 
 func newGet() *cobra.Command {
-	var output string
+	var form *output.Form
 	cmd := &cobra.Command{
 		Use: "get KIND [NAME...]",
 		Example: "  viaduct get port\n" +
@@ -34,10 +35,6 @@ func newGet() *cobra.Command {
 			} else if len(args) > 1 {
 				return exit.Usagef("names need a kind other than all")
 			}
-			print, ok := printers[output]
-			if !ok {
-				return exit.Usagef("-o %q: want table, wide, json, yaml or name", output)
-			}
 			ctx, c, done, err := Dial(cmd)
 			if err != nil {
 				return err
@@ -51,11 +48,11 @@ func newGet() *cobra.Command {
 			if err != nil {
 				return err
 			}
-			return print(cmd.OutOrStdout(), listing{index: x, objects: objects, single: len(args) == 2})
+			return printers[*form](cmd.OutOrStdout(), listing{index: x, objects: objects, single: len(args) == 2})
 		},
 		ValidArgsFunction: completeObjects,
 	}
-	cmd.Flags().StringVarP(&output, "output", "o", "table", "table, wide, json, yaml or name")
+	form = output.Flag(cmd, output.Table, output.Wide, output.Name)
 	return cmd
 }
 

@@ -9,6 +9,7 @@ import (
 	"github.com/viaduct-net/viaduct/internal/api/document"
 	"github.com/viaduct-net/viaduct/internal/api/ref"
 	"github.com/viaduct-net/viaduct/internal/api/wire"
+	"github.com/viaduct-net/viaduct/internal/ctl/output"
 	"github.com/viaduct-net/viaduct/internal/topo/model"
 )
 
@@ -20,12 +21,12 @@ type listing struct {
 }
 
 // printers are the forms of -o.
-var printers = map[string]func(io.Writer, listing) error{
-	"table": func(w io.Writer, l listing) error { return printTables(w, l, false) },
-	"wide":  func(w io.Writer, l listing) error { return printTables(w, l, true) },
-	"json":  printJSON,
-	"yaml":  printYAML,
-	"name":  printNames,
+var printers = map[output.Form]func(io.Writer, listing) error{
+	output.Table: func(w io.Writer, l listing) error { return printTables(w, l, false) },
+	output.Wide:  func(w io.Writer, l listing) error { return printTables(w, l, true) },
+	output.JSON:  printJSON,
+	output.YAML:  printYAML,
+	output.Name:  printNames,
 }
 
 func printNames(w io.Writer, l listing) error {
@@ -62,12 +63,10 @@ func printJSON(w io.Writer, l listing) error {
 		}
 		items[i] = b
 	}
-	enc := json.NewEncoder(w)
-	enc.SetIndent("", "  ")
 	if l.single {
-		return enc.Encode(items[0])
+		return output.JSON.Print(w, items[0])
 	}
-	return enc.Encode(struct {
+	return output.JSON.Print(w, struct {
 		Items []json.RawMessage `json:"items"`
 	}{items})
 }

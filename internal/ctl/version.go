@@ -2,14 +2,13 @@ package ctl
 
 import (
 	"cmp"
-	"encoding/json"
 	"fmt"
 	"runtime"
 	"runtime/debug"
 
 	"github.com/spf13/cobra"
 
-	"github.com/viaduct-net/viaduct/internal/ctl/exit"
+	"github.com/viaduct-net/viaduct/internal/ctl/output"
 )
 
 // Set by linker flags (Makefile, packaging/build.sh).
@@ -27,7 +26,7 @@ func Version() string {
 }
 
 func newVersion() *cobra.Command {
-	var output string
+	var form *output.Form
 	cmd := &cobra.Command{
 		Use: "version",
 		Example: "  viaduct version\n" +
@@ -36,17 +35,14 @@ func newVersion() *cobra.Command {
 		Args:  cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			b := build()
-			switch output {
-			case "json":
-				return json.NewEncoder(cmd.OutOrStdout()).Encode(b)
-			case "text":
-				_, err := fmt.Fprintf(cmd.OutOrStdout(), "viaduct %s %s %s\ncommit %s of %s\n", b.Version, b.Go, b.Platform, b.Commit, b.Date)
-				return err
+			if form.Machine() {
+				return form.Print(cmd.OutOrStdout(), b)
 			}
-			return exit.Usagef("--output %q: want text or json", output)
+			_, err := fmt.Fprintf(cmd.OutOrStdout(), "viaduct %s %s %s\ncommit %s of %s\n", b.Version, b.Go, b.Platform, b.Commit, b.Date)
+			return err
 		},
 	}
-	cmd.Flags().StringVarP(&output, "output", "o", "text", "text or json")
+	form = output.Flag(cmd, output.Text)
 	return cmd
 }
 

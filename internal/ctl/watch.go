@@ -11,12 +11,13 @@ import (
 	"github.com/viaduct-net/viaduct/internal/api/ref"
 	"github.com/viaduct-net/viaduct/internal/api/wire"
 	"github.com/viaduct-net/viaduct/internal/ctl/exit"
+	"github.com/viaduct-net/viaduct/internal/ctl/output"
 	"github.com/viaduct-net/viaduct/internal/topo/model"
 	"github.com/viaduct-net/viaduct/internal/topo/store"
 )
 
 func newWatch() *cobra.Command {
-	var output string
+	var form *output.Form
 	cmd := &cobra.Command{
 		Use: "watch [KIND...]",
 		Example: "  viaduct watch\n" +
@@ -30,9 +31,6 @@ func newWatch() *cobra.Command {
 					return exit.With(exit.Usage, err)
 				}
 				kinds = append(kinds, k)
-			}
-			if output != "text" && output != "json" {
-				return exit.Usagef("-o %q: want text or json", output)
 			}
 			c, err := Connect(cmd)
 			if err != nil {
@@ -49,7 +47,7 @@ func newWatch() *cobra.Command {
 					names.Add(ev.Object)
 					continue
 				}
-				if err := printEvent(cmd.OutOrStdout(), names, ev, output); err != nil {
+				if err := printEvent(cmd.OutOrStdout(), names, ev, *form); err != nil {
 					return err
 				}
 			}
@@ -59,12 +57,12 @@ func newWatch() *cobra.Command {
 			return fmt.Errorf("%w: the watch was cut", store.ErrUnavailable)
 		},
 	}
-	cmd.Flags().StringVarP(&output, "output", "o", "text", "text, or json: one event a line")
+	form = output.StreamFlag(cmd, output.Text)
 	return cmd
 }
 
 // printEvent prints one event; names learns what objects are called.
-func printEvent(w io.Writer, names *ref.Index, ev store.Event, output string) error {
+func printEvent(w io.Writer, names *ref.Index, ev store.Event, form output.Form) error {
 	what := "put"
 	switch {
 	case ev.Synced:
@@ -72,7 +70,7 @@ func printEvent(w io.Writer, names *ref.Index, ev store.Event, output string) er
 	case ev.Deleted:
 		what = "delete"
 	}
-	if output == "json" {
+	if form.Machine() {
 		line := struct {
 			Type     string          `json:"type"`
 			Revision int64           `json:"revision"`
@@ -84,7 +82,7 @@ func printEvent(w io.Writer, names *ref.Index, ev store.Event, output string) er
 				return err
 			}
 		}
-		return json.NewEncoder(w).Encode(line)
+		return form.Next(w, line)
 	}
 	text := fmt.Sprintf("%d %s", ev.Revision, what)
 	if ev.Object != nil {

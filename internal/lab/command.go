@@ -11,6 +11,7 @@ import (
 	"github.com/spf13/cobra"
 	"golang.org/x/sys/unix"
 
+	"github.com/viaduct-net/viaduct/internal/ctl/output"
 	"github.com/viaduct-net/viaduct/internal/lab/tool"
 )
 
@@ -103,7 +104,7 @@ func execCommand(name *string) *cobra.Command {
 }
 
 func statusCommand(name *string) *cobra.Command {
-	var output string
+	var form *output.Form
 	c := &cobra.Command{Use: "status", Example: "  viaduct lab status\n" +
 		"  viaduct lab status -o json",
 		Short: "Show a laboratory's hosts and VMs", Args: cobra.NoArgs,
@@ -115,15 +116,12 @@ func statusCommand(name *string) *cobra.Command {
 			ctx, cancel := context.WithTimeout(c.Context(), 5*time.Second)
 			defer cancel()
 			s := l.Status(ctx)
-			switch output {
-			case "json":
-				return writeJSON(c.OutOrStdout(), s)
-			case "table":
-				return l.writeTable(c.OutOrStdout(), s)
+			if form.Machine() {
+				return form.Print(c.OutOrStdout(), s)
 			}
-			return fmt.Errorf("--output %q: want table or json", output)
+			return l.writeTable(c.OutOrStdout(), s)
 		}}
-	c.Flags().StringVarP(&output, "output", "o", "table", "table or json")
+	form = output.Flag(c, output.Table)
 	return c
 }
 

@@ -8,11 +8,14 @@ import (
 
 	"github.com/viaduct-net/viaduct/internal/api/wire"
 	"github.com/viaduct-net/viaduct/internal/ctl"
+	"github.com/viaduct-net/viaduct/internal/ctl/output"
 )
+
+// value is the form of bare values, for scripts.
+const value output.Form = "value"
 
 func getCommand() *cobra.Command {
 	var l layer
-	var o output
 	c := &cobra.Command{
 		Use:               "get KEY...",
 		Example:           "  viaduct conf get agent.datapath.max_flow_count --host h1",
@@ -21,7 +24,7 @@ func getCommand() *cobra.Command {
 		ValidArgsFunction: completeKeys,
 	}
 	layerFlags(c, &l, "what counts where no other template is assigned")
-	o.flag(c, "value")
+	form := output.Flag(c, output.Table, value)
 	c.RunE = func(c *cobra.Command, keys []string) error {
 		ctx, cl, done, err := ctl.Dial(c)
 		if err != nil {
@@ -40,13 +43,13 @@ func getCommand() *cobra.Command {
 			}
 			got = append(got, v)
 		}
-		if o.form == "value" {
+		if *form == value {
 			for _, v := range got {
 				fmt.Fprintln(c.OutOrStdout(), text(v.Value))
 			}
 			return nil
 		}
-		return o.print(c, got, valueTable(got))
+		return show(c, *form, got, valueTable(got))
 	}
 	return c
 }
@@ -64,7 +67,6 @@ func find(vs []wire.ConfValue, name string) (wire.ConfValue, error) {
 
 func dumpCommand() *cobra.Command {
 	var l layer
-	var o output
 	var changed bool
 	c := &cobra.Command{
 		Use:     "dump",
@@ -74,7 +76,7 @@ func dumpCommand() *cobra.Command {
 	}
 	layerFlags(c, &l, "what counts where no other template is assigned")
 	c.Flags().BoolVar(&changed, "changed", false, "leave out what comes from the schema")
-	o.flag(c)
+	form := output.Flag(c, output.Table)
 	c.RunE = func(c *cobra.Command, _ []string) error {
 		ctx, cl, done, err := ctl.Dial(c)
 		if err != nil {
@@ -95,7 +97,7 @@ func dumpCommand() *cobra.Command {
 		for _, why := range e.Ignored {
 			fmt.Fprintln(c.ErrOrStderr(), "ignored:", why)
 		}
-		return o.print(c, e, valueTable(shown))
+		return show(c, *form, e, valueTable(shown))
 	}
 	return c
 }
@@ -109,7 +111,6 @@ func valueTable(vs []wire.ConfValue) [][]string {
 }
 
 func schemaCommand() *cobra.Command {
-	var o output
 	c := &cobra.Command{
 		Use: "schema",
 		Example: "  viaduct conf schema\n" +
@@ -117,7 +118,7 @@ func schemaCommand() *cobra.Command {
 		Short: "List all keys",
 		Args:  cobra.NoArgs,
 	}
-	o.flag(c)
+	form := output.Flag(c, output.Table)
 	c.RunE = func(c *cobra.Command, _ []string) error {
 		ctx, cl, done, err := ctl.Dial(c)
 		if err != nil {
@@ -132,7 +133,7 @@ func schemaCommand() *cobra.Command {
 		for _, k := range s.Keys {
 			rows = append(rows, []string{k.Key, k.Type, text(k.Default), k.Range, applies(k.Restart)})
 		}
-		return o.print(c, s, rows)
+		return show(c, *form, s, rows)
 	}
 	return c
 }
@@ -145,7 +146,6 @@ func applies(restart bool) string {
 }
 
 func docCommand() *cobra.Command {
-	var o output
 	c := &cobra.Command{
 		Use:               "doc KEY",
 		Example:           "  viaduct conf doc agent.datapath.vm_incoming_burst_capacity",
@@ -153,7 +153,7 @@ func docCommand() *cobra.Command {
 		Args:              cobra.ExactArgs(1),
 		ValidArgsFunction: completeKeys,
 	}
-	o.flag(c)
+	form := output.Flag(c, output.Table)
 	c.RunE = func(c *cobra.Command, args []string) error {
 		ctx, cl, done, err := ctl.Dial(c)
 		if err != nil {
@@ -171,7 +171,7 @@ func docCommand() *cobra.Command {
 				continue
 			}
 			def := strings.TrimSpace(text(k.Default) + " " + k.Unit)
-			return o.print(c, k, [][]string{
+			return show(c, *form, k, [][]string{
 				{"KEY", k.Key}, {"TYPE", k.Type}, {"RANGE", k.Range}, {"DEFAULT", def}, {"APPLIES", applies(k.Restart)}, {"", ""}, {k.Text},
 			})
 		}
@@ -181,7 +181,6 @@ func docCommand() *cobra.Command {
 }
 
 func hostsCommand() *cobra.Command {
-	var o output
 	c := &cobra.Command{
 		Use:     "hosts",
 		Example: "  viaduct conf hosts",
@@ -189,7 +188,7 @@ func hostsCommand() *cobra.Command {
 		Long:    "APPLIED is the store's revision whose values the agent uses, \"-\" when no agent runs. PENDING are keys that wait for a restart of the agent.",
 		Args:    cobra.NoArgs,
 	}
-	o.flag(c)
+	form := output.Flag(c, output.Table)
 	c.RunE = func(c *cobra.Command, _ []string) error {
 		ctx, cl, done, err := ctl.Dial(c)
 		if err != nil {
@@ -208,7 +207,7 @@ func hostsCommand() *cobra.Command {
 			}
 			rows = append(rows, row)
 		}
-		return o.print(c, hs, rows)
+		return show(c, *form, hs, rows)
 	}
 	return c
 }

@@ -12,6 +12,7 @@ import (
 	"github.com/viaduct-net/viaduct/internal/conf"
 	"github.com/viaduct-net/viaduct/internal/ctl"
 	"github.com/viaduct-net/viaduct/internal/ctl/exit"
+	"github.com/viaduct-net/viaduct/internal/ctl/output"
 )
 
 func templateCommand() *cobra.Command {
@@ -29,10 +30,9 @@ func templateCommand() *cobra.Command {
 }
 
 func templateList() *cobra.Command {
-	var o output
 	c := &cobra.Command{Use: "list", Example: "  viaduct conf template list",
 		Short: "List the templates", Args: cobra.NoArgs}
-	o.flag(c)
+	form := output.Flag(c, output.Table)
 	c.RunE = func(c *cobra.Command, _ []string) error {
 		ctx, cl, done, err := ctl.Dial(c)
 		if err != nil {
@@ -51,19 +51,18 @@ func templateList() *cobra.Command {
 			}
 			rows = append(rows, []string{t.Name, fmt.Sprint(len(t.Values)), to})
 		}
-		return o.print(c, ts, rows)
+		return show(c, *form, ts, rows)
 	}
 	return c
 }
 
 func templateGet() *cobra.Command {
-	var o output
 	c := &cobra.Command{
 		Use: "get NAME", Example: "  viaduct conf template get gateway -o yaml",
 		Short: "Show a template's own values", Long: "-o yaml gives a document that import takes.",
 		Args: cobra.ExactArgs(1), ValidArgsFunction: completeTemplates,
 	}
-	o.flag(c)
+	form := output.Flag(c, output.Table)
 	c.RunE = func(c *cobra.Command, args []string) error {
 		ctx, cl, done, err := ctl.Dial(c)
 		if err != nil {
@@ -84,10 +83,10 @@ func templateGet() *cobra.Command {
 			for _, k := range slices.Sorted(maps.Keys(t.Values)) {
 				rows = append(rows, []string{k, text(t.Values[k])})
 			}
-			if o.form == "yaml" {
-				return o.print(c, document{Kind: "conf", Template: t.Name, Values: t.Values}, nil)
+			if *form == output.YAML {
+				return show(c, *form, document{Kind: "conf", Template: t.Name, Values: t.Values}, nil)
 			}
-			return o.print(c, t, rows)
+			return show(c, *form, t, rows)
 		}
 		return &conf.UnknownTemplateError{Name: args[0], Nearest: ref.Nearest(args[0], names)}
 	}

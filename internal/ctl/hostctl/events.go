@@ -7,7 +7,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/viaduct-net/viaduct/internal/agent/debug"
-	"github.com/viaduct-net/viaduct/internal/ctl/exit"
+	"github.com/viaduct-net/viaduct/internal/ctl/output"
 )
 
 func eventsCommand() *cobra.Command {
@@ -20,16 +20,13 @@ func eventsCommand() *cobra.Command {
 		Args:    cobra.NoArgs,
 	}
 	socket := socketFlag(c)
-	output := c.Flags().StringP("output", "o", "text", "text or json: one event a line")
+	form := output.StreamFlag(c, output.Text)
 	follow := c.Flags().BoolP("follow", "f", false, "go on until interrupted")
 	c.RunE = func(c *cobra.Command, _ []string) error {
-		if *output != "text" && *output != "json" {
-			return exit.Usagef("-o %q: want text or json", *output)
-		}
 		w := c.OutOrStdout()
 		err := debug.NewClient(*socket).Events(c.Context(), *follow, func(ev debug.Event) error {
-			if *output == "json" {
-				return writeLine(w, ev)
+			if form.Machine() {
+				return form.Next(w, ev)
 			}
 			subject := ev.Subject
 			if subject != "" {

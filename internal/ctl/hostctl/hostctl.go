@@ -3,8 +3,8 @@ package hostctl
 
 import (
 	"cmp"
-	"encoding/json"
 	"errors"
+	"fmt"
 	"io"
 	"os"
 	"time"
@@ -14,6 +14,7 @@ import (
 
 	"github.com/viaduct-net/viaduct/internal/agent/debug"
 	"github.com/viaduct-net/viaduct/internal/ctl/exit"
+	"github.com/viaduct-net/viaduct/internal/ctl/output"
 )
 
 // DefaultSocket is where `viaduct agent` listens when it is told nothing else.
@@ -50,19 +51,6 @@ func socketFlag(c *cobra.Command) *string {
 	return c.Flags().String("socket", Socket(), "the agent's socket; also "+EnvSocket)
 }
 
-func outputFlag(c *cobra.Command) *string {
-	return c.Flags().StringP("output", "o", "table", "table, wide or json")
-}
-
-func writeJSON(w io.Writer, v any) error {
-	enc := json.NewEncoder(w)
-	enc.SetIndent("", "  ")
-	return enc.Encode(v)
-}
-
-// writeLine writes JSON on one line.
-func writeLine(w io.Writer, v any) error { return json.NewEncoder(w).Encode(v) }
-
 func newTable(w io.Writer, header ...any) table.Writer {
 	t := table.NewWriter()
 	t.SetOutputMirror(w)
@@ -72,35 +60,28 @@ func newTable(w io.Writer, header ...any) table.Writer {
 	return t
 }
 
-func checkOutput(o string) error {
-	switch o {
-	case "table", "wide", "json":
-		return nil
-	}
-	return exit.Usagef("--output %q: want table, wide or json", o)
-}
-
 func portsCommand() *cobra.Command {
 	c := &cobra.Command{
 		Use: "ports",
 		Example: "  viaduct ports\n" +
-			"  viaduct ports -o wide",
+			"  viaduct ports -o wide\n" +
+			"  viaduct ports -o yaml",
 		Short: "Show the virtual ports of this host and their counters",
 		Args:  cobra.NoArgs,
 	}
-	socket, output := socketFlag(c), outputFlag(c)
+	socket, form := socketFlag(c), output.Flag(c, output.Table, output.Wide, output.Name)
 	c.RunE = func(c *cobra.Command, _ []string) error {
-		if err := checkOutput(*output); err != nil {
-			return err
-		}
 		ps, err := debug.NewClient(*socket).Ports(c.Context())
 		if err != nil {
 			return err
 		}
-		if *output == "json" {
-			return writeJSON(c.OutOrStdout(), ps)
+		switch {
+		case form.Machine():
+			return form.Print(c.OutOrStdout(), ps)
+		case *form == output.Name:
+			return printNames(c.OutOrStdout(), ps)
 		}
-		wide := *output == "wide"
+		wide := *form == output.Wide
 		head := []any{"PORT", "DEVICE", "INTERFACE", "STATUS", "RX", "TX", "MISSES", "REFUSED", "DROPPED", "CREDIT", "FLOWS"}
 		if wide {
 			head = append(head, "NUMBER", "ID", "WORK", "DELAY", "DROPS")
@@ -127,6 +108,18 @@ func portsCommand() *cobra.Command {
 	return c
 }
 
+// printNames prints what get takes; a port that is not of the topology has no name there.
+func printNames(w io.Writer, ps []debug.Port) error {
+	for _, p := range ps {
+		if name := cmp.Or(p.Name, p.ID); name != "" {
+			if _, err := fmt.Fprintf(w, "port/%s\n", name); err != nil {
+				return err
+			}
+		}
+	}
+	return nil
+}
+
 func flowsCommand() *cobra.Command {
 	c := &cobra.Command{
 		Use: "flows",
@@ -135,28 +128,25 @@ func flowsCommand() *cobra.Command {
 		Short: "Show the flows that this host's agent has installed",
 		Args:  cobra.NoArgs,
 	}
-	socket, output := socketFlag(c), outputFlag(c)
+	socket, form := socketFlag(c), output.Flag(c, output.Table, output.Wide)
 	port := c.Flags().String("port", "", "only flows that enter at this port: name, id or interface")
 	limit := c.Flags().Int("limit", 1000, "at most so many; 0: all")
 	c.RunE = func(c *cobra.Command, _ []string) error {
-		if err := checkOutput(*output); err != nil {
-			return err
-		}
 		fs, err := debug.NewClient(*socket).Flows(c.Context(), *port, *limit)
 		if err != nil {
 			return err
 		}
-		if *output == "json" {
-			return writeJSON(c.OutOrStdout(), fs)
+		if form.Machine() {
+			return form.Print(c.OutOrStdout(), fs)
 		}
 		head := []any{"MATCH", "ACTIONS", "KIND", "PACKETS", "BYTES", "IDLE"}
-		if *output == "wide" {
+		if *form == output.Wide {
 			head = append(head, "WORKER", "READ FIELDS")
 		}
 		t := newTable(c.OutOrStdout(), head...)
 		for _, f := range fs {
 			row := []any{f.Key, f.Actions, f.Kind, f.Packets, f.Bytes, time.Duration(f.IdleNS).Round(time.Millisecond)}
-			if *output == "wide" {
+			if *form == output.Wide {
 				row = append(row, f.Worker, f.Mask)
 			}
 			t.AppendRow(row)

@@ -4,6 +4,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/viaduct-net/viaduct/internal/agent/debug"
+	"github.com/viaduct-net/viaduct/internal/ctl/output"
 )
 
 func rulesCommand() *cobra.Command {
@@ -15,11 +16,8 @@ func rulesCommand() *cobra.Command {
 		Long:  "HITS counts packets that were simulated and fitted the rule, or answer what fits it: about one for each new flow. PACKETS and BYTES are of all that fitted, the packets that the kernel switched too, as it reports them: some seconds late.",
 		Args:  cobra.MaximumNArgs(1),
 	}
-	socket, output := socketFlag(c), outputFlag(c)
+	socket, form := socketFlag(c), output.Flag(c, output.Table, output.Wide)
 	c.RunE = func(c *cobra.Command, args []string) error {
-		if err := checkOutput(*output); err != nil {
-			return err
-		}
 		chain := ""
 		if len(args) > 0 {
 			chain = args[0]
@@ -28,17 +26,17 @@ func rulesCommand() *cobra.Command {
 		if err != nil {
 			return err
 		}
-		if *output == "json" {
-			return writeJSON(c.OutOrStdout(), rs)
+		if form.Machine() {
+			return form.Print(c.OutOrStdout(), rs)
 		}
 		head := []any{"CHAIN", "POSITION", "NAME", "MATCH", "ACTION", "HITS", "PACKETS", "BYTES"}
-		if *output == "wide" {
+		if *form == output.Wide {
 			head = append(head, "ID")
 		}
 		t := newTable(c.OutOrStdout(), head...)
 		for _, r := range rs {
 			row := []any{r.Chain, r.Position, r.Name, r.Match, r.Action, r.Hits, r.Packets, r.Bytes}
-			if *output == "wide" {
+			if *form == output.Wide {
 				row = append(row, r.ID)
 			}
 			t.AppendRow(row)

@@ -14,6 +14,7 @@ import (
 
 	"github.com/viaduct-net/viaduct/internal/agent/debug"
 	"github.com/viaduct-net/viaduct/internal/ctl/exit"
+	"github.com/viaduct-net/viaduct/internal/ctl/output"
 )
 
 func topCommand() *cobra.Command {
@@ -26,13 +27,11 @@ func topCommand() *cobra.Command {
 		Args:    cobra.NoArgs,
 	}
 	socket := socketFlag(c)
-	output := c.Flags().StringP("output", "o", "table", "table or json: one object a line")
+	form := output.StreamFlag(c, output.Table)
 	interval := c.Flags().Duration("interval", time.Second, "time between two tables")
 	count := c.Flags().IntP("count", "n", 0, "end after so many tables; 0: until interrupted")
 	c.RunE = func(c *cobra.Command, _ []string) error {
 		switch {
-		case *output != "table" && *output != "json":
-			return exit.Usagef("-o %q: want table or json", *output)
 		case *interval < 100*time.Millisecond:
 			return exit.Usagef("--interval %s: want 100ms or more", *interval)
 		case *count < 0:
@@ -40,7 +39,7 @@ func topCommand() *cobra.Command {
 		}
 		w := c.OutOrStdout()
 		f, isFile := w.(*os.File)
-		s := screen{w: w, json: *output == "json", inPlace: isFile && term.IsTerminal(int(f.Fd())) && *count == 0 && *output == "table"}
+		s := screen{w: w, form: *form, inPlace: isFile && term.IsTerminal(int(f.Fd())) && *count == 0 && *form == output.Table}
 		return s.run(c.Context(), debug.NewClient(*socket), *interval, *count)
 	}
 	return c
@@ -137,7 +136,7 @@ func quantile(now, before []uint64, q float64) time.Duration {
 
 type screen struct {
 	w       io.Writer
-	json    bool
+	form    output.Form
 	inPlace bool
 }
 
@@ -176,7 +175,7 @@ func (s screen) run(ctx context.Context, client *debug.Client, every time.Durati
 }
 
 func (s screen) show(lines []topLine, now time.Time) error {
-	if s.json {
+	if s.form.Machine() {
 		type row struct {
 			topLine
 			P50 int64 `json:"setup_p50_ns"`
@@ -186,7 +185,7 @@ func (s screen) show(lines []topLine, now time.Time) error {
 		for i, l := range lines {
 			rows[i] = row{l, int64(l.P50), int64(l.P99)}
 		}
-		return writeLine(s.w, struct {
+		return s.form.Next(s.w, struct {
 			Time  time.Time `json:"time"`
 			Ports []row     `json:"ports"`
 		}{now, rows})

@@ -13,6 +13,7 @@ import (
 	"github.com/viaduct-net/viaduct/internal/agent/debug"
 	"github.com/viaduct-net/viaduct/internal/base/trace"
 	"github.com/viaduct-net/viaduct/internal/ctl/exit"
+	"github.com/viaduct-net/viaduct/internal/ctl/output"
 )
 
 // ErrUnexpected is returned when --expect does not hold: exit status 1.
@@ -27,7 +28,7 @@ is learnt, installed or counted. MACs and the source address that are not given 
 port's VM; the destination's MAC is the neighbour's on the same bridge, else the gateway's.`,
 		Example: `  viaduct trace --port vm1 --dst 10.0.2.10 --udp 4000:53
   viaduct trace --port vm1 --dst 10.0.1.1 --arp
-  viaduct trace --port vm1 --pcap odd.pcap --json
+  viaduct trace --port vm1 --pcap odd.pcap -o json
   viaduct trace --port vm1 --dst 10.0.2.10 --tcp 4000:22 --expect allow
   viaduct trace --live 5 --port vm1`,
 		Args: cobra.NoArgs,
@@ -36,7 +37,7 @@ port's VM; the destination's MAC is the neighbour's on the same bridge, else the
 	var p packetFlags
 	f := c.Flags()
 	port := f.String("port", "", "virtual port where the packet enters: name, id or interface")
-	asJSON := f.Bool("json", false, "print JSON")
+	form := output.StreamFlag(c, output.Text)
 	expect := f.String("expect", "", "allow or drop: exit with status 1 when it is not so")
 	pcap := f.String("pcap", "", "trace the frames of this pcap file")
 	live := f.Int("live", 0, "show the next so many real packets instead, as they come")
@@ -48,7 +49,7 @@ port's VM; the destination's MAC is the neighbour's on the same bridge, else the
 			return exit.Usagef("--expect %q: want allow or drop", *expect)
 		}
 		if *live > 0 {
-			return watch(c, client, *port, *live, *asJSON)
+			return watch(c, client, *port, *live, *form)
 		}
 		if *port == "" {
 			return exit.Usagef("--port: say at which virtual port the packet enters (viaduct ports lists them)")
@@ -62,7 +63,7 @@ port's VM; the destination's MAC is the neighbour's on the same bridge, else the
 			if err != nil {
 				return err
 			}
-			if err := showAnswer(c.OutOrStdout(), a, *asJSON); err != nil {
+			if err := showAnswer(c.OutOrStdout(), a, *form); err != nil {
 				return err
 			}
 			if *expect != "" && a.Allowed != (*expect == "allow") {
@@ -75,7 +76,7 @@ port's VM; the destination's MAC is the neighbour's on the same bridge, else the
 }
 
 // watch shows real packets until there were n of them.
-func watch(c *cobra.Command, client *debug.Client, port string, n int, asJSON bool) error {
+func watch(c *cobra.Command, client *debug.Client, port string, n int, form output.Form) error {
 	trees, err := client.Watch(c.Context(), port, n)
 	if err != nil {
 		return err
@@ -89,22 +90,22 @@ func watch(c *cobra.Command, client *debug.Client, port string, n int, asJSON bo
 		if err != nil {
 			return err
 		}
-		if err := show(c.OutOrStdout(), t, asJSON); err != nil {
+		if err := show(c.OutOrStdout(), t, form); err != nil {
 			return err
 		}
 	}
 }
 
-func show(w io.Writer, t *trace.Node, asJSON bool) error {
-	if asJSON {
-		return writeJSON(w, t)
+func show(w io.Writer, t *trace.Node, form output.Form) error {
+	if form.Machine() {
+		return form.Next(w, t)
 	}
 	return t.Render(w)
 }
 
-func showAnswer(w io.Writer, a debug.TraceAnswer, asJSON bool) error {
-	if asJSON {
-		return writeJSON(w, a)
+func showAnswer(w io.Writer, a debug.TraceAnswer, form output.Form) error {
+	if form.Machine() {
+		return form.Next(w, a)
 	}
 	if err := a.Tree.Render(w); err != nil {
 		return err

@@ -16,7 +16,7 @@ import (
 	"github.com/viaduct-net/viaduct/internal/agent/debug"
 	"github.com/viaduct-net/viaduct/internal/base/drop"
 	"github.com/viaduct-net/viaduct/internal/base/trace"
-	"github.com/viaduct-net/viaduct/internal/ctl/exit"
+	"github.com/viaduct-net/viaduct/internal/ctl/output"
 )
 
 func whyCommand() *cobra.Command {
@@ -25,7 +25,8 @@ func whyCommand() *cobra.Command {
 		Short: "Show what the packets of a port meet, and the reason of every drop",
 		Long: `Follows the live traffic of one port: each packet that comes to the agent as it ends, and at the end, or when
 interrupted, all packets of the time by what became of them. That sum is made of the datapath's and the agent's
-counters, not of what was shown: no packet is missing from it, however fast they come.`,
+counters, not of what was shown: no packet is missing from it, however fast they come. As JSON or YAML the sum
+is the last object.`,
 		Example: `  viaduct why vm1
   viaduct why vm1 --for 1m --quiet
   viaduct why tap3 --for 5s -o json`,
@@ -33,20 +34,17 @@ counters, not of what was shown: no packet is missing from it, however fast they
 		ValidArgsFunction: completePorts,
 	}
 	socket := socketFlag(c)
-	output := c.Flags().StringP("output", "o", "table", "table, or json: one object a line, the sum last")
+	form := output.StreamFlag(c, output.Table)
 	period := c.Flags().Duration("for", 10*time.Second, "how long; 0: until interrupted")
 	quiet := c.Flags().Bool("quiet", false, "the sum alone")
 	c.RunE = func(c *cobra.Command, args []string) error {
-		if *output != "table" && *output != "json" {
-			return exit.Usagef("-o %q: want table or json", *output)
-		}
 		ctx := c.Context()
 		if *period > 0 {
 			var cancel context.CancelFunc
 			ctx, cancel = context.WithTimeout(ctx, *period)
 			defer cancel()
 		}
-		w := &why{client: debug.NewClient(*socket), port: args[0], json: *output == "json"}
+		w := &why{client: debug.NewClient(*socket), port: args[0], form: *form}
 		if !*quiet {
 			w.live = c.OutOrStdout()
 		}
@@ -54,8 +52,8 @@ counters, not of what was shown: no packet is missing from it, however fast they
 		if err != nil {
 			return err
 		}
-		if *output == "json" {
-			return writeLine(c.OutOrStdout(), s)
+		if form.Machine() {
+			return form.Next(c.OutOrStdout(), s)
 		}
 		return s.print(c.OutOrStdout())
 	}
@@ -67,7 +65,7 @@ type why struct {
 	client *debug.Client
 	port   string
 	live   io.Writer // nil: packets are not shown one by one
-	json   bool
+	form   output.Form
 }
 
 // patience bounds the last look at the counters, after what was asked for has ended.
@@ -120,8 +118,8 @@ func (w *why) watch(ctx context.Context) (*whySum, error) {
 
 func (w *why) show(what, reason, packet string) error {
 	now := time.Now()
-	if w.json {
-		return writeLine(w.live, struct {
+	if w.form.Machine() {
+		return w.form.Next(w.live, struct {
 			Time    time.Time `json:"time"`
 			Outcome string    `json:"outcome"`
 			Reason  string    `json:"reason,omitempty"`
