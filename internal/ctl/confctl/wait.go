@@ -4,10 +4,13 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io"
+	"os"
 	"strings"
 	"time"
 
 	"github.com/spf13/cobra"
+	"golang.org/x/term"
 
 	"github.com/viaduct-net/viaduct/internal/api/client"
 	"github.com/viaduct-net/viaduct/internal/api/wire"
@@ -47,14 +50,30 @@ func (w *waiting) commit(c *cobra.Command, ctx context.Context, cl *client.Clien
 	if w.until == "store" || !r.Changed {
 		return nil
 	}
-	return applied(ctx, cl, r.Revision, changes)
+	tell := func(int, int) {}
+	if f, ok := c.ErrOrStderr().(*os.File); ok && term.IsTerminal(int(f.Fd())) {
+		tell = progress(f)
+	}
+	return applied(ctx, cl, r.Revision, changes, tell)
+}
+
+// progress writes a line whenever it is told other numbers than before.
+func progress(w io.Writer) func(done, of int) {
+	last := ""
+	return func(done, of int) {
+		line := fmt.Sprintf("applied by %d of %d hosts", done, of)
+		if line != last {
+			fmt.Fprintln(w, line)
+		}
+		last = line
+	}
 }
 
 // pollEvery is how often hosts are looked at.
 const pollEvery = 100 * time.Millisecond
 
-// applied waits until the agents of all hosts that the changes concern have applied what was there at the revision.
-func applied(ctx context.Context, cl *client.Client, revision int64, changes []wire.ConfChange) error {
+// applied waits until the agents of all hosts that the changes concern have applied what was there at the revision; tell hears of each look how many have.
+func applied(ctx context.Context, cl *client.Client, revision int64, changes []wire.ConfChange, tell func(done, of int)) error {
 	concerned := make(map[string]bool)
 	all := false
 	for _, ch := range changes {
@@ -71,11 +90,16 @@ func applied(ctx context.Context, cl *client.Client, revision int64, changes []w
 			return err
 		}
 		lagging = nil
+		running := 0
 		for _, h := range hs.Hosts {
-			if h.Agent != nil && (all || concerned[h.ID]) && h.Agent.Revision < revision {
+			if h.Agent == nil || !all && !concerned[h.ID] {
+				continue
+			}
+			if running++; h.Agent.Revision < revision {
 				lagging = append(lagging, label(h))
 			}
 		}
+		tell(running-len(lagging), running)
 		if lagging == nil {
 			return nil
 		}

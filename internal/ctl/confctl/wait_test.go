@@ -12,7 +12,9 @@ import (
 	"github.com/google/uuid"
 	"github.com/prometheus/client_golang/prometheus"
 
+	"github.com/viaduct-net/viaduct/internal/api/client"
 	"github.com/viaduct-net/viaduct/internal/api/native"
+	"github.com/viaduct-net/viaduct/internal/api/wire"
 	"github.com/viaduct-net/viaduct/internal/conf"
 	"github.com/viaduct-net/viaduct/internal/ctl"
 	"github.com/viaduct-net/viaduct/internal/ctl/exit"
@@ -86,7 +88,40 @@ func TestWaitApplied(t *testing.T) {
 		report["h1"] <- conf.Report{Revision: 1 << 40}.Text()
 		report["h3"] <- conf.Report{Revision: 1 << 40}.Text()
 	}()
-	if code, out := run(t, s, "template", "set", "default", key+"=4", "--wait=applied", "--timeout=10s"); code != exit.OK {
+	if code, out := run(t, s, "template", "set", "default", key+"=4", "--wait=applied", "--timeout=10s"); code != exit.OK || strings.Contains(out, " of 3 hosts") { // no terminal
 		t.Errorf("%d: %s", code, out)
+	}
+}
+
+// TestProgress: a line for each change of the count, of those that are waited for alone.
+func TestProgress(t *testing.T) {
+	s := mem.New()
+	report := agents(t, s, "h1", "h2", "h3")
+	srv := httptest.NewServer(native.New(native.Config{
+		Context: t.Context(), Store: s, Keys: s, Log: slog.New(slog.DiscardHandler), Metrics: prometheus.NewRegistry(),
+	}))
+	defer srv.Close()
+	cl, err := client.New(srv.URL)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer cl.Close()
+	var out bytes.Buffer
+	line := progress(&out)
+	looks := 0
+	tell := func(done, of int) {
+		line(done, of)
+		if looks++; looks%2 == 0 && looks <= 6 { // each count is seen twice, and told once
+			report[[]string{"h1", "h2", "h3"}[looks/2-1]] <- conf.Report{Revision: 1 << 40}.Text()
+		}
+	}
+	ctx, cancel := context.WithTimeout(t.Context(), 10*time.Second)
+	defer cancel()
+	if err := applied(ctx, cl, 1<<40, []wire.ConfChange{{Template: "default"}}, tell); err != nil {
+		t.Fatal(err)
+	}
+	lines := strings.Split(strings.TrimSpace(out.String()), "\n")
+	if lines[0] != "applied by 0 of 3 hosts" || lines[len(lines)-1] != "applied by 3 of 3 hosts" || len(lines) > 4 || looks <= len(lines) {
+		t.Errorf("%d looks: %q", looks, lines)
 	}
 }
