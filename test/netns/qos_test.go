@@ -3,6 +3,7 @@ package netns
 import (
 	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"os/exec"
 	"strings"
@@ -14,8 +15,18 @@ import (
 
 const aliceWith = `{kind: port, name: alice, bridge: blue, mac: "02:00:00:00:01:10", addresses: [10.0.1.10, "fd00:1::10"], binding: {host: h1, interface: tap-alice}%s}`
 
-// throughput is what arrives of iperf3's stream from client to server, in bits a second of its payload.
-func throughput(t *testing.T, client, server ns.Space, address string, seconds int, more ...string) float64 {
+// throughput is what arrives of iperf3's stream from client to server, in bits a second of its payload. A server that is not there yet
+// has the client try again, with another one.
+func throughput(t *testing.T, client, server ns.Space, address string, seconds int, more ...string) (rate float64) {
+	t.Helper()
+	eventually(t, "iperf3", func(context.Context) (err error) {
+		rate, err = iperf3(t, client, server, append([]string{"iperf3", "-c", address, "-J", "-t", fmt.Sprint(seconds)}, more...))
+		return err
+	})
+	return rate
+}
+
+func iperf3(t *testing.T, client, server ns.Space, args []string) (float64, error) {
 	t.Helper()
 	ctx, cancel := context.WithCancel(t.Context())
 	cmd := exec.CommandContext(ctx, "iperf3", "-s", "-1")
@@ -26,24 +37,27 @@ func throughput(t *testing.T, client, server ns.Space, address string, seconds i
 		cancel()
 		_ = cmd.Wait() // stopped, or done
 	}()
-	args := []string{"iperf3", "-c", address, "-J", "-t", fmt.Sprint(seconds)}
-	args = append(args, more...)
-	var out string
-	eventually(t, "iperf3", func(context.Context) (err error) {
-		out, err = command(client, args...) // the server takes its time
-		return err
-	})
 	var r struct {
-		End struct {
+		Error string // with -J some failures are told here alone
+		End   struct {
 			Received struct {
 				Rate float64 `json:"bits_per_second"`
 			} `json:"sum_received"`
 		}
 	}
-	if err := json.Unmarshal([]byte(out), &r); err != nil {
-		t.Fatalf("%v: %s", err, out)
+	for tries := 1; ; tries++ {
+		out, err := command(client, args...)
+		if err == nil {
+			err = json.Unmarshal([]byte(out), &r)
+		}
+		if err == nil && r.Error != "" {
+			err = errors.New(r.Error)
+		}
+		if err == nil || !strings.Contains(err.Error(), "refused") || tries == 250 {
+			return r.End.Received.Rate, err
+		}
+		time.Sleep(20 * time.Millisecond) // the server takes its time
 	}
-	return r.End.Received.Rate
 }
 
 // TestBandwidth: a limit holds for established traffic in either direction, as it is set and taken away.
