@@ -22,9 +22,9 @@ type Shared interface {
 type Session interface {
 	// Put writes an entry, whoever had it before.
 	Put(ctx context.Context, path string, value []byte) error
-	// Claim writes an entry unless another session has it. It reports whether this session has it now, with this value.
+	// Claim writes an entry unless another session has it. It reports whether it is now this one's, with this value.
 	Claim(ctx context.Context, path string, value []byte) (mine bool, err error)
-	// Delete removes an entry if it is this session's; else nothing happens.
+	// Delete removes an entry if it belongs to the session; else nothing happens.
 	Delete(ctx context.Context, path string) error
 	// Done is closed when the session has ended: its entries are gone, or will be soon, and it writes no more.
 	Done() <-chan struct{}
