@@ -27,7 +27,7 @@ type edge struct {
 var (
 	top   = []string{"internal/agent", "internal/server", "internal/ctl", "internal/lab", "internal/api", "internal/conf", "internal/service", "internal/cni", "cmd"}
 	wires = []string{"encoding/json", "encoding/xml", "net/http", "github.com/danielgtaylor/huma", "github.com/goccy/go-yaml", "sigs.k8s.io/yaml"}
-	edges = []string{"internal/api", "internal/conf", "internal/ctl", "internal/lab", "internal/agent", "internal/server", "internal/cni", "cmd", "internal/topo/store/etcd"}
+	edges = []string{"internal/api", "internal/conf", "internal/ctl", "internal/lab", "internal/agent", "internal/server", "internal/cni", "cmd", "internal/topo/store/wire"}
 )
 
 var law = []edge{

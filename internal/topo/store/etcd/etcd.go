@@ -25,6 +25,7 @@ import (
 
 	"github.com/viaduct-net/viaduct/internal/topo/model"
 	"github.com/viaduct-net/viaduct/internal/topo/store"
+	"github.com/viaduct-net/viaduct/internal/topo/store/wire"
 )
 
 // DefaultPrefix is where objects are kept.
@@ -133,7 +134,7 @@ func (s *Store) Get(ctx context.Context, kind model.Kind, id uuid.UUID) (model.O
 	if len(r.Kvs) == 0 {
 		return nil, &model.ObjectError{Ref: model.Ref{Kind: kind, ID: id}, Err: store.ErrNotFound}
 	}
-	return decode(k, r.Kvs[0].Value, r.Kvs[0].ModRevision)
+	return wire.Decode(k, r.Kvs[0].Value, r.Kvs[0].ModRevision)
 }
 
 // List implements store.Store.
@@ -191,7 +192,7 @@ func (s *Store) object(key, val []byte, rev int64) model.Object {
 		s.log.Warn("a key in the store is none of ours", "key", string(key))
 		return nil
 	}
-	o, err := decode(k, val, rev)
+	o, err := wire.Decode(k, val, rev)
 	if err != nil {
 		s.log.Warn("an object in the store cannot be read", "key", string(key), "error", err)
 		return nil

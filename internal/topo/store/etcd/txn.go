@@ -11,6 +11,7 @@ import (
 
 	"github.com/viaduct-net/viaduct/internal/topo/model"
 	"github.com/viaduct-net/viaduct/internal/topo/store"
+	"github.com/viaduct-net/viaduct/internal/topo/store/wire"
 )
 
 // maxAttempts bounds how often a transaction is checked anew because another writer was faster.
@@ -102,7 +103,7 @@ func (s *Store) requests(changes []model.Change) ([]clientv3.Op, error) {
 			ops = append(ops, clientv3.OpDelete(s.keyString(model.KeyOf(c.Old))))
 			continue
 		}
-		val, err := encode(c.New)
+		val, err := wire.Encode(c.New)
 		if err != nil {
 			return nil, err
 		}

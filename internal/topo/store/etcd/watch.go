@@ -7,6 +7,7 @@ import (
 
 	"github.com/viaduct-net/viaduct/internal/topo/model"
 	"github.com/viaduct-net/viaduct/internal/topo/store"
+	"github.com/viaduct-net/viaduct/internal/topo/store/wire"
 )
 
 // Watch implements store.Store. The stream breaks when its member of the cluster loses the
@@ -106,7 +107,7 @@ func (s *Store) last(e *clientv3.Event) model.Object {
 		return nil
 	}
 	if e.PrevKv != nil {
-		if o, err := decode(k, e.PrevKv.Value, e.PrevKv.ModRevision); err == nil {
+		if o, err := wire.Decode(k, e.PrevKv.Value, e.PrevKv.ModRevision); err == nil {
 			return o
 		}
 	}

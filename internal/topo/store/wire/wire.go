@@ -1,4 +1,5 @@
-package etcd
+// Package wire is the form in which objects are kept, in the store and on disk.
+package wire
 
 import (
 	"encoding/json"
@@ -6,7 +7,6 @@ import (
 	"fmt"
 	"net"
 	"net/netip"
-	"strings"
 
 	"github.com/google/uuid"
 
@@ -144,7 +144,8 @@ type wireOwner struct {
 	Shared bool   `json:"shared,omitempty"`
 }
 
-func encode(o model.Object) ([]byte, error) {
+// Encode is the JSON of an object.
+func Encode(o model.Object) ([]byte, error) {
 	b, err := encodeKind(o)
 	m := o.GetMeta()
 	owner := wireOwner{m.Tenant, m.Shared}
@@ -193,8 +194,8 @@ func encodeKind(o model.Object) ([]byte, error) {
 	return encodeBalancer(o)
 }
 
-// decode reads an object of the key's kind and id that was stored at rev.
-func decode(k model.Key, data []byte, rev int64) (model.Object, error) {
+// Decode reads an object of the key's kind and id that was stored at rev.
+func Decode(k model.Key, data []byte, rev int64) (model.Object, error) {
 	o, err := decodeKind(k.Kind, data)
 	if err != nil {
 		return nil, err
@@ -274,19 +275,4 @@ func parseMAC(s string) (match.MAC, error) {
 		return match.MAC{}, errors.New("not an Ethernet address: " + s)
 	}
 	return match.MAC(hw), nil
-}
-
-// keyString is where an object is.
-func (s *Store) keyString(k model.Key) string {
-	return s.prefix + string(k.Kind) + "/" + k.ID.String()
-}
-
-// parseKey is its inverse; false for the guard and for what is not ours.
-func (s *Store) parseKey(key []byte) (model.Key, bool) {
-	kind, id, ok := strings.Cut(strings.TrimPrefix(string(key), s.prefix), "/")
-	if !ok || model.New(model.Kind(kind)) == nil {
-		return model.Key{}, false
-	}
-	u, err := uuid.Parse(id)
-	return model.Key{Kind: model.Kind(kind), ID: u}, err == nil
 }

@@ -1,4 +1,4 @@
-package etcd
+package wire
 
 import "github.com/viaduct-net/viaduct/internal/topo/model"
 

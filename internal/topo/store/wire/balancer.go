@@ -1,4 +1,4 @@
-package etcd
+package wire
 
 import (
 	"encoding/json"
