@@ -29,6 +29,7 @@ import (
 	"github.com/viaduct-net/viaduct/internal/path/worker"
 	"github.com/viaduct-net/viaduct/internal/service"
 	"github.com/viaduct-net/viaduct/internal/state"
+	"github.com/viaduct-net/viaduct/internal/state/arp"
 	"github.com/viaduct-net/viaduct/internal/topo/binding"
 	"github.com/viaduct-net/viaduct/internal/topo/host"
 	"github.com/viaduct-net/viaduct/internal/topo/live"
@@ -85,6 +86,27 @@ type Agent struct {
 	heir         bool          // an earlier agent has left flows
 	share        *sharer
 	blocks       *blocks
+
+	// How it waits: other than by sleeping and waiting for a worker where it is made to go step by step (Steps).
+	sleep      func(context.Context, time.Duration) error
+	call       caller
+	makeTunnel func(*Tunnel) error
+	jitter     func() float64 // nil: at random
+}
+
+// caller has a function run on a worker's goroutine, and waits for it: (*worker.Worker).Call.
+type caller func(w *worker.Worker, ctx context.Context, f func()) error
+
+// sleep waits for a while, or until ctx ends, whose error it then returns.
+func sleep(ctx context.Context, d time.Duration) error {
+	t := time.NewTimer(d)
+	defer t.Stop()
+	select {
+	case <-t.C:
+		return nil
+	case <-ctx.Done():
+		return ctx.Err()
+	}
 }
 
 // Run serves the host until ctx ends, which is no error. The datapath's ports and flows go on working
@@ -98,6 +120,7 @@ func Run(ctx context.Context, cfg Config) error {
 		events: newEvents(),
 		cfg:    cfg, logs: cfg.Log, log: cfg.Log.For(""), clock: clock.NewSystem(), host: self,
 		hostsChanged: make(chan struct{}, 1), reports: make(chan string, 1), auditEvery: make(chan time.Duration, 1),
+		sleep: sleep, call: (*worker.Worker).Call, makeTunnel: (*Tunnel).ensure,
 	}
 	if a.boot, err = readConf(ctx, cfg.Keys, self.ID); err != nil {
 		return fmt.Errorf("host %s: %w", cfg.Host, err)
@@ -124,7 +147,7 @@ func (a *Agent) build() {
 	a.policy = htb.New(s.Tokens, a.dp.RootCredit())
 	tables := stateConfig(s)
 	a.blocks = newBlocks(a.host.ID.String(), a.cfg.Shared, a.logs.For(logStore))
-	tables.Leaser = a.blocks
+	tables.Leaser, tables.Jitter = a.blocks, a.jitter
 	a.tables = state.New(tables, a.clock)
 	for i := range a.dp.Workers() {
 		c, _ := a.workerConfig(s)
@@ -291,16 +314,7 @@ func (a *Agent) takeOver(ctx context.Context) error {
 			return ctx.Err()
 		}
 	}
-	a.restoreConnections()
-	a.tunnelOnce() // before flows into it are judged
-	if err := a.ask(ctx); err != nil {
-		return err
-	}
-	a.notReadyBecause("flows of an earlier agent are being adopted")
-	if err := a.adopt(ctx); err != nil {
-		return fmt.Errorf("adopting flows: %w", err)
-	}
-	if err := a.ports.sweepStale(); err != nil {
+	if err := a.inherit(ctx); err != nil {
 		return err
 	}
 	a.notReadyBecause("")
@@ -313,6 +327,20 @@ func (a *Agent) takeOver(ctx context.Context) error {
 	return ctx.Err()
 }
 
+// inherit takes over what an earlier agent has left.
+func (a *Agent) inherit(ctx context.Context) error {
+	a.restoreConnections()
+	a.tunnelOnce() // before flows into it are judged
+	if err := a.ask(ctx); err != nil {
+		return err
+	}
+	a.notReadyBecause("flows of an earlier agent are being adopted")
+	if err := a.adopt(ctx); err != nil {
+		return fmt.Errorf("adopting flows: %w", err)
+	}
+	return a.ports.sweepStale()
+}
+
 // tick lets learnt state age.
 func (a *Agent) tick(ctx context.Context) error {
 	t := time.NewTicker(time.Second)
@@ -323,17 +351,21 @@ func (a *Agent) tick(ctx context.Context) error {
 			return ctx.Err()
 		case <-t.C:
 		}
-		ask, expired := a.tables.Tick()
-		if len(expired) > 0 {
-			a.share.note(expired)
-			for _, w := range a.workers {
-				w.Do(func() { w.Invalidate(expired) })
-			}
+		a.aged(a.tables.Tick())
+	}
+}
+
+// aged has addresses asked for again, and what has expired invalidated.
+func (a *Agent) aged(ask []arp.Key, expired []tag.Tag) {
+	if len(expired) > 0 {
+		a.share.note(expired)
+		for _, w := range a.workers {
+			w.Do(func() { w.Invalidate(expired) })
 		}
-		w := a.workers[0]
-		for _, k := range ask {
-			w.Do(func() { w.Ask(k.ID, k.Addr) })
-		}
+	}
+	w := a.workers[0]
+	for _, k := range ask {
+		w.Do(func() { w.Ask(k.ID, k.Addr) })
 	}
 }
 

@@ -5,7 +5,9 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"maps"
 	"math/rand/v2"
+	"slices"
 	"time"
 
 	"github.com/viaduct-net/viaduct/internal/state/nat"
@@ -19,6 +21,7 @@ type blocks struct {
 	store store.Shared
 	log   *slog.Logger
 	asked chan blockRequest
+	rand  func(n int) int
 
 	// Of the goroutine in run.
 	session store.Session
@@ -41,7 +44,7 @@ const (
 )
 
 func newBlocks(host string, s store.Shared, log *slog.Logger) *blocks {
-	return &blocks{host: host, store: s, log: log, asked: make(chan blockRequest, 1024), mine: map[string]bool{}, taken: map[string]string{}}
+	return &blocks{host: host, store: s, log: log, asked: make(chan blockRequest, 1024), rand: rand.IntN, mine: map[string]bool{}, taken: map[string]string{}}
 }
 
 // Lease implements nat.Leaser.
@@ -85,16 +88,20 @@ func (b *blocks) refuse(ctx context.Context, d time.Duration) {
 	for {
 		select {
 		case r := <-b.asked:
-			if r.done != nil {
-				r.done(0, false)
-			} else {
-				delete(b.mine, blockPath(r.pool, r.want)) // its entry stays until the session is another one
-			}
+			b.refuseOne(r)
 		case <-timer.C:
 			return
 		case <-ctx.Done():
 			return
 		}
+	}
+}
+
+func (b *blocks) refuseOne(r blockRequest) {
+	if r.done != nil {
+		r.done(0, false)
+	} else {
+		delete(b.mine, blockPath(r.pool, r.want)) // its entry stays until the session is another one
 	}
 }
 
@@ -116,16 +123,11 @@ func (b *blocks) serve(ctx context.Context) error {
 		}
 		select {
 		case e, ok := <-events:
-			switch {
-			case !ok:
+			if !ok {
 				return store.ErrUnavailable
-			case e.Synced:
-				synced = true
-			case e.Deleted:
-				delete(b.taken, e.Path)
-			default:
-				b.taken[e.Path] = string(e.Value)
 			}
+			b.take(e)
+			synced = synced || e.Synced
 		case r := <-asked:
 			if err := b.answer(ctx, r); err != nil {
 				return err
@@ -136,6 +138,17 @@ func (b *blocks) serve(ctx context.Context) error {
 		case <-ctx.Done():
 			return ctx.Err()
 		}
+	}
+}
+
+// take notes who has a block.
+func (b *blocks) take(e store.SharedEvent) {
+	switch {
+	case e.Synced:
+	case e.Deleted:
+		delete(b.taken, e.Path)
+	default:
+		b.taken[e.Path] = string(e.Value)
 	}
 }
 
@@ -153,7 +166,7 @@ func (b *blocks) join(ctx context.Context) error {
 		return err
 	}
 	b.session = s
-	for path := range b.mine {
+	for _, path := range slices.Sorted(maps.Keys(b.mine)) {
 		if err := s.Put(ctx, path, []byte(b.host)); err != nil {
 			return err
 		}
@@ -175,7 +188,7 @@ func (b *blocks) answer(ctx context.Context, r blockRequest) error {
 // lease claims a block: the one wanted, or one at random, so that ports are hard to guess from outside (RFC 6056). 0: there is none.
 func (b *blocks) lease(ctx context.Context, r blockRequest) (uint16, error) {
 	lowest, n := int(r.lo)/nat.BlockSize, int(r.hi)/nat.BlockSize-int(r.lo)/nat.BlockSize+1
-	start, tries := rand.IntN(max(n, 1)), 0
+	start, tries := b.rand(max(n, 1)), 0
 	for i := -1; i < n && tries < blockTries; i++ {
 		first := uint16((lowest + (start+max(i, 0))%n) * nat.BlockSize)
 		if i < 0 {

@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"maps"
 	"net"
 	"net/netip"
 	"strconv"
@@ -39,6 +40,7 @@ type sharer struct {
 	lost  uint64               // changes that were too many to be told; guarded by mu
 
 	told map[tag.Tag]state.Learnt // of the goroutine in tell
+	far  map[tag.Tag]bool         // that other hosts have told; of the goroutine in hear
 }
 
 const (
@@ -52,7 +54,7 @@ const (
 func newSharer(a *Agent) *sharer {
 	return &sharer{
 		host: a.host.ID.String(), tables: a.tables, store: a.cfg.Shared, log: a.logs.For(logStore),
-		dirty: map[tag.Tag]struct{}{}, told: map[tag.Tag]state.Learnt{},
+		dirty: map[tag.Tag]struct{}{}, told: map[tag.Tag]state.Learnt{}, far: map[tag.Tag]bool{},
 		changed: func(tags []tag.Tag) { a.changed(nil, tags) },
 		wanted:  func() bool { return reachable(a.mirror.Snapshot()) },
 	}
@@ -103,16 +105,21 @@ func (s *sharer) tell(ctx context.Context) error {
 			return ctx.Err()
 		}
 		s.log.Warn("what is learnt here cannot be told to other hosts", "error", err)
-		for t := range s.told {
-			s.note([]tag.Tag{t})
-		}
-		clear(s.told)
+		s.anew()
 		select {
 		case <-time.After(time.Second):
 		case <-ctx.Done():
 			return ctx.Err()
 		}
 	}
+}
+
+// anew has all told again.
+func (s *sharer) anew() {
+	for t := range s.told {
+		s.note([]tag.Tag{t})
+	}
+	clear(s.told)
 }
 
 func (s *sharer) session(ctx context.Context) error {
@@ -130,16 +137,24 @@ func (s *sharer) session(ctx context.Context) error {
 		case <-ctx.Done():
 			return ctx.Err()
 		}
-		if !s.wanted() {
-			continue
-		}
-		for _, t := range s.some(shareAtMost) {
-			if err := s.write(ctx, x, t); err != nil {
-				s.note([]tag.Tag{t})
-				return err
-			}
+		if err := s.tellSome(ctx, x, s.some); err != nil {
+			return err
 		}
 	}
+}
+
+// tellSome writes some of what is to be told.
+func (s *sharer) tellSome(ctx context.Context, x store.Session, some func(n int) []tag.Tag) error {
+	if !s.wanted() {
+		return nil
+	}
+	for _, t := range some(shareAtMost) {
+		if err := s.write(ctx, x, t); err != nil {
+			s.note([]tag.Tag{t})
+			return err
+		}
+	}
+	return nil
 }
 
 func (s *sharer) write(ctx context.Context, x store.Session, t tag.Tag) error {
@@ -218,9 +233,8 @@ func parseMAC(s string) (match.MAC, error) {
 
 // hear takes over what other hosts have learnt, until ctx ends. While the store is away, the last stays.
 func (s *sharer) hear(ctx context.Context) error {
-	far := map[tag.Tag]bool{} // that other hosts have told
 	for {
-		if err := s.follow(ctx, far); ctx.Err() == nil {
+		if err := s.follow(ctx); ctx.Err() == nil {
 			s.log.Warn("what other hosts learn is not heard", "error", err)
 		}
 		select {
@@ -231,47 +245,57 @@ func (s *sharer) hear(ctx context.Context) error {
 	}
 }
 
-func (s *sharer) follow(ctx context.Context, far map[tag.Tag]bool) error {
+func (s *sharer) follow(ctx context.Context) error {
 	events, err := s.store.WatchShared(ctx, learntPrefix)
 	if err != nil {
 		return err
 	}
-	before := map[tag.Tag]bool{}
-	for t := range far {
-		before[t] = true
-	}
-	drop := func(t tag.Tag) {
-		delete(far, t)
-		if s.tables.DropFar(t) {
-			s.changed([]tag.Tag{t})
-		}
-	}
+	h := s.hearing()
 	for e := range events {
-		if e.Synced {
-			for t := range before { // that went while nobody listened
-				drop(t)
-			}
-			before = nil
-			continue
-		}
-		t, err := parseLearnt(e.Path)
-		if err != nil {
-			s.log.Warn("an entry in the store is not understood", "path", e.Path)
-			continue
-		}
-		delete(before, t)
-		l, mine, err := s.value(e)
-		switch {
-		case e.Deleted, mine, err != nil:
-			drop(t)
-		default:
-			far[t] = true
-			if s.tables.SetFar(t, l) {
-				s.changed([]tag.Tag{t})
-			}
-		}
+		h.take(e)
 	}
 	return store.ErrUnavailable
+}
+
+// hearing is one stream of what other hosts have learnt.
+type hearing struct {
+	*sharer
+	before map[tag.Tag]bool // known from an earlier stream, and not told yet by this one
+}
+
+func (s *sharer) hearing() *hearing { return &hearing{s, maps.Clone(s.far)} }
+
+func (h *hearing) take(e store.SharedEvent) {
+	if e.Synced {
+		for t := range h.before { // that went while nobody listened
+			h.drop(t)
+		}
+		h.before = nil
+		return
+	}
+	t, err := parseLearnt(e.Path)
+	if err != nil {
+		h.log.Warn("an entry in the store is not understood", "path", e.Path)
+		return
+	}
+	delete(h.before, t)
+	l, mine, err := h.value(e)
+	switch {
+	case e.Deleted, mine, err != nil:
+		h.drop(t)
+	default:
+		h.far[t] = true
+		if h.tables.SetFar(t, l) {
+			h.changed([]tag.Tag{t})
+		}
+	}
+}
+
+func (h *hearing) drop(t tag.Tag) {
+	delete(h.far, t)
+	if h.tables.DropFar(t) {
+		h.changed([]tag.Tag{t})
+	}
 }
 
 // value reads what another host has written; mine: this one has.

@@ -30,14 +30,14 @@ func (c *chunk) add(f *datapath.FlowInfo) {
 // sweep reads the datapath's flow table and hands each flow to the worker that owns its key, in
 // chunks, so that packets are served in between. It waits for the workers: one chunk at a time is under way. see must not
 // keep the flows.
-func sweep(ctx context.Context, dp datapath.Datapath, workers []*worker.Worker, see func(*worker.Worker, []datapath.FlowInfo)) error {
+func sweep(ctx context.Context, dp datapath.Datapath, workers []*worker.Worker, call caller, see func(*worker.Worker, []datapath.FlowInfo)) error {
 	chunks := make([]chunk, len(workers))
 	hand := func(i int) error {
 		w, c := workers[i], &chunks[i]
 		if len(c.flows) == 0 {
 			return nil
 		}
-		if err := w.Call(ctx, func() { see(w, c.flows) }); err != nil {
+		if err := call(w, ctx, func() { see(w, c.flows) }); err != nil {
 			return err // the worker may still read the chunk: it is not used again
 		}
 		c.flows, c.actions = c.flows[:0], c.actions[:0]
@@ -75,10 +75,14 @@ func (a *Agent) audit(ctx context.Context) {
 			continue
 		case <-t.C:
 		}
-		if err := sweep(ctx, a.dp, a.workers, (*worker.Worker).Audit); err != nil && ctx.Err() == nil {
+		if err := a.auditOnce(ctx); err != nil && ctx.Err() == nil {
 			a.logs.For(logFlows).Warn("flow table cannot be read back", slog.Any("error", err))
 		}
 	}
+}
+
+func (a *Agent) auditOnce(ctx context.Context) error {
+	return sweep(ctx, a.dp, a.workers, a.call, (*worker.Worker).Audit)
 }
 
 // How long flows that wait for a neighbour's answer are kept while they are being adopted.
@@ -106,21 +110,19 @@ func (a *Agent) adopt(ctx context.Context) error {
 
 // sweepUntil hands all flows to the workers, and again those that they cannot decide on, a few times.
 func (a *Agent) sweepUntil(ctx context.Context, see func(*worker.Worker, []datapath.FlowInfo) []datapath.FlowInfo) (total int, undecided []owned, err error) {
-	err = sweep(ctx, a.dp, a.workers, func(w *worker.Worker, fs []datapath.FlowInfo) {
+	err = sweep(ctx, a.dp, a.workers, a.call, func(w *worker.Worker, fs []datapath.FlowInfo) {
 		total += len(fs)
 		if left := see(w, fs); len(left) > 0 {
 			undecided = append(undecided, owned{w, left})
 		}
 	})
 	for try := 0; err == nil && len(undecided) > 0 && try < adoptTries; try++ {
-		select {
-		case <-ctx.Done():
-			return total, nil, ctx.Err()
-		case <-time.After(adoptRetry):
+		if err := a.sleep(ctx, adoptRetry); err != nil {
+			return total, nil, err
 		}
 		next := undecided[:0]
 		for _, o := range undecided {
-			if err = o.w.Call(ctx, func() { o.flows = see(o.w, o.flows) }); err != nil {
+			if err = a.call(o.w, ctx, func() { o.flows = see(o.w, o.flows) }); err != nil {
 				return total, nil, err
 			}
 			if len(o.flows) > 0 {

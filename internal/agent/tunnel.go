@@ -78,7 +78,7 @@ func (a *Agent) tunnelOnce() (done bool) {
 		return true
 	}
 	t := Tunnel{a.cfg.TunnelDevice, a.boot.Settings.TunnelPort}
-	err := t.ensure()
+	err := a.makeTunnel(&t)
 	if err == nil {
 		err = a.ports.openTunnel(t.Device, s)
 	}
@@ -171,6 +171,7 @@ func (p *ports) sweepKeys() error {
 // How long other hosts have to say what they know: askAtMost to hear the question, askSettle to have answered it.
 const (
 	askAtMost = time.Second
+	askPoll   = 5 * time.Millisecond
 	askSettle = 100 * time.Millisecond
 )
 
@@ -186,34 +187,25 @@ func (a *Agent) ask(ctx context.Context) error {
 			w.Do(func() { w.Hello(h.Tunnel) })
 		}
 	}
-	ctx, cancel := context.WithTimeoutCause(ctx, askAtMost, errAsked)
-	defer cancel()
-	tick := time.NewTicker(5 * time.Millisecond)
-	defer tick.Stop()
 	left := -1
-	for left != 0 && ctx.Err() == nil {
-		select {
-		case <-tick.C:
-		case <-ctx.Done():
+	for end := a.clock.Now() + int64(askAtMost); left != 0 && a.clock.Now() < end; {
+		if err := a.sleep(ctx, askPoll); err != nil {
+			return err
 		}
-		_ = w.Call(ctx, func() { left = w.Unacknowledged() }) // the context says why
-	}
-	if ctx.Err() == nil {
-		select {
-		case <-time.After(askSettle):
-		case <-ctx.Done():
+		if err := a.call(w, ctx, func() { left = w.Unacknowledged() }); err != nil {
+			return err
 		}
 	}
-	if err := context.Cause(ctx); err != nil && !errors.Is(err, errAsked) {
-		return err
+	if left == 0 {
+		if err := a.sleep(ctx, askSettle); err != nil {
+			return err
+		}
 	}
 	if left != 0 {
 		a.log.Warn("not all other hosts have said what they know of connections: those of which the flows have gone may break", "hosts", left)
 	}
 	return nil
 }
-
-var errAsked = errors.New("asked for long enough")
 
 // tellHost has all workers tell a host that has begun anew what concerns it. It is called on a worker's goroutine.
 func (a *Agent) tellHost(to match.Addr) {

@@ -22,6 +22,8 @@ type Config struct {
 	Conntrack conntrack.Config
 	NAT       nat.Config
 	Leaser    nat.Leaser // of the ports for translation; nil: all are this host's
+
+	Jitter func() float64 // numbers in [0, 1), between retries; nil: random ones
 }
 
 // DefaultConfig has the defaults of each table.
@@ -49,6 +51,9 @@ func New(cfg Config, c clock.Clock) *Tables {
 	}
 	t := &Tables{clock: c, macs: mac.New(cfg.MAC), ports: arp.New(cfg.ARP), heard: arp.New(cfg.ARP), nat: nat.New(cfg.NAT, cfg.Leaser),
 		far: table.New[tag.Tag, Learnt](0)}
+	if cfg.Jitter != nil {
+		t.ports.Jitter, t.heard.Jitter = cfg.Jitter, cfg.Jitter
+	}
 	cfg.Conntrack.OnRemove = t.freePorts
 	t.conns = conntrack.New(cfg.Conntrack)
 	return t

@@ -66,6 +66,8 @@ type asking struct {
 // Table holds the neighbours of all router ports and bridges. Safe for concurrent use. Times
 // are a clock's, in ns.
 type Table struct {
+	Jitter func() float64 // numbers in [0, 1) that spread retries, random ones by default; to be set before use
+
 	known  *table.Table[Key, known]
 	failed *table.Table[Key, struct{}]
 
@@ -79,6 +81,7 @@ type Table struct {
 // New makes an empty table.
 func New(cfg Config) *Table {
 	return &Table{
+		Jitter:  rand.Float64,
 		cfg:     cfg,
 		known:   table.New[Key, known](cfg.MaxPerPort),
 		failed:  table.New[Key, struct{}](0), // each was asked for, which is bounded
@@ -175,7 +178,9 @@ func (t *Table) answered(k Key) {
 }
 
 // retry, with mu held, keeps requests of many addresses and hosts from marching in step.
-func (t *Table) retry() int64 { return int64(float64(t.cfg.Retry) * (0.75 + rand.Float64()/2)) }
+func (t *Table) retry() int64 {
+	return int64(float64(t.cfg.Retry) * (0.75 + t.Jitter()/2))
+}
 
 // Tick appends to ask the requests to be sent now, and to tags what changed: addresses
 // that expired, failed, or may be tried again. To be called about once a second.

@@ -96,8 +96,7 @@ func follow(ctx context.Context, s store.Shared, grace time.Duration, now *Hosts
 	if err != nil {
 		return err
 	}
-	tell := func() { changed(Hosts{now.known, maps.Clone(now.alive)}) }
-	seen := map[uuid.UUID]bool{}
+	w := watch{now: now, seen: map[uuid.UUID]bool{}, changed: changed}
 	var settled <-chan time.Time
 	for {
 		select {
@@ -107,28 +106,44 @@ func follow(ctx context.Context, s store.Shared, grace time.Duration, now *Hosts
 			}
 			if e.Synced {
 				settled = time.After(grace)
-				continue
 			}
-			id, err := uuid.Parse(strings.TrimPrefix(e.Path, prefix))
-			if err != nil {
-				continue // nobody's
-			}
-			if e.Deleted {
-				delete(seen, id)
-				delete(now.alive, id)
-			} else {
-				seen[id], now.alive[id] = true, true
-			}
-			if now.known {
-				tell()
-			}
+			w.take(e)
 		case <-settled:
-			// Who has not come back by now does not live.
-			now.known, now.alive = true, maps.Clone(seen)
-			tell()
+			w.settle()
 		}
 	}
 }
+
+// watch is one stream of who is alive.
+type watch struct {
+	now     *Hosts
+	seen    map[uuid.UUID]bool // by this stream
+	changed func(Hosts)
+}
+
+func (w *watch) take(e store.SharedEvent) {
+	id, err := uuid.Parse(strings.TrimPrefix(e.Path, prefix))
+	if err != nil {
+		return // nobody's, or Synced
+	}
+	if e.Deleted {
+		delete(w.seen, id)
+		delete(w.now.alive, id)
+	} else {
+		w.seen[id], w.now.alive[id] = true, true
+	}
+	if w.now.known {
+		w.tell()
+	}
+}
+
+// settle is called when grace is over: who has not come back by now does not live.
+func (w *watch) settle() {
+	w.now.known, w.now.alive = true, maps.Clone(w.seen)
+	w.tell()
+}
+
+func (w *watch) tell() { w.changed(Hosts{w.now.known, maps.Clone(w.now.alive)}) }
 
 // Run is Announce and Watch.
 func Run(ctx context.Context, s store.Shared, host uuid.UUID, log *slog.Logger, changed func(Hosts)) error {

@@ -165,7 +165,7 @@ func (m *Mirror) follow(ctx context.Context, s store.Store) (synced bool, err er
 		return false, err
 	}
 	defer m.following.Store(false)
-	var batch []store.Event
+	var st stream
 	for {
 		select {
 		case found := <-m.news:
@@ -174,24 +174,35 @@ func (m *Mirror) follow(ctx context.Context, s store.Store) (synced bool, err er
 			m.publish(m.setHosts(h), m.Snapshot().Revision)
 		case e, ok := <-ch:
 			if !ok {
-				return synced, errBroken
+				return st.synced, errBroken
 			}
-			if e.Synced {
-				m.publish(m.reset(batch), e.Revision)
-				batch, synced = nil, true
-				m.resyncs.Add(1)
-				m.following.Store(true)
-				m.announce()
-				continue
-			}
-			batch = append(batch, e)
-			// Not half of a transaction, and nothing before the initial state is whole.
-			if synced && e.Last {
-				m.publish(m.apply(batch), e.Revision)
-				m.changes.Add(1)
-				batch = batch[:0]
-			}
+			m.take(&st, e)
 		}
+	}
+}
+
+// stream is how far one watch has come.
+type stream struct {
+	batch  []store.Event // of the transaction, or the initial state, at hand
+	synced bool
+}
+
+// take deals with the next event of a stream.
+func (m *Mirror) take(st *stream, e store.Event) {
+	if e.Synced {
+		m.publish(m.reset(st.batch), e.Revision)
+		st.batch, st.synced = nil, true
+		m.resyncs.Add(1)
+		m.following.Store(true)
+		m.announce()
+		return
+	}
+	st.batch = append(st.batch, e)
+	// Not half of a transaction, and nothing before the initial state is whole.
+	if st.synced && e.Last {
+		m.publish(m.apply(st.batch), e.Revision)
+		m.changes.Add(1)
+		st.batch = st.batch[:0]
 	}
 }
 

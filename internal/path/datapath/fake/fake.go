@@ -269,6 +269,21 @@ func (d *Datapath) Close() error {
 	return nil
 }
 
+// Reopen is what the next process finds when one that had the datapath open was killed: ports, flows and keys; the misses that nobody
+// has read are gone, and no cell has tokens.
+func (d *Datapath) Reopen() {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	d.closed = false
+	atomic.StoreInt64(&d.root, 0)
+	for _, p := range d.ports {
+		atomic.StoreInt64(p.Credit, 0)
+	}
+	for _, q := range d.workers {
+		q.reopen()
+	}
+}
+
 // take takes a token from the port, or else from the root.
 func (d *Datapath) take(p *port) bool { return takeOne(p.Credit) || takeOne(&d.root) }
 

@@ -31,6 +31,12 @@ func (q *queue) close() {
 	q.signal()
 }
 
+func (q *queue) reopen() {
+	q.mu.Lock()
+	q.misses, q.closed = nil, false
+	q.mu.Unlock()
+}
+
 func (q *queue) signal() {
 	select {
 	case q.wake <- struct{}{}:
