@@ -22,13 +22,14 @@ struct {
 	__type(value, struct flow);
 } flows SEC(".maps");
 
+/* number -> step; those of one flow have consecutive numbers, which are not used again */
 struct {
 	__uint(type, BPF_MAP_TYPE_HASH);
 	__uint(map_flags, BPF_F_NO_PREALLOC);
 	__uint(max_entries, 1024); /* set by user space */
-	__type(key, __u32);
-	__type(value, struct group);
-} groups SEC(".maps");
+	__type(key, __u64);
+	__type(value, struct wide_step);
+} wide_steps SEC(".maps");
 
 /* ifindex -> port number */
 struct {

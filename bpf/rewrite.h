@@ -28,7 +28,14 @@ static __always_inline int fix_l4(struct __sk_buff *skb, struct pkt *p, __s64 di
 	return bpf_l4_csum_replace(skb, p->csum, 0, diff, flags);
 }
 
-static __always_inline int rewrite_ipv4(struct __sk_buff *skb, const struct step *s, struct pkt *p)
+/* Where the step at hand keeps what does not fit into every one. */
+struct rewrites {
+	const __u32 *src4, *dst4; /* a word */
+	const __u32 *src6, *dst6; /* four */
+	const __u32 *vlan;
+};
+
+static __always_inline int rewrite_ipv4(struct __sk_buff *skb, const struct step *s, const struct rewrites *to, struct pkt *p)
 {
 	__u32 old[5], *ip = p->ip;
 	__u8 *h = (__u8 *)ip;
@@ -40,9 +47,9 @@ static __always_inline int rewrite_ipv4(struct __sk_buff *skb, const struct step
 	if (s->dec_ttl)
 		h[8] -= s->dec_ttl;
 	if (s->flags & STEP_SRC)
-		ip[3] = s->src[3];
+		ip[3] = *to->src4;
 	if (s->flags & STEP_DST)
-		ip[4] = s->dst[3];
+		ip[4] = *to->dst4;
 	*check = csum_add_diff(*check, bpf_csum_diff(old, 20, ip, 20, 0));
 	if (bpf_skb_store_bytes(skb, p->l3, ip, 20, 0))
 		return -1;
@@ -51,7 +58,7 @@ static __always_inline int rewrite_ipv4(struct __sk_buff *skb, const struct step
 	return fix_l4(skb, p, bpf_csum_diff(&old[3], 8, &ip[3], 8, 0));
 }
 
-static __always_inline int rewrite_ipv6(struct __sk_buff *skb, const struct step *s, struct pkt *p)
+static __always_inline int rewrite_ipv6(struct __sk_buff *skb, const struct step *s, const struct rewrites *to, struct pkt *p)
 {
 	__u32 old[8], *ip = p->ip;
 	__u8 *h = (__u8 *)ip;
@@ -64,9 +71,9 @@ static __always_inline int rewrite_ipv6(struct __sk_buff *skb, const struct step
 	if (s->dec_ttl)
 		h[7] -= s->dec_ttl;
 	if (s->flags & STEP_SRC)
-		__builtin_memcpy(&ip[2], s->src, 16);
+		__builtin_memcpy(&ip[2], to->src6, 16);
 	if (s->flags & STEP_DST)
-		__builtin_memcpy(&ip[6], s->dst, 16);
+		__builtin_memcpy(&ip[6], to->dst6, 16);
 	/* Nothing in an IPv6 header makes up for what changes in it: a received sum has to be told. */
 	if (bpf_skb_store_bytes(skb, p->l3, ip, 40, BPF_F_RECOMPUTE_CSUM))
 		return -1;
@@ -109,14 +116,14 @@ static __always_inline int rewrite_l4(struct __sk_buff *skb, const struct step *
 
 /* Tags move between the frame and the skb's metadata as they are pushed and popped, and the
  * headers behind them move too. */
-static __always_inline int rewrite_vlan(struct __sk_buff *skb, const struct step *s, struct pkt *p)
+static __always_inline int rewrite_vlan(struct __sk_buff *skb, const struct step *s, const struct rewrites *to, struct pkt *p)
 {
 	__u32 l3 = 14;
 	__u16 type;
 
 	if (s->flags & STEP_POP_VLAN && bpf_skb_vlan_pop(skb))
 		return -1;
-	if (s->flags & STEP_PUSH_VLAN && bpf_skb_vlan_push(skb, bpf_htons(ETH_P_8021Q), s->vlan))
+	if (s->flags & STEP_PUSH_VLAN && bpf_skb_vlan_push(skb, bpf_htons(ETH_P_8021Q), *to->vlan))
 		return -1;
 	if (!p->l3)
 		return 0;
@@ -134,7 +141,7 @@ static __always_inline int rewrite_vlan(struct __sk_buff *skb, const struct step
 	return 0;
 }
 
-static __always_inline int rewrite(struct __sk_buff *skb, const struct step *s, struct pkt *p)
+static __always_inline int rewrite(struct __sk_buff *skb, const struct step *s, const struct rewrites *to, struct pkt *p)
 {
 	if (s->flags & STEP_ETH) {
 		if (s->flags & STEP_ETH_DST)
@@ -145,12 +152,12 @@ static __always_inline int rewrite(struct __sk_buff *skb, const struct step *s, 
 			return -1;
 	}
 	if (p->l3 && (s->flags & (STEP_ADDR | STEP_TOS) || s->dec_ttl)) {
-		if (p->eth_type == ETH_P_IP ? rewrite_ipv4(skb, s, p) : rewrite_ipv6(skb, s, p))
+		if (p->eth_type == ETH_P_IP ? rewrite_ipv4(skb, s, to, p) : rewrite_ipv6(skb, s, to, p))
 			return -1;
 	}
 	if (p->l4 && s->flags & STEP_PORTS && rewrite_l4(skb, s, p))
 		return -1;
-	if (s->flags & STEP_VLAN && rewrite_vlan(skb, s, p))
+	if (s->flags & STEP_VLAN && rewrite_vlan(skb, s, to, p))
 		return -1;
 	return 0;
 }

@@ -5,7 +5,7 @@
  *   2 parse     headers -> key
  *   3 lookup    key -> flow; from a tunnel first: tunnel key -> port, and no flow is needed
  *   4 upcall    no flow, or its TTL would run out: to user space, if the port has a token
- *   5 rewrite   the flow's step, or each step of its group
+ *   5 rewrite   the flow's step, or each of its wide ones
  *   6 output    redirect to the egress port
  *
  * Needs kernel 6.1 and nothing newer. */
@@ -53,23 +53,26 @@ static __always_inline int output(struct __sk_buff *skb, __u32 no, struct pkt *p
 }
 
 static __always_inline int run_step(struct __sk_buff *skb, const struct step *s, struct pkt *p, __u32 in_port,
-				    __u32 packets, __u32 bytes, int copy)
+				    __u32 packets, __u32 bytes)
 {
-	if (rewrite(skb, s, p))
+	const __u32 *a = s->addr;
+	struct rewrites to = { .src4 = a + ADDR_SRC, .dst4 = a + ADDR_DST, .src6 = a, .dst6 = a, .vlan = a + ADDR_VLAN };
+
+	if (rewrite(skb, s, &to, p))
 		goto fail;
 	if (s->flags & STEP_TUNNEL) {
 		skb->mark = 0;
-		if (set_tunnel(skb, s->tun_key, s->peer))
+		if (s->flags & STEP_PEER6 ? set_tunnel6(skb, s->tun_key, a) : set_tunnel4(skb, s->tun_key, a[ADDR_PEER]))
 			goto fail;
 	}
-	return output(skb, s->port, p, in_port, packets, bytes, copy);
+	return output(skb, s->port, p, in_port, packets, bytes, 0);
 fail:
 	count_drop(in_port, DROP_REWRITE);
 	return TC_ACT_SHOT;
 }
 
-/* What run_group hands to each of its steps. */
-struct group_run {
+/* What run_wide hands to each of its steps. */
+struct wide_run {
 	struct pkt p;
 	__u32 in_port;
 	__u32 packets;
@@ -78,27 +81,42 @@ struct group_run {
 };
 
 /* A global function, so that the verifier looks at it once and not once per step. */
-__noinline int run_group_step(struct __sk_buff *skb, const struct step *s, struct group_run *r)
+__noinline int run_wide_step(struct __sk_buff *skb, const struct wide_step *w, struct wide_run *r)
 {
-	if (!s || !r)
+	if (!w || !r)
 		return TC_ACT_SHOT;
-	return run_step(skb, s, &r->p, r->in_port, r->packets, r->bytes, r->copy);
+	struct rewrites to = { .src4 = w->src + 3, .dst4 = w->dst + 3, .src6 = w->src, .dst6 = w->dst, .vlan = &w->vlan };
+
+	if (rewrite(skb, &w->step, &to, &r->p))
+		goto fail;
+	if (w->step.flags & STEP_TUNNEL) {
+		skb->mark = 0;
+		if (set_tunnel(skb, w->step.tun_key, w->peer))
+			goto fail;
+	}
+	return output(skb, w->step.port, &r->p, r->in_port, r->packets, r->bytes, r->copy);
+fail:
+	count_drop(r->in_port, DROP_REWRITE);
+	return TC_ACT_SHOT;
 }
 
-static __always_inline int run_group(struct __sk_buff *skb, __u32 id, const struct pkt *p, __u32 in_port,
-				     __u32 packets, __u32 bytes)
+static __always_inline int run_wide(struct __sk_buff *skb, const struct flow *f, const struct pkt *p, __u32 in_port,
+				    __u32 packets, __u32 bytes)
 {
-	struct group *g = bpf_map_lookup_elem(&groups, &id);
-	struct group_run r = { .p = *p, .in_port = in_port, .packets = packets, .bytes = bytes };
+	struct wide_run r = { .p = *p, .in_port = in_port, .packets = packets, .bytes = bytes };
+	__u64 no = (__u64)f->step.addr[1] << 32 | f->step.addr[0];
+	__u32 steps = f->steps;
 	int verdict = TC_ACT_SHOT;
 
-	if (!g) {
-		count_drop(in_port, DROP_OUTPUT_GONE);
-		return TC_ACT_SHOT;
-	}
-	for (__u32 i = 0; i < MAX_STEPS && i < g->steps; i++) {
-		r.copy = i + 1 < g->steps;
-		verdict = run_group_step(skb, &g->step[i], &r);
+	for (__u32 i = 0; i < MAX_STEPS && i < steps; i++, no++) {
+		struct wide_step *w = bpf_map_lookup_elem(&wide_steps, &no);
+
+		if (!w) { /* replaced or deleted meanwhile */
+			count_drop(in_port, DROP_OUTPUT_GONE);
+			return TC_ACT_SHOT;
+		}
+		r.copy = i + 1 < steps;
+		verdict = run_wide_step(skb, w, &r);
 	}
 	return verdict == TC_ACT_REDIRECT ? verdict : TC_ACT_SHOT;
 }
@@ -164,17 +182,17 @@ int viaduct_ingress(struct __sk_buff *skb)
 	}
 	__sync_fetch_and_add(&f->packets, packets);
 	__sync_fetch_and_add(&f->bytes, bytes);
-	f->last_used = bpf_ktime_get_coarse_ns();
+	f->last_used = bpf_ktime_get_coarse_ns() >> TIME_SHIFT;
 	if (p.tcp_flags & 5 & ~f->tcp_flags)
-		__sync_fetch_and_or(&f->tcp_flags, p.tcp_flags & 5);
+		f->tcp_flags |= p.tcp_flags & 5; /* either of the two tells that the connection ends: one may get lost */
 
-	if (f->steps == 1)
-		return run_step(skb, &f->step, &p, k.in_port, packets, bytes, 0);
+	if (f->wide)
+		return run_wide(skb, f, &p, k.in_port, packets, bytes);
 	if (f->steps == 0) {
 		count_drop(k.in_port, DROP_FLOW);
 		return TC_ACT_SHOT;
 	}
-	return run_group(skb, f->group, &p, k.in_port, packets, bytes);
+	return run_step(skb, &f->step, &p, k.in_port, packets, bytes);
 }
 
 /* On the egress of a tunnel device: a packet that user space sends there names its tunnel by the

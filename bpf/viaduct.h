@@ -6,7 +6,7 @@
 #include <linux/types.h>
 
 /* Changes with every incompatible change of a pinned map. */
-#define LAYOUT_VERSION 2
+#define LAYOUT_VERSION 3
 
 /* match.Key */
 struct flow_key {
@@ -58,6 +58,7 @@ enum {
 	STEP_POP_VLAN = 1 << 7,
 	STEP_PUSH_VLAN = 1 << 8,
 	STEP_TUNNEL = 1 << 9,
+	STEP_PEER6 = 1 << 10, /* of a flow's own step: the peer's address is IPv6 */
 	STEP_ETH = STEP_ETH_DST | STEP_ETH_SRC,
 	STEP_ADDR = STEP_SRC | STEP_DST,
 	STEP_PORTS = STEP_SRC_PORT | STEP_DST_PORT,
@@ -71,38 +72,42 @@ struct step {
 	__u8 tos;
 	__u32 port; /* datapath port number of the output */
 	__u32 tun_key;
-	__u16 vlan;
 	__u16 src_port; /* be16 */
 	__u16 dst_port; /* be16 */
 	__u8 eth_dst[6];
 	__u8 eth_src[6];
-	__u16 pad;
+	__u32 order; /* for user space: the action list's own order, a nibble each; the first eight */
+	/* In wire order. IPv4: [0] source, [1] destination, [2] the tunnel's peer, [3] not an address but the VLAN tag to
+	 * push. Or all of them are one IPv6 address, of whichever it is. Steps that need more are wide. */
+	__u32 addr[4];
+};
+
+enum { ADDR_SRC, ADDR_DST, ADDR_PEER, ADDR_VLAN };
+
+/* A step with room for everything; step.addr is not used. */
+struct wide_step {
+	struct step step;
 	__u32 src[4]; /* wire order, as in the key */
 	__u32 dst[4];
 	__u32 peer[4];
-	__u64 order; /* for user space: the action list's own order, a nibble each */
+	__u32 order; /* the next eight nibbles of step.order */
+	__u32 vlan;  /* tag to push */
 };
 
+/* With the key and what the kernel's hash table adds, 184 bytes: a slab object of 192. */
 struct flow {
 	__u64 packets; /* on the wire: a GSO frame counts as its segments */
 	__u64 bytes;
-	__u64 last_used; /* CLOCK_MONOTONIC, ns, coarse */
-	__u32 tcp_flags; /* FIN and RST seen */
-	__u16 steps;	 /* 0: drop; 1: step; more: groups[group] */
+	__u32 last_used; /* CLOCK_MONOTONIC, coarse, in units of 2^TIME_SHIFT ns */
+	__u8 tcp_flags;	 /* FIN and RST seen */
+	__u8 steps;	 /* 0: drop */
 	__u8 ttl_cost;	 /* the packet's TTL must be above it */
-	__u8 pad;
-	__u32 group;
-	__u32 pad2;
+	__u8 wide;	 /* the steps are in wide_steps, from the number on that is in step.addr */
 	struct step step;
 };
 
+#define TIME_SHIFT 22
 #define MAX_STEPS 32
-
-struct group {
-	__u32 steps;
-	__u32 pad;
-	struct step step[MAX_STEPS];
-};
 
 enum {
 	PORT_PEER = 1 << 0,   /* a veth whose peer is in another namespace: bpf_redirect_peer */

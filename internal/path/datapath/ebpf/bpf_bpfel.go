@@ -24,13 +24,11 @@ type bpfFlow struct {
 	_        structs.HostLayout
 	Packets  uint64
 	Bytes    uint64
-	LastUsed uint64
-	TcpFlags uint32
-	Steps    uint16
+	LastUsed uint32
+	TcpFlags uint8
+	Steps    uint8
 	TtlCost  uint8
-	Pad      uint8
-	Group    uint32
-	Pad2     uint32
+	Wide     uint8
 	Step     bpfStep
 }
 
@@ -50,13 +48,6 @@ type bpfFlowKey struct {
 	Zero    uint8
 	SrcPort uint16
 	DstPort uint16
-}
-
-type bpfGroup struct {
-	_     structs.HostLayout
-	Steps uint32
-	Pad   uint32
-	Step  [32]bpfStep
 }
 
 type bpfMiss struct {
@@ -113,16 +104,22 @@ type bpfStep struct {
 	Tos     uint8
 	Port    uint32
 	TunKey  uint32
-	Vlan    uint16
 	SrcPort uint16
 	DstPort uint16
 	EthDst  [6]uint8
 	EthSrc  [6]uint8
-	Pad     uint16
-	Src     [4]uint32
-	Dst     [4]uint32
-	Peer    [4]uint32
-	Order   uint64
+	Order   uint32
+	Addr    [4]uint32
+}
+
+type bpfWideStep struct {
+	_     structs.HostLayout
+	Step  bpfStep
+	Src   [4]uint32
+	Dst   [4]uint32
+	Peer  [4]uint32
+	Order uint32
+	Vlan  uint32
 }
 
 // Names of all BPF objects in the ELF.
@@ -133,13 +130,13 @@ const (
 	bpfMapCredits              = "credits"
 	bpfMapExecTunnels          = "exec_tunnels"
 	bpfMapFlows                = "flows"
-	bpfMapGroups               = "groups"
 	bpfMapInterfaces           = "interfaces"
 	bpfMapPorts                = "ports"
 	bpfMapRates                = "rates"
 	bpfMapRings                = "rings"
 	bpfMapStats                = "stats"
 	bpfMapTunnelKeys           = "tunnel_keys"
+	bpfMapWideSteps            = "wide_steps"
 	bpfProgViaductIngress      = "viaduct_ingress"
 	bpfProgViaductTunnelEgress = "viaduct_tunnel_egress"
 	bpfVarSlotMask             = "slot_mask"
@@ -199,13 +196,13 @@ type bpfMapSpecs struct {
 	Credits     *ebpf.MapSpec `ebpf:"credits"`
 	ExecTunnels *ebpf.MapSpec `ebpf:"exec_tunnels"`
 	Flows       *ebpf.MapSpec `ebpf:"flows"`
-	Groups      *ebpf.MapSpec `ebpf:"groups"`
 	Interfaces  *ebpf.MapSpec `ebpf:"interfaces"`
 	Ports       *ebpf.MapSpec `ebpf:"ports"`
 	Rates       *ebpf.MapSpec `ebpf:"rates"`
 	Rings       *ebpf.MapSpec `ebpf:"rings"`
 	Stats       *ebpf.MapSpec `ebpf:"stats"`
 	TunnelKeys  *ebpf.MapSpec `ebpf:"tunnel_keys"`
+	WideSteps   *ebpf.MapSpec `ebpf:"wide_steps"`
 }
 
 // bpfVariableSpecs contains global variables before they are loaded into the kernel.
@@ -239,13 +236,13 @@ type bpfMaps struct {
 	Credits     *ebpf.Map `ebpf:"credits"`
 	ExecTunnels *ebpf.Map `ebpf:"exec_tunnels"`
 	Flows       *ebpf.Map `ebpf:"flows"`
-	Groups      *ebpf.Map `ebpf:"groups"`
 	Interfaces  *ebpf.Map `ebpf:"interfaces"`
 	Ports       *ebpf.Map `ebpf:"ports"`
 	Rates       *ebpf.Map `ebpf:"rates"`
 	Rings       *ebpf.Map `ebpf:"rings"`
 	Stats       *ebpf.Map `ebpf:"stats"`
 	TunnelKeys  *ebpf.Map `ebpf:"tunnel_keys"`
+	WideSteps   *ebpf.Map `ebpf:"wide_steps"`
 }
 
 func (m *bpfMaps) Close() error {
@@ -254,13 +251,13 @@ func (m *bpfMaps) Close() error {
 		m.Credits,
 		m.ExecTunnels,
 		m.Flows,
-		m.Groups,
 		m.Interfaces,
 		m.Ports,
 		m.Rates,
 		m.Rings,
 		m.Stats,
 		m.TunnelKeys,
+		m.WideSteps,
 	)
 }
 

@@ -23,12 +23,21 @@ const (
 	stepPopVLAN
 	stepPushVLAN
 	stepTunnel
+	stepPeer6
+)
+
+// Places in bpfStep.Addr.
+const (
+	addrSrc = iota
+	addrDst
+	addrPeer
+	addrVLAN
 )
 
 // maxSteps is how many outputs a flow may have, MAX_STEPS.
-const maxSteps = len(bpfGroup{}.Step)
+const maxSteps = 32
 
-// maxOrder is how many actions one step can list: a nibble each in bpfStep.Order.
+// maxOrder is how many actions one step can list: a nibble each in the two words of order.
 const maxOrder = 16
 
 // encoder turns action lists into steps, one per output with the rewrites before it. A step holds each
@@ -38,9 +47,9 @@ const maxOrder = 16
 // A list is brought to its normal form: a rewrite that a later one overrides before any
 // output is left out, and so is what comes after the last output.
 type encoder struct {
-	steps   []bpfStep // reused
+	steps   []bpfWideStep // reused
 	ttlCost uint8
-	cur     bpfStep
+	cur     bpfWideStep
 	ops     [maxOrder]action.Op
 	n       int // of ops
 	tags    int // VLAN tags the frame is known to carry
@@ -59,7 +68,7 @@ func (e *encoder) encode(k *match.Key, as action.Physical) error {
 	}
 	cost := 0
 	for i := range e.steps {
-		cost += int(e.steps[i].DecTtl)
+		cost += int(e.steps[i].Step.DecTtl)
 	}
 	if cost > 255 {
 		return fmt.Errorf("%w: TTL decremented %d times", datapath.ErrActions, cost)
@@ -86,7 +95,8 @@ const (
 )
 
 func (e *encoder) add(k *match.Key, a *action.Action) error {
-	s := &e.cur
+	w := &e.cur
+	s := &w.Step
 	switch a.Op {
 	case action.SetEthDst:
 		s.EthDst = a.MAC
@@ -95,10 +105,10 @@ func (e *encoder) add(k *match.Key, a *action.Action) error {
 		s.EthSrc = a.MAC
 		e.set(stepEthSrc, a.Op)
 	case action.SetSrc:
-		s.Src = words(a.Addr)
+		w.Src = words(a.Addr)
 		e.set(stepSrc, a.Op)
 	case action.SetDst:
-		s.Dst = words(a.Addr)
+		w.Dst = words(a.Addr)
 		e.set(stepDst, a.Op)
 	case action.SetTOS:
 		s.Tos = uint8(a.Value)
@@ -128,11 +138,11 @@ func (e *encoder) add(k *match.Key, a *action.Action) error {
 			return errTags
 		}
 		e.tags++
-		s.Vlan = a.Value
+		w.Vlan = uint32(a.Value)
 		s.Flags |= stepPushVLAN
 	case action.Tunnel:
 		s.Flags |= stepTunnel
-		s.TunKey, s.Peer = a.Key, words(a.Addr)
+		s.TunKey, w.Peer = a.Key, words(a.Addr)
 		return e.output(a)
 	case action.Output:
 		return e.output(a)
@@ -147,7 +157,7 @@ func (e *encoder) add(k *match.Key, a *action.Action) error {
 
 // set marks a rewrite; an earlier one of the same field is forgotten.
 func (e *encoder) set(flag uint16, op action.Op) {
-	if e.cur.Flags&flag != 0 {
+	if e.cur.Step.Flags&flag != 0 {
 		for i := range e.n {
 			if e.ops[i] == op {
 				copy(e.ops[i:], e.ops[i+1:e.n])
@@ -156,7 +166,7 @@ func (e *encoder) set(flag uint16, op action.Op) {
 			}
 		}
 	}
-	e.cur.Flags |= flag
+	e.cur.Step.Flags |= flag
 }
 
 func (e *encoder) push(op action.Op) error {
@@ -175,12 +185,14 @@ func (e *encoder) output(a *action.Action) error {
 	if err := e.push(a.Op); err != nil {
 		return err
 	}
-	e.cur.Port = a.Port
+	e.cur.Step.Port = a.Port
+	var order uint64
 	for i := range e.n {
-		e.cur.Order |= uint64(e.ops[i]) << (4 * i)
+		order |= uint64(e.ops[i]) << (4 * i)
 	}
+	e.cur.Step.Order, e.cur.Order = uint32(order), uint32(order>>32)
 	e.steps = append(e.steps, e.cur)
-	e.cur, e.n = bpfStep{}, 0
+	e.cur, e.n = bpfWideStep{}, 0
 	return nil
 }
 
@@ -226,9 +238,80 @@ func isEcho(k *match.Key) bool {
 	return false
 }
 
+// compact puts into s what a flow's own step can hold of w, and reports whether that is all.
+func compact(k *match.Key, w *bpfWideStep, s *bpfStep) bool {
+	if w.Order != 0 {
+		return false
+	}
+	*s = w.Step
+	is4 := k.EthType == packet.EthTypeIPv4
+	words, wide := 0, 0
+	if s.Flags&stepSrc != 0 {
+		if is4 {
+			s.Addr[addrSrc] = w.Src[3]
+			words++
+		} else {
+			s.Addr = w.Src
+			wide++
+		}
+	}
+	if s.Flags&stepDst != 0 {
+		if is4 {
+			s.Addr[addrDst] = w.Dst[3]
+			words++
+		} else {
+			s.Addr = w.Dst
+			wide++
+		}
+	}
+	if s.Flags&stepPushVLAN != 0 {
+		s.Addr[addrVLAN] = w.Vlan
+		words++
+	}
+	if s.Flags&stepTunnel != 0 {
+		if addr(w.Peer).Is4() {
+			s.Addr[addrPeer] = w.Peer[3]
+			words++
+		} else {
+			s.Addr = w.Peer
+			s.Flags |= stepPeer6
+			wide++
+		}
+	}
+	return wide == 0 || wide == 1 && words == 0
+}
+
+// expand undoes compact.
+func expand(k *match.Key, s *bpfStep) (w bpfWideStep) {
+	w.Step = *s
+	w.Step.Flags &^= stepPeer6
+	w.Step.Addr = [4]uint32{}
+	is4 := k.EthType == packet.EthTypeIPv4
+	of := func(place int, is4 bool) [4]uint32 {
+		if is4 {
+			return mapped(s.Addr[place])
+		}
+		return s.Addr
+	}
+	if s.Flags&stepSrc != 0 {
+		w.Src = of(addrSrc, is4)
+	}
+	if s.Flags&stepDst != 0 {
+		w.Dst = of(addrDst, is4)
+	}
+	if s.Flags&stepTunnel != 0 {
+		w.Peer = of(addrPeer, s.Flags&stepPeer6 == 0)
+	}
+	if s.Flags&stepPushVLAN != 0 {
+		w.Vlan = s.Addr[addrVLAN]
+	}
+	return w
+}
+
 // decode appends the actions of one step.
-func decode(dst action.Physical, s *bpfStep) action.Physical {
-	for order := s.Order; order != 0; order >>= 4 {
+func decode(dst action.Physical, w *bpfWideStep) action.Physical {
+	s := &w.Step
+	for order := uint64(w.Order)<<32 | uint64(s.Order); order != 0; order >>= 4 {
 		a := action.Action{Op: action.Op(order & 15)}
 		switch a.Op {
 		case action.SetEthDst:
@@ -236,9 +319,9 @@ func decode(dst action.Physical, s *bpfStep) action.Physical {
 		case action.SetEthSrc:
 			a.MAC = s.EthSrc
 		case action.SetSrc:
-			a.Addr = addr(s.Src)
+			a.Addr = addr(w.Src)
 		case action.SetDst:
-			a.Addr = addr(s.Dst)
+			a.Addr = addr(w.Dst)
 		case action.SetTOS:
 			a.Value = uint16(s.Tos)
 		case action.SetSrcPort:
@@ -246,9 +329,9 @@ func decode(dst action.Physical, s *bpfStep) action.Physical {
 		case action.SetDstPort:
 			a.Value = swap16(s.DstPort)
 		case action.PushVLAN:
-			a.Value = s.Vlan
+			a.Value = uint16(w.Vlan)
 		case action.Tunnel:
-			a.Port, a.Key, a.Addr = s.Port, s.TunKey, addr(s.Peer)
+			a.Port, a.Key, a.Addr = s.Port, s.TunKey, addr(w.Peer)
 		case action.Output:
 			a.Port = s.Port
 		}
@@ -261,6 +344,13 @@ func decode(dst action.Physical, s *bpfStep) action.Physical {
 
 func words(a match.Addr) (w [4]uint32) {
 	*(*match.Addr)(unsafe.Pointer(&w)) = a
+	return w
+}
+
+// mapped is the IPv4-mapped form.
+func mapped(v4 uint32) (w [4]uint32) {
+	w = words(match.Addr{10: 0xff, 11: 0xff})
+	w[3] = v4
 	return w
 }
 

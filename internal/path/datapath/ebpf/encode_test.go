@@ -43,6 +43,9 @@ func genAction(k *match.Key) *rapid.Generator[action.Action] {
 			a.Value = rapid.Uint16().Draw(t, "value")
 		case action.Tunnel:
 			a.Addr, a.Key = addr(), rapid.Uint32().Draw(t, "key")
+			if rapid.Bool().Draw(t, "other underlay") {
+				a.Addr = packet.Addr4([]byte{192, 0, 2, rapid.Byte().Draw(t, "peer")})
+			}
 			fallthrough
 		case action.Output:
 			a.Port = rapid.Uint32().Draw(t, "port")
@@ -92,7 +95,15 @@ func TestEncodeDecode(t *testing.T) {
 		}
 		var got action.Physical
 		for i := range e.steps {
-			got = decode(got, &e.steps[i])
+			w := e.steps[i]
+			var s bpfStep
+			if compact(&k, &w, &s) {
+				w = expand(&k, &s)
+			}
+			if w != e.steps[i] {
+				t.Fatalf("step %+v became %+v", e.steps[i], w)
+			}
+			got = decode(got, &w)
 		}
 		if want := normal(as); !reflect.DeepEqual(got, want) {
 			t.Fatalf("got  %+v\nwant %+v", got, want)

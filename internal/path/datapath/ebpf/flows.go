@@ -19,23 +19,43 @@ import (
 type (
 	rawKey  = [match.KeySize]byte
 	rawFlow = [unsafe.Sizeof(bpfFlow{})]byte
+	rawWide = [unsafe.Sizeof(bpfWideStep{})]byte
 )
 
 // batchSize is how many flows one system call carries.
 const batchSize = 512
 
-// flowTable writes the kernel's flow and group maps.
-type flowTable struct {
-	flows, groups *ebpf.Map
+// timeShift is TIME_SHIFT: a flow's last use is kept in units of 2^timeShift ns, 4 ms, which come round after 208 days.
+const timeShift = 22
 
-	mu        sync.Mutex
-	enc       encoder
-	keys      []rawKey
-	values    []rawFlow
-	replaced  []uint32             // per key of the batch: the group of the flow it replaces, or 0
-	groupOf   map[match.Key]uint32 // flows with several outputs
-	stale     []uint32             // groups to free after the batch
-	nextGroup uint32
+// flowTable writes the kernel's maps of flows and wide steps.
+type flowTable struct {
+	flows, steps *ebpf.Map
+
+	mu       sync.Mutex
+	enc      encoder
+	keys     []rawKey
+	values   []rawFlow
+	replaced []run // per key of the batch: the wide steps of the flow it replaces
+
+	wide     map[match.Key]run // of flows that have wide steps
+	stale    []uint64          // numbers of steps to free after the batch
+	nextStep uint64
+	numbers  []uint64 // scratch
+}
+
+// run is the numbers of one flow's wide steps; n 0: it has none.
+type run struct {
+	first uint64
+	n     uint8
+}
+
+// wideRun is the run of a flow as the kernel has it.
+func wideRun(f *bpfFlow) run {
+	if f.Wide == 0 {
+		return run{}
+	}
+	return run{uint64(f.Step.Addr[1])<<32 | uint64(f.Step.Addr[0]), f.Steps}
 }
 
 // PutFlows implements datapath.Datapath. Replacing a flow resets its counters.
@@ -68,67 +88,89 @@ func (t *flowTable) put(fs []datapath.Flow) (int, error) {
 		}
 	}
 	if len(t.keys) == 0 {
+		t.freeSteps()
 		return 0, bad
 	}
 	n, err := t.flows.BatchUpdate(t.keys, t.values, nil)
 	for i, old := range t.replaced {
-		f := (*bpfFlow)(unsafe.Pointer(&t.values[i]))
 		if i >= n { // not installed: what was there stays
-			t.setGroup((*match.Key)(unsafe.Pointer(&t.keys[i])), old)
-			old = f.Group
+			t.setWide((*match.Key)(unsafe.Pointer(&t.keys[i])), old)
+			old = wideRun((*bpfFlow)(unsafe.Pointer(&t.values[i])))
 		}
-		if old != 0 {
-			t.stale = append(t.stale, old)
-		}
+		t.discard(old)
 	}
-	t.freeGroups()
+	t.freeSteps()
 	if err != nil {
-		if errors.Is(err, unix.E2BIG) || errors.Is(err, unix.ENOMEM) {
-			err = fmt.Errorf("%w: %w", datapath.ErrFull, err)
-		}
-		return n, err
+		return n, full(err)
 	}
 	return n, bad
 }
 
-func (t *flowTable) encode(f *datapath.Flow, now uint64) error {
+// full makes the error of a table without room datapath.ErrFull.
+func full(err error) error {
+	if errors.Is(err, unix.E2BIG) || errors.Is(err, unix.ENOMEM) {
+		return fmt.Errorf("%w: %w", datapath.ErrFull, err)
+	}
+	return err
+}
+
+func (t *flowTable) encode(f *datapath.Flow, now uint32) error {
 	if err := t.enc.encode(&f.Key, f.Actions); err != nil {
 		return err
 	}
-	v := bpfFlow{LastUsed: now, Steps: uint16(len(t.enc.steps)), TtlCost: t.enc.ttlCost}
-	switch len(t.enc.steps) {
-	case 0:
-	case 1:
-		v.Step = t.enc.steps[0]
-	default:
-		g := bpfGroup{Steps: uint32(len(t.enc.steps))}
-		copy(g.Step[:], t.enc.steps)
-		t.nextGroup++
-		v.Group = t.nextGroup
-		if err := t.groups.Put(v.Group, (*[unsafe.Sizeof(g)]byte)(unsafe.Pointer(&g))[:]); err != nil {
-			return fmt.Errorf("%w: groups: %w", datapath.ErrFull, err)
+	steps := t.enc.steps
+	v := bpfFlow{LastUsed: now, Steps: uint8(len(steps)), TtlCost: t.enc.ttlCost}
+	if len(steps) > 1 || len(steps) == 1 && !compact(&f.Key, &steps[0], &v.Step) {
+		if err := t.putSteps(steps, &v); err != nil {
+			return err
 		}
 	}
-	t.replaced = append(t.replaced, t.groupOf[f.Key])
-	t.setGroup(&f.Key, v.Group)
+	t.replaced = append(t.replaced, t.wide[f.Key])
+	t.setWide(&f.Key, wideRun(&v))
 	t.keys = append(t.keys, *f.Key.Bytes())
 	t.values = append(t.values, *(*rawFlow)(unsafe.Pointer(&v)))
 	return nil
 }
 
-func (t *flowTable) setGroup(k *match.Key, id uint32) {
-	if id != 0 {
-		t.groupOf[*k] = id
-	} else if len(t.groupOf) > 0 {
-		delete(t.groupOf, *k)
+// putSteps installs wide steps, under numbers that v gets.
+func (t *flowTable) putSteps(steps []bpfWideStep, v *bpfFlow) error {
+	r := run{t.nextStep, uint8(len(steps))}
+	t.nextStep += uint64(len(steps))
+	t.numbers = t.numbers[:0]
+	for i := range steps {
+		t.numbers = append(t.numbers, r.first+uint64(i))
+	}
+	if _, err := t.steps.BatchUpdate(t.numbers, unsafe.Slice((*rawWide)(unsafe.Pointer(&steps[0])), len(steps)), nil); err != nil {
+		t.discard(r)
+		return fmt.Errorf("steps: %w", full(err))
+	}
+	v.Wide, v.Step = 1, bpfStep{Addr: [4]uint32{uint32(r.first), uint32(r.first >> 32)}}
+	return nil
+}
+
+func (t *flowTable) setWide(k *match.Key, r run) {
+	if r.n != 0 {
+		t.wide[*k] = r
+	} else if len(t.wide) > 0 {
+		delete(t.wide, *k)
 	}
 }
 
-// freeGroups deletes groups that no flow names any more. Ids are not used again, so a
-// packet that still holds one finds nothing rather than another flow's outputs.
-func (t *flowTable) freeGroups() {
-	for _, id := range t.stale {
-		_ = t.groups.Delete(id) // already gone is as good
+func (t *flowTable) discard(r run) {
+	for i := range uint64(r.n) {
+		t.stale = append(t.stale, r.first+i)
+	}
+}
+
+// freeSteps deletes steps that no flow names any more. Numbers are not used again, so a
+// packet that still holds one finds nothing rather than another flow's output.
+func (t *flowTable) freeSteps() {
+	for left := t.stale; len(left) > 0; {
+		n, err := t.steps.BatchDelete(left, nil)
+		if err != nil { // it stops at one that is already gone, which is as good
+			n = min(n+1, len(left))
+		}
+		left = left[n:]
 	}
 	t.stale = t.stale[:0]
 }
@@ -151,14 +193,14 @@ func (d *Datapath) DelFlows(keys []match.Key) error {
 			return fmt.Errorf("delete flows: %w", err)
 		}
 		for _, k := range keys[:n] {
-			if id, ok := t.groupOf[k]; ok {
-				t.stale = append(t.stale, id)
-				delete(t.groupOf, k)
+			if r, ok := t.wide[k]; ok {
+				t.discard(r)
+				delete(t.wide, k)
 			}
 		}
 		keys = keys[n:]
 	}
-	t.freeGroups()
+	t.freeSteps()
 	return nil
 }
 
@@ -169,17 +211,16 @@ func (d *Datapath) DumpFlows(fn func(*datapath.FlowInfo) bool) error {
 	}
 	var (
 		info   datapath.FlowInfo
-		group  bpfGroup
 		now    = monotonic()
 		failed error
 	)
 	err := d.table.each(func(k *match.Key, f *bpfFlow) bool {
 		info = datapath.FlowInfo{Key: *k, Actions: info.Actions[:0], Packets: f.Packets, Bytes: f.Bytes,
 			TCPFlags: uint8(f.TcpFlags)}
-		if now > f.LastUsed {
-			info.Idle = time.Duration(now - f.LastUsed)
+		if idle := int32(now - f.LastUsed); idle > 0 {
+			info.Idle = time.Duration(idle) << timeShift
 		}
-		if info.Actions, failed = d.table.actions(info.Actions, f, &group); failed != nil {
+		if info.Actions, failed = d.table.actions(info.Actions, k, f); failed != nil {
 			if errors.Is(failed, ebpf.ErrKeyNotExist) { // deleted or replaced meanwhile
 				failed = nil
 				return true
@@ -191,20 +232,23 @@ func (d *Datapath) DumpFlows(fn func(*datapath.FlowInfo) bool) error {
 	return errors.Join(err, failed)
 }
 
-// actions decodes the flow's steps; group is scratch.
-func (t *flowTable) actions(dst action.Physical, f *bpfFlow, group *bpfGroup) (action.Physical, error) {
-	switch f.Steps {
-	case 0:
-	case 1:
-		dst = decode(dst, &f.Step)
-	default:
-		raw := (*[unsafe.Sizeof(*group)]byte)(unsafe.Pointer(group))[:]
-		if err := t.groups.Lookup(f.Group, raw); err != nil {
+// actions decodes the flow's steps.
+func (t *flowTable) actions(dst action.Physical, k *match.Key, f *bpfFlow) (action.Physical, error) {
+	if f.Wide == 0 {
+		if f.Steps > 0 {
+			w := expand(k, &f.Step)
+			dst = decode(dst, &w)
+		}
+		return dst, nil
+	}
+	r := wideRun(f)
+	for i := range uint64(min(int(r.n), maxSteps)) {
+		var w bpfWideStep
+		no := r.first + i
+		if err := t.steps.Lookup(&no, (*rawWide)(unsafe.Pointer(&w))[:]); err != nil {
 			return dst, err
 		}
-		for i := range group.Step[:min(int(group.Steps), maxSteps)] {
-			dst = decode(dst, &group.Step[i])
-		}
+		dst = decode(dst, &w)
 	}
 	return dst, nil
 }
@@ -235,35 +279,36 @@ func (t *flowTable) each(fn func(*match.Key, *bpfFlow) bool) error {
 	}
 }
 
-// adopt learns which groups the flows of an earlier agent use, and frees the others.
+// adopt learns which wide steps the flows of an earlier agent have, and frees the others.
 func (t *flowTable) adopt() error {
-	used := map[uint32]bool{}
+	used := map[uint64]bool{}
+	t.nextStep = 1
 	err := t.each(func(k *match.Key, f *bpfFlow) bool {
-		if f.Steps > 1 {
-			t.groupOf[*k] = f.Group
-			used[f.Group] = true
-			t.nextGroup = max(t.nextGroup, f.Group)
+		r := wideRun(f)
+		t.setWide(k, r)
+		for i := range uint64(r.n) {
+			used[r.first+i] = true
 		}
 		return true
 	})
 	if err != nil {
 		return err
 	}
-	var id uint32
-	raw := make([]byte, unsafe.Sizeof(bpfGroup{}))
-	for it := t.groups.Iterate(); it.Next(&id, &raw); {
-		t.nextGroup = max(t.nextGroup, id)
-		if !used[id] {
-			t.stale = append(t.stale, id)
+	var no uint64
+	raw := make([]byte, unsafe.Sizeof(bpfWideStep{}))
+	for it := t.steps.Iterate(); it.Next(&no, &raw); {
+		t.nextStep = max(t.nextStep, no+1)
+		if !used[no] {
+			t.stale = append(t.stale, no)
 		}
 	}
-	t.freeGroups()
+	t.freeSteps()
 	return nil
 }
 
-// monotonic is the clock that the kernel stamps flows with.
-func monotonic() uint64 {
+// monotonic is the clock that the kernel stamps flows with, in its units.
+func monotonic() uint32 {
 	var ts unix.Timespec
 	_ = unix.ClockGettime(unix.CLOCK_MONOTONIC_COARSE, &ts) // cannot fail for this clock
-	return uint64(ts.Nano())
+	return uint32(ts.Nano() >> timeShift)
 }

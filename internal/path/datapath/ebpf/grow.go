@@ -14,7 +14,7 @@ import (
 // meanwhile is lost.
 func growTables(spec *ebpf.CollectionSpec, pinPath string) error {
 	// First what flows refer to: an Open that fails in between leaves nothing that refers to nothing.
-	for _, name := range []string{bpfMapGroups, bpfMapFlows} {
+	for _, name := range []string{bpfMapWideSteps, bpfMapFlows} {
 		if err := growTable(spec.Maps[name], filepath.Join(pinPath, name)); err != nil {
 			return fmt.Errorf("a larger table %s: %w", name, err)
 		}

@@ -151,12 +151,12 @@ func TestKillAndAdopt(t *testing.T) {
 	if n, err := d.ReadMisses(0, []*datapath.Miss{m}, 5*time.Second); n != 1 || err != nil || m.Key.DstPort != 3 {
 		t.Fatalf("%d misses, %v, %+v", n, err, m.Key)
 	}
-	// Deleting the flood frees its group.
+	// Deleting the flood frees its steps.
 	if err := d.DelFlows([]match.Key{testKey(ps[0].No, testFrame(2))}); err != nil {
 		t.Fatal(err)
 	}
-	if n := entries(t, d.maps.Groups); n != 0 {
-		t.Errorf("%d groups left", n)
+	if n := entries(t, d.maps.WideSteps); n != 0 {
+		t.Errorf("%d steps left", n)
 	}
 	if no, err := d.AddPort(r.NewPort(t), datapath.VM); err != nil || no.No <= ps[1].No {
 		t.Errorf("a number again: %+v, %v", no, err)
@@ -165,8 +165,7 @@ func TestKillAndAdopt(t *testing.T) {
 
 func entries(t *testing.T, m *ebpf.Map) (n int) {
 	t.Helper()
-	var k uint32
-	v := make([]byte, m.ValueSize())
+	k, v := make([]byte, m.KeySize()), make([]byte, m.ValueSize())
 	it := m.Iterate()
 	for it.Next(&k, &v) {
 		n++

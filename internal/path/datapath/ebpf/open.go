@@ -31,7 +31,7 @@ type Options struct {
 }
 
 const (
-	layoutVersion = 2 // LAYOUT_VERSION
+	layoutVersion = 3 // LAYOUT_VERSION
 	maxWorkers    = 64
 )
 
@@ -130,7 +130,7 @@ func Open(opts Options) (_ *Datapath, err error) {
 	if err := d.load(); err != nil {
 		return nil, err
 	}
-	d.table = flowTable{flows: d.maps.Flows, groups: d.maps.Groups, groupOf: map[match.Key]uint32{}}
+	d.table = flowTable{flows: d.maps.Flows, steps: d.maps.WideSteps, wide: map[match.Key]run{}}
 	if err := d.mapMemory(); err != nil {
 		return nil, err
 	}
@@ -167,7 +167,7 @@ func (d *Datapath) load() error {
 	slots := uint32(d.opts.MaxPorts + 1)
 	spec.Maps[bpfMapRates].MaxEntries = 2 * slots // egress and ingress
 	spec.Maps[bpfMapFlows].MaxEntries = uint32(d.opts.MaxFlows)
-	spec.Maps[bpfMapGroups].MaxEntries = uint32(max(1024, d.opts.MaxFlows/16))
+	spec.Maps[bpfMapWideSteps].MaxEntries = uint32(max(4096, d.opts.MaxFlows/4))
 	for _, name := range []string{bpfMapInterfaces, bpfMapPorts, bpfMapCredits, bpfMapStats, bpfMapTunnelKeys} {
 		spec.Maps[name].MaxEntries = slots
 	}

@@ -180,7 +180,7 @@ func TestOtherLayout(t *testing.T) {
 			}
 			for range 2 {
 				_, err := Open(opts)
-				says(t, err, "layout version 99", "knows 2", "viaduct agent --cleanup --name "+opts.Name)
+				says(t, err, "layout version 99", fmt.Sprintf("knows %d", layoutVersion), "viaduct agent --cleanup --name "+opts.Name)
 			}
 			if n := attached(t, iface); n != 1 {
 				t.Errorf("%d programs attached", n)

@@ -14,6 +14,7 @@ import (
 	"github.com/viaduct-net/viaduct/internal/base/action"
 	"github.com/viaduct-net/viaduct/internal/base/drop"
 	"github.com/viaduct-net/viaduct/internal/base/match"
+	"github.com/viaduct-net/viaduct/internal/base/packet"
 	"github.com/viaduct-net/viaduct/internal/path/datapath"
 	"github.com/viaduct-net/viaduct/internal/path/datapath/ebpf/netnstest"
 )
@@ -73,6 +74,24 @@ func TestTunnel(t *testing.T) {
 			}
 			r.Send(t, vm, f)
 			expect(f)
+
+			// Translated: over IPv6 too much for the flow's own step, over IPv4 not.
+			nat := append(action.Physical{{Op: action.SetDst, Addr: packet.Addr4([]byte{10, 0, 0, 77})}, {Op: action.SetDstPort, Value: 78}}, as...)
+			f = testFrame(9)
+			if _, err := d.PutFlows([]datapath.Flow{{Key: testKey(p.No, f), Actions: nat}}); err != nil {
+				t.Fatal(err)
+			}
+			wide := 0
+			if u.name == "IPv6" {
+				wide = 1
+			}
+			if n := entries(t, d.maps.WideSteps); n != wide {
+				t.Errorf("%d wide steps, want %d", n, wide)
+			}
+			rw := packet.Rewriter{Emit: func(_ uint32, _ *action.Action, frame []byte) { r.Send(t, vm, f); expect(frame) }}
+			if err := rw.Apply(bytes.Clone(f), packet.GSO{}, nat); err != nil {
+				t.Fatal(err)
+			}
 
 			es := []datapath.Exec{{Frame: testFrame(2), InPort: p.No, Actions: as}, {Frame: testFrame(3), InPort: p.No, Actions: as}}
 			d.Execute(es)
