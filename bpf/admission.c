@@ -31,7 +31,7 @@ int admit(struct __sk_buff *skb)
 
 	if (!port || !root)
 		return 0;
-	if (take(&port->tokens) || take(&root->tokens))
+	if (!closed(&port->tokens) && (take(&port->tokens) || take(&root->tokens)))
 		return -1; /* all of it */
 	__sync_fetch_and_add(&port->refused, 1);
 	return 0;

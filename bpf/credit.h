@@ -5,6 +5,15 @@
 #include <linux/types.h>
 #include <bpf/bpf_helpers.h>
 
+/* A cell below this is closed (htb.Closed): user space does not know the port yet. A race between takers brings an open one below
+ * zero, but no further than there are CPUs. */
+#define CLOSED (-(1LL << 32))
+
+static __always_inline int closed(__s64 *cell)
+{
+	return cell && *(volatile __s64 *)cell < CLOSED;
+}
+
 /* Takes one token. Returns the cell, to give it back; 0 when there is none. */
 static __always_inline __s64 *take(__s64 *cell)
 {

@@ -9,9 +9,18 @@
 /* Takes one token of the port, or of what has accumulated at the root. Returns the cell, to give it back. */
 static __always_inline __s64 *admit(__u32 port)
 {
-	__s64 *cell = take(slot_of(&credits, port));
+	__s64 *own = slot_of(&credits, port), *cell;
 
-	return cell ? cell : take(slot_of(&credits, 0));
+	if (closed(own)) {
+		count_drop(port, DROP_NOT_READY);
+		return 0;
+	}
+	cell = take(own);
+	if (!cell)
+		cell = take(slot_of(&credits, 0));
+	if (!cell)
+		count_drop(port, DROP_NO_CREDIT);
+	return cell;
 }
 
 /* The same for both directions of a connection, and for its fragments without ports. */
@@ -122,10 +131,8 @@ static __always_inline void upcall(struct __sk_buff *skb, const struct flow_key 
 		return;
 	}
 	cell = admit(k->in_port);
-	if (!cell) {
-		count_drop(k->in_port, DROP_NO_CREDIT);
+	if (!cell)
 		return;
-	}
 	m.time = bpf_ktime_get_ns();
 	m.gso_size = skb->gso_size;
 	m.gso_segs = gso_segs(skb, p);

@@ -3,7 +3,7 @@
  *
  *   1 port      which datapath port is this interface
  *   2 parse     headers -> key
- *   3 lookup    key -> flow; from a tunnel first: tunnel key -> port, and no flow is needed
+ *   3 lookup    key -> flow; from a tunnel: tunnel key -> port, and no flow is needed
  *   4 upcall    no flow, or its TTL would run out: to user space, if the port has a token
  *   5 rewrite   the flow's step, or each of its wide ones
  *   6 output    redirect to the egress port
@@ -166,10 +166,13 @@ int viaduct_ingress(struct __sk_buff *skb)
 		count_drop(k.in_port, DROP_EGRESS_LIMIT);
 		return TC_ACT_SHOT;
 	}
-	if (k.tun_key) {
+	if (in && in->class == CLASS_TUNNEL && k.tun_key != TUNNEL_KEY_HOSTS) {
 		no = bpf_map_lookup_elem(&tunnel_keys, &k.tun_key);
 		if (no)
 			return output(skb, *no, &p, k.in_port, packets, bytes, 0);
+		/* No simulation could say more, and a miss would cost a token of all hosts' tunnels. */
+		count_drop(k.in_port, DROP_TUNNEL_KEY);
+		return TC_ACT_SHOT;
 	}
 	f = bpf_map_lookup_elem(&flows, &k);
 	if (!f) {

@@ -43,6 +43,8 @@ enum drop_reason {
 	DROP_REWRITE,
 	DROP_EGRESS_LIMIT,
 	DROP_INGRESS_LIMIT,
+	DROP_NOT_READY,
+	DROP_TUNNEL_KEY,
 	DROP_REASONS,
 };
 
@@ -175,3 +177,5 @@ struct exec_tunnel {
 #define EXEC_TUNNELS 4096
 #define EXEC_MARK 0x56440000 /* + index into exec_tunnels */
 #define CLASS_TUNNEL 1
+/* replicate.Key: what hosts tell each other */
+#define TUNNEL_KEY_HOSTS 0xffffff

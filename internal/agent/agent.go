@@ -317,6 +317,9 @@ func (a *Agent) takeOver(ctx context.Context) error {
 	if err := a.inherit(ctx); err != nil {
 		return err
 	}
+	if err := a.alive(ctx); err != nil { // so that all ports take packets: see admission
+		return err
+	}
 	a.notReadyBecause("")
 	a.events.add(debug.EventReady, "", "the agent of host %s serves", a.host.Name)
 	a.log.Info("ready", "host", a.host.Name, "ports", a.ports.table.Load().Len())

@@ -37,9 +37,9 @@ type ports struct {
 
 type boundPort struct {
 	datapath.Port
-	leaf  *htb.Leaf
-	key   uint32
-	rates datapath.Rates
+	admission *admission
+	key       uint32
+	rates     datapath.Rates
 }
 
 func newPorts(dp datapath.Datapath, policy *htb.Policy, workers []*worker.Worker, key func(uuid.UUID) uint32, rates func(uuid.UUID) datapath.Rates, log *slog.Logger) *ports {
@@ -48,8 +48,8 @@ func newPorts(dp datapath.Datapath, policy *htb.Policy, workers []*worker.Worker
 	return p
 }
 
-// Bind implements binding.Effects: it makes iface a datapath port that stands for vport. The workers know of it before
-// its first miss gets a token.
+// Bind implements binding.Effects: it makes iface a datapath port that stands for vport. All workers know of it before
+// its first miss gets a token; until then the datapath refuses what it sends.
 func (p *ports) Bind(vport uuid.UUID, iface string, _ int) error {
 	p.mu.Lock()
 	defer p.mu.Unlock()
@@ -60,9 +60,10 @@ func (p *ports) Bind(vport uuid.UUID, iface string, _ int) error {
 	if err := p.remember(dp.No); err != nil {
 		return fmt.Errorf("interface %s: %w", iface, err)
 	}
-	p.publish(p.table.Load().With(vport, dp.No), tag.Tag{Kind: tag.Binding, ID: vport})
 	key := p.key(vport)
-	p.bound[vport] = p.limit(vport, boundPort{Port: dp, leaf: p.policy.Link(iface, htb.VM, dp.Credit), key: key})
+	b := p.limit(vport, boundPort{Port: dp, admission: &admission{policy: p.policy}, key: key})
+	p.bound[vport] = b
+	p.publish(p.table.Load().With(vport, dp.No), func() { b.admission.begin(iface, htb.VM, dp.Credit) }, tag.Tag{Kind: tag.Binding, ID: vport})
 	if key != 0 {
 		if err := p.dp.SetTunnelKey(key, dp.No); err != nil && !errors.Is(err, datapath.ErrTunnel) {
 			p.log.Warn("other hosts cannot reach a port", "port", vport, "error", err)
@@ -86,11 +87,11 @@ func (p *ports) Unbind(vport uuid.UUID, iface string, _ int) {
 	if b.key != 0 {
 		_ = p.dp.SetTunnelKey(b.key, 0) // a datapath without tunnels has none
 	}
-	p.policy.Unlink(b.leaf) // while its cell is still the port's
+	b.admission.end() // while its cell is still the port's
 	if err := p.dp.DelPort(b.No); err != nil {
 		p.log.Warn("port cannot be deleted cleanly", "interface", iface, "error", err)
 	}
-	p.publish(p.table.Load().Without(vport), tag.Tag{Kind: tag.Binding, ID: vport})
+	p.publish(p.table.Load().Without(vport), func() {}, tag.Tag{Kind: tag.Binding, ID: vport})
 	for _, w := range p.workers {
 		w.Do(func() { w.ForgetPort(b.No) })
 	}
@@ -98,13 +99,18 @@ func (p *ports) Unbind(vport uuid.UUID, iface string, _ int) {
 	p.log.Info("unbound", "port", vport, "interface", iface)
 }
 
-// publish hands the workers a new table, and then what it changes.
-func (p *ports) publish(t *xlate.Ports, changed ...tag.Tag) {
+// publish hands the workers a new table, and then what it changes. The last of them to have it calls known.
+func (p *ports) publish(t *xlate.Ports, known func(), changed ...tag.Tag) {
 	p.table.Store(t)
+	var left atomic.Int64
+	left.Store(int64(len(p.workers)))
 	for _, w := range p.workers {
 		w.Do(func() {
 			w.SetPorts(t)
 			w.Invalidate(changed)
+			if left.Add(-1) == 0 {
+				known()
+			}
 		})
 	}
 }

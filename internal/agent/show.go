@@ -74,7 +74,7 @@ func (a *Agent) measure(ctx context.Context, p *debug.Port, dp datapath.Port, q 
 		drops[r] += n
 	}
 	p.Drops = dropMap(drops[:])
-	p.Credit = atomic.LoadInt64(dp.Credit)
+	p.Credit = max(atomic.LoadInt64(dp.Credit), 0)
 	p.Queued, p.Work, p.Waited, p.Setup, p.Delay = q.Queued, q.Busy, q.Waited, q.Setup, q.Waited/int64(max(q.Served, 1))
 	p.Delays, p.Setups = q.Delays[:], q.Setups[:]
 	p.Executed, p.Consumed = q.Executed, q.Consumed

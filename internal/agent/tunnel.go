@@ -129,12 +129,13 @@ func (p *ports) openTunnel(device string, s *view.Snapshot) error {
 	if err := p.remember(dp.No); err != nil {
 		return fmt.Errorf("interface %s: %w", device, err)
 	}
-	p.tunnel = &boundPort{Port: dp, leaf: p.policy.Link(device, htb.Tunnel, dp.Credit)}
+	a := &admission{policy: p.policy}
+	p.tunnel = &boundPort{Port: dp, admission: a}
 	var changed []tag.Tag
 	for id := range s.Hosts {
 		changed = append(changed, tag.Tag{Kind: tag.Host, ID: id})
 	}
-	p.publish(p.table.Load().WithTunnel(dp.No), changed...)
+	p.publish(p.table.Load().WithTunnel(dp.No), func() { a.begin(device, htb.Tunnel, dp.Credit) }, changed...)
 	return nil
 }
 

@@ -20,6 +20,8 @@ const (
 	RewriteErr   // a header could not be rewritten
 	EgressLimit  // the VM sends more than its bandwidth limit
 	IngressLimit // the VM is sent more than its bandwidth limit
+	NotReady     // admission: the agent does not know the port yet
+	TunnelKey    // from a tunnel: no port of this host has the key
 	kernelEnd
 
 	// Given in user space.
@@ -122,6 +124,8 @@ var info = [NumReasons + 1]struct{ name, stage, meaning string }{
 	RewriteErr:    {"rewrite_error", "datapath", "a header could not be rewritten"},
 	EgressLimit:   {"egress_limit", "datapath", "the VM sends more than the bandwidth limit of its port"},
 	IngressLimit:  {"ingress_limit", "datapath", "the VM is sent more than the bandwidth limit of its port"},
+	NotReady:      {"not_ready", "datapath", "the agent does not know the port yet: it has only just been bound"},
+	TunnelKey:     {"unknown_tunnel_key", "datapath", "it came through a tunnel for a port that this host does not have"},
 	NotBound:      {"not_bound", "prep", "the ingress interface is not bound to a virtual port"},
 	HeldOverflow:  {"held_overflow", "prep", "too many duplicates of a packet that is being simulated"},
 	HeldDiscarded: {"held_discarded", "prep", "duplicate of a packet that was consumed or dropped"},

@@ -2,10 +2,20 @@ package htb
 
 import "sync/atomic"
 
+// Closed is what a cell holds whose port takes no tokens at all, not even the root's: nobody would know what to do with its
+// packets. Link opens it. No race between takers brings an open cell as low.
+const Closed = -1 << 62
+
+// closedBelow is CLOSED of bpf/credit.h.
+const closedBelow = -1 << 32
+
+// IsClosed reports whether the datapath is to refuse all misses of a cell's port.
+func IsClosed(cell *int64) bool { return atomic.LoadInt64(cell) < closedBelow }
+
 // Take does what the datapath does for a missed packet: it takes a token from the
 // port's cell or, when that is empty, from the root's. It reports whether it got one. Safe for
 // concurrent use, with the kernel and with a Policy.
-func Take(leaf, root *int64) bool { return takeOne(leaf) || takeOne(root) }
+func Take(leaf, root *int64) bool { return !IsClosed(leaf) && (takeOne(leaf) || takeOne(root)) }
 
 func takeOne(cell *int64) bool {
 	// The first look spares the cell's cache line two writes when a flood finds it empty.
@@ -17,6 +27,14 @@ func takeOne(cell *int64) bool {
 	}
 	atomic.AddInt64(cell, 1)
 	return false
+}
+
+// open empties a cell, and has takers come.
+func open(cell *int64) {
+	if IsClosed(cell) {
+		atomic.StoreInt64(cell, 0) // nobody else changes a closed one
+	}
+	takeUpTo(cell, 1<<62)
 }
 
 // takeUpTo takes at most n tokens out of cell and returns how many.

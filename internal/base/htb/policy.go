@@ -127,14 +127,14 @@ func New(cfg Config, root *int64) *Policy {
 
 // Link adds a leaf for a port, and as many tokens as it takes for all leaves to be
 // full at the same time. The tokens of the port's cell are the leaf's; those that are in there
-// from an earlier Policy are removed. A nil cell means memory of its own.
+// from an earlier Policy are removed, and a Closed cell is opened. A nil cell means memory of its own.
 func (p *Policy) Link(name string, class Class, cell *int64) *Leaf {
 	defer p.distributePending()
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	p.distribute(0) // what is left in a cell that is used again is still ours
 	l := &Leaf{newBucket(p.parent[class], name, p.cfg.size(class), 1, cell), class}
-	takeUpTo(l.b.cell, 1<<62)
+	open(l.b.cell)
 	p.leaves += l.b.capacity
 	p.resize(0)
 	return l

@@ -35,7 +35,8 @@ type Port struct {
 	MTU       int
 	// Credit is the port's token cell: the datapath takes one token per miss
 	// with an atomic decrement, package htb adds with atomic increments. It is valid
-	// until the port is deleted.
+	// until the port is deleted. That of a port which was added anew is htb.Closed: its misses are dropped as
+	// drop.NotReady until the caller, who may have to make the number known first, opens it.
 	Credit *int64
 }
 
@@ -165,7 +166,8 @@ type Datapath interface {
 
 	// SetTunnelKey has every packet that comes out of a tunnel with this key go to a port as it is, without a flow and
 	// without a miss. Port 0 takes the key back. The port need not exist yet, and deleting it leaves the key: packets are
-	// then dropped as drop.OutputGone. Keys are 1 to 2^24-1. ErrTunnel when this datapath has no tunnels.
+	// then dropped as drop.OutputGone. Packets with a key of no port are dropped as drop.TunnelKey, but
+	// for replicate.Key; the Open vSwitch module has them miss. Keys are 1 to 2^24-1. ErrTunnel when this datapath has no tunnels.
 	SetTunnelKey(key, port uint32) error
 	// TunnelKeys lists the keys with their ports. ErrTunnel when this datapath has no tunnels.
 	TunnelKeys() (map[uint32]uint32, error)

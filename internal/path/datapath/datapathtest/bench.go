@@ -10,6 +10,7 @@ import (
 
 	"github.com/viaduct-net/viaduct/internal/base/action"
 	"github.com/viaduct-net/viaduct/internal/base/drop"
+	"github.com/viaduct-net/viaduct/internal/base/htb"
 	"github.com/viaduct-net/viaduct/internal/base/match"
 	"github.com/viaduct-net/viaduct/internal/base/packet"
 	"github.com/viaduct-net/viaduct/internal/path/datapath"
@@ -59,8 +60,18 @@ func (b *bench) must(err error) {
 	}
 }
 
-// port adds a VM port on a new interface.
+// port adds a VM port on a new interface, and opens it.
 func (b *bench) port() datapath.Port {
+	b.Helper()
+	p := b.closedPort()
+	if !htb.IsClosed(p.Credit) {
+		b.Fatalf("a new port's cell holds %d", *p.Credit)
+	}
+	atomic.StoreInt64(p.Credit, 0)
+	return p
+}
+
+func (b *bench) closedPort() datapath.Port {
 	b.Helper()
 	p, err := b.dp.AddPort(b.rig.NewPort(b), datapath.VM)
 	b.must(err)

@@ -31,7 +31,7 @@ type Limits struct {
 	Coarse func(k *match.Key) bool
 	// LateTTL: a flow whose TTL is decremented after an output is refused with datapath.ErrActions.
 	LateTTL bool
-	// DropsUncounted: neither drop.FlowDrop nor drop.OutputGone is counted.
+	// DropsUncounted: neither drop.FlowDrop nor drop.OutputGone is counted, and drop.NotReady as drop.NoCredit.
 	DropsUncounted bool
 	// Only runs tests with that prefix, for a variant of a datapath that differs from it there alone.
 	Only string
@@ -61,6 +61,7 @@ func RunLimited(t *testing.T, limits Limits, open func(t *testing.T) (datapath.D
 		{"Miss/FrameKeyReason", missExact},
 		{"Miss/TimeoutAndBatch", missBatch},
 		{"Miss/NoCredit", missNoCredit},
+		{"Miss/NotReady", missNotReady},
 		{"Miss/LeafBeforeRoot", missLeafBeforeRoot},
 		{"Miss/CreditIsConserved", missConservation},
 		{"Miss/ConnectionKeepsItsWorker", missAffinity},

@@ -6,6 +6,7 @@ import (
 	"time"
 
 	"github.com/viaduct-net/viaduct/internal/base/drop"
+	"github.com/viaduct-net/viaduct/internal/base/htb"
 	"github.com/viaduct-net/viaduct/internal/base/match"
 	"github.com/viaduct-net/viaduct/internal/base/packet"
 	"github.com/viaduct-net/viaduct/internal/path/datapath"
@@ -99,6 +100,37 @@ func missNoCredit(b *bench) {
 	if atomic.LoadInt64(p.Credit) != 0 || atomic.LoadInt64(b.dp.RootCredit()) != 0 {
 		b.Errorf("credit %d, root %d", *p.Credit, *b.dp.RootCredit())
 	}
+}
+
+// missNotReady: what a port sends before it is opened takes no token of anybody, and is told apart.
+func missNotReady(b *bench) {
+	p, q := b.closedPort(), b.port()
+	atomic.AddInt64(b.dp.RootCredit(), 3)
+	for i := range 4 {
+		b.send(p, udp4(1, uint16(i)))
+	}
+	b.send(q, udp4(2, 1)) // the root has tokens
+	if m := b.read(1)[0]; m.Key.InPort != q.No {
+		b.Errorf("%+v", m.Key)
+	}
+	reason := drop.NotReady
+	if b.limits.DropsUncounted {
+		reason = drop.NoCredit
+	}
+	if s := b.stats(p); s.Drops[reason] != 4 || s.Admitted != 0 || s.RxPackets != 4 {
+		b.Errorf("%+v", s)
+	}
+	if n := atomic.LoadInt64(b.dp.RootCredit()); n != 2 || !htb.IsClosed(p.Credit) {
+		b.Errorf("root has %d, the port %d", n, *p.Credit)
+	}
+	policy := htb.New(htb.Config{Global: 2, VM: 2, TunnelShare: 1, VTEPShare: 1, VMShare: 1}, b.dp.RootCredit())
+	policy.Link("port", htb.VM, p.Credit)
+	b.send(p, udp4(1, 9))
+	b.read(1)
+	if s, n := b.stats(p), atomic.LoadInt64(p.Credit); s.Admitted != 1 || n != 1 {
+		b.Errorf("opened: %+v, %d tokens", s, n)
+	}
+	atomic.StoreInt64(p.Credit, 0) // the policy goes, and with it its tokens
 }
 
 func missLeafBeforeRoot(b *bench) {

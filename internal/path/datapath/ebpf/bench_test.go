@@ -112,7 +112,7 @@ func newLoop(t testing.TB, n int) *loop {
 }
 
 func (l *loop) turn(t testing.TB) {
-	atomic.AddInt64(l.p.Credit, int64(len(l.ms)))
+	atomic.StoreInt64(l.p.Credit, int64(len(l.ms)))
 	for range l.ms {
 		l.r.Send(t, l.in, l.frame)
 	}

@@ -79,7 +79,7 @@ type bpfPortStats struct {
 	TxPackets uint64
 	TxBytes   uint64
 	Admitted  uint64
-	Drops     [11]uint64
+	Drops     [13]uint64
 }
 
 type bpfRate struct {

@@ -11,6 +11,7 @@ import (
 	"github.com/cilium/ebpf/link"
 	"github.com/vishvananda/netlink"
 
+	"github.com/viaduct-net/viaduct/internal/base/htb"
 	"github.com/viaduct-net/viaduct/internal/path/datapath"
 )
 
@@ -122,7 +123,7 @@ func (d *Datapath) install(p *port) error {
 	if err != nil {
 		return fmt.Errorf("counters on %d CPUs: %w", cpus, err)
 	}
-	atomic.StoreInt64(&d.credits[slot], 0)
+	atomic.StoreInt64(&d.credits[slot], htb.Closed)
 	if err := d.maps.Ports.Put(slot, &p.bpfPort); err != nil {
 		return err
 	}

@@ -38,6 +38,7 @@ func newBench(t testing.TB) *bench {
 	if b.port, err = b.AddPort("lo", datapath.VM); err != nil {
 		t.Fatal(err)
 	}
+	atomic.StoreInt64(b.port.Credit, 0)
 	return b
 }
 

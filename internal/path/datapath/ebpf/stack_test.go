@@ -87,6 +87,8 @@ func (p *pair) actions(k *match.Key) action.Physical {
 
 // serve handles misses until the test ends, installing flows or not.
 func (p *pair) serve(t testing.TB, flows bool) {
+	atomic.StoreInt64(p.pa.Credit, 0)
+	atomic.StoreInt64(p.pb.Credit, 0)
 	atomic.StoreInt64(p.d.RootCredit(), 64)
 	var stop atomic.Bool
 	var wg sync.WaitGroup

@@ -89,7 +89,7 @@ func TestTap(t *testing.T) {
 		}
 	}
 
-	atomic.AddInt64(tap.Credit, 1)
+	atomic.StoreInt64(tap.Credit, 1)
 	send()
 	m := new(datapath.Miss)
 	if n, err := d.ReadMisses(0, []*datapath.Miss{m}, 5*time.Second); n != 1 || err != nil || !bytes.Equal(m.Frame, partial) {

@@ -17,6 +17,7 @@ import (
 	"github.com/viaduct-net/viaduct/internal/base/packet"
 	"github.com/viaduct-net/viaduct/internal/path/datapath"
 	"github.com/viaduct-net/viaduct/internal/path/datapath/ebpf/netnstest"
+	"github.com/viaduct-net/viaduct/internal/state/replicate"
 )
 
 // Another host, with a VXLAN device of the kernel's own, at the far end of an underlay of each family.
@@ -26,6 +27,7 @@ func TestTunnel(t *testing.T) {
 	} {
 		t.Run(u.name, func(t *testing.T) {
 			const vni = 4242
+			const hosts = replicate.Key
 			here, far, r := netnstest.Here(t), netnstest.New(t), newRig(t)
 			n := serial.Add(1)
 			under, vx := fmt.Sprintf("under%d", n), fmt.Sprintf("vdpvx%d", n)
@@ -34,6 +36,9 @@ func TestTunnel(t *testing.T) {
 			far.Address(t, "eth0", u.far+u.bits)
 			far.Do(t, func() error {
 				return addUp(&netlink.Vxlan{LinkAttrs: netlink.LinkAttrs{Name: "vx0"}, VxlanId: vni, Group: net.ParseIP(u.here), SrcAddr: net.ParseIP(u.far), Port: 4789})
+			})
+			far.Do(t, func() error {
+				return addUp(&netlink.Vxlan{LinkAttrs: netlink.LinkAttrs{Name: "vx1"}, VxlanId: hosts, Group: net.ParseIP(u.here), SrcAddr: net.ParseIP(u.far), Port: 4789})
 			})
 			dev := &netlink.Vxlan{LinkAttrs: netlink.LinkAttrs{Name: vx}, FlowBased: true, Port: 4789}
 			if err := addUp(dev); err != nil {
@@ -102,11 +107,34 @@ func TestTunnel(t *testing.T) {
 				expect(testFrame(uint16(2 + i)))
 			}
 
-			atomic.AddInt64(tun.Credit, 1)
+			// A key of no port: dropped where it came in, for no token.
+			stats := func(what string, want func(datapath.PortStats) bool) {
+				t.Helper()
+				for end := time.Now().Add(5 * time.Second); ; time.Sleep(time.Millisecond) {
+					s, err := d.Stats(tun.No)
+					if err == nil && want(s) {
+						return
+					}
+					if time.Now().After(end) {
+						t.Fatalf("%s: %+v, %v", what, s, err)
+					}
+				}
+			}
+			atomic.StoreInt64(tun.Credit, 1)
+			dropped, _ := d.Stats(tun.No)
 			wire.Send(t, testFrame(4))
+			stats("a key of no port", func(s datapath.PortStats) bool {
+				return s.Drops[drop.TunnelKey] > dropped.Drops[drop.TunnelKey] && s.Admitted == 0
+			})
+			if n := atomic.LoadInt64(tun.Credit); n != 1 {
+				t.Errorf("%d tokens are left of one", n)
+			}
+			// What hosts tell each other is a miss.
 			m := new(datapath.Miss)
 			want := testKey(tun.No, testFrame(4))
-			want.TunKey = vni
+			want.TunKey = hosts
+			told := far.Wire(t, "vx1")
+			told.Send(t, testFrame(4))
 			if n, err := d.ReadMisses(0, []*datapath.Miss{m}, 5*time.Second); n != 1 || err != nil || m.Key != want || !bytes.Equal(m.Frame, testFrame(4)) {
 				t.Errorf("%d misses, %v: %+v, want %+v", n, err, m.Key, want)
 			}
@@ -123,16 +151,7 @@ func TestTunnel(t *testing.T) {
 				t.Fatal(err)
 			}
 			wire.Send(t, testFrame(6))
-			gone := func() bool {
-				s, err := d.Stats(tun.No)
-				return err == nil && s.Drops[drop.OutputGone] == 1 && s.Admitted == 1
-			}
-			for end := time.Now().Add(5 * time.Second); !gone(); time.Sleep(time.Millisecond) {
-				if time.Now().After(end) {
-					s, err := d.Stats(tun.No)
-					t.Fatalf("after the port has gone: %+v, %v", s, err)
-				}
-			}
+			stats("after the port has gone", func(s datapath.PortStats) bool { return s.Drops[drop.OutputGone] == 1 && s.Admitted == 1 })
 		})
 	}
 }

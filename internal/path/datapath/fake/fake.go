@@ -12,6 +12,7 @@ import (
 	"github.com/viaduct-net/viaduct/internal/base/action"
 	"github.com/viaduct-net/viaduct/internal/base/clock"
 	"github.com/viaduct-net/viaduct/internal/base/drop"
+	"github.com/viaduct-net/viaduct/internal/base/htb"
 	"github.com/viaduct-net/viaduct/internal/base/match"
 	"github.com/viaduct-net/viaduct/internal/base/packet"
 	"github.com/viaduct-net/viaduct/internal/path/datapath"
@@ -164,6 +165,7 @@ func (d *Datapath) AddPort(name string, class datapath.Class) (datapath.Port, er
 	if i.port == nil {
 		d.lastNo++
 		i.port = &port{Port: datapath.Port{No: d.lastNo, Interface: name, IfIndex: i.index, Class: class, MTU: i.mtu, Credit: new(int64)}}
+		*i.port.Credit = htb.Closed
 		d.ports[d.lastNo] = i.port
 	}
 	return i.port.Port, nil
@@ -281,21 +283,6 @@ func (d *Datapath) Reopen() {
 	}
 	for _, q := range d.workers {
 		q.reopen()
-	}
-}
-
-// take takes a token from the port, or else from the root.
-func (d *Datapath) take(p *port) bool { return takeOne(p.Credit) || takeOne(&d.root) }
-
-func takeOne(cell *int64) bool {
-	for {
-		n := atomic.LoadInt64(cell)
-		if n <= 0 {
-			return false
-		}
-		if atomic.CompareAndSwapInt64(cell, n, n-1) {
-			return true
-		}
 	}
 }
 

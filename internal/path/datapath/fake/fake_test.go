@@ -16,6 +16,7 @@ import (
 	"github.com/viaduct-net/viaduct/internal/base/packet"
 	"github.com/viaduct-net/viaduct/internal/path/datapath"
 	"github.com/viaduct-net/viaduct/internal/path/datapath/datapathtest"
+	"github.com/viaduct-net/viaduct/internal/state/replicate"
 )
 
 func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
@@ -45,9 +46,11 @@ func setup(t *testing.T) (*Datapath, *clock.Manual) {
 	d := New(c, 1)
 	for _, name := range []string{"tap1", "tap2"} {
 		d.AddInterface(name, 1500)
-		if _, err := d.AddPort(name, datapath.VM); err != nil {
+		p, err := d.AddPort(name, datapath.VM)
+		if err != nil {
 			t.Fatal(err)
 		}
+		*p.Credit = 0
 	}
 	return d, c
 }
@@ -160,8 +163,13 @@ func TestTunnels(t *testing.T) {
 	}
 	*tun.Credit = 1
 	inject(t, d, "vxlan", Packet{Frame: udp(1), TunKey: 78})
+	inject(t, d, "vxlan", Packet{Frame: udp(1)})
+	if s, _ := d.Stats(tun.No); s.Drops[drop.TunnelKey] != 2 || s.Admitted != 0 || *tun.Credit != 1 {
+		t.Errorf("keys of no port: %+v, %d tokens", s, *tun.Credit)
+	}
+	inject(t, d, "vxlan", Packet{Frame: udp(1), TunKey: replicate.Key})
 	m := new(datapath.Miss)
-	if n, _ := d.ReadMisses(0, []*datapath.Miss{m}, 0); n != 1 || m.Key.TunKey != 78 || m.Key.InPort != tun.No {
+	if n, _ := d.ReadMisses(0, []*datapath.Miss{m}, 0); n != 1 || m.Key.TunKey != replicate.Key || m.Key.InPort != tun.No {
 		t.Errorf("%+v", m.Key)
 	}
 }

@@ -6,8 +6,10 @@ import (
 
 	"github.com/viaduct-net/viaduct/internal/base/action"
 	"github.com/viaduct-net/viaduct/internal/base/drop"
+	"github.com/viaduct-net/viaduct/internal/base/htb"
 	"github.com/viaduct-net/viaduct/internal/base/packet"
 	"github.com/viaduct-net/viaduct/internal/path/datapath"
+	"github.com/viaduct-net/viaduct/internal/state/replicate"
 )
 
 // Packet is what arrives on an interface.
@@ -48,8 +50,12 @@ func (d *Datapath) ingress(in *port, p Packet) {
 		return
 	}
 	v.Key.TunKey = p.TunKey
-	if to, ok := d.keys[p.TunKey]; ok && p.TunKey != 0 {
-		d.forward(in, action.Physical{{Op: action.Output, Port: to}}, p, packets)
+	if in.Class == datapath.Tunnel && p.TunKey != replicate.Key {
+		if to, ok := d.keys[p.TunKey]; ok {
+			d.forward(in, action.Physical{{Op: action.Output, Port: to}}, p, packets)
+		} else {
+			in.drop(drop.TunnelKey)
+		}
 		return
 	}
 	f := d.flows[v.Key]
@@ -69,7 +75,11 @@ func (d *Datapath) miss(in *port, v *packet.View, gso packet.GSO, why datapath.M
 		in.drop(drop.TooBig)
 		return
 	}
-	if !d.take(in) {
+	if htb.IsClosed(in.Credit) {
+		in.drop(drop.NotReady)
+		return
+	}
+	if !htb.Take(in.Credit, &d.root) {
 		in.drop(drop.NoCredit)
 		return
 	}

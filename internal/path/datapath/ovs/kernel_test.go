@@ -44,6 +44,7 @@ func addPort(t testing.TB, d *Datapath, r *rig) datapath.Port {
 	if err != nil {
 		t.Fatal(err)
 	}
+	atomic.StoreInt64(p.Credit, 0)
 	return p
 }
 
@@ -443,6 +444,7 @@ func TestTunnel(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
+	atomic.StoreInt64(tun.Credit, 0)
 	vm := addPort(t, here, r)
 
 	var there *Datapath
@@ -458,9 +460,11 @@ func TestTunnel(t *testing.T) {
 		if there, err = Open(opts); err != nil {
 			return err
 		}
-		if _, err := there.AddPort("vx1", datapath.Tunnel); err != nil {
+		p, err := there.AddPort("vx1", datapath.Tunnel)
+		if err != nil {
 			return fmt.Errorf("there: %w", err)
 		}
+		atomic.StoreInt64(p.Credit, 0)
 		return nil
 	})
 	t.Cleanup(func() { _ = there.Close() }) // the datapath goes with the namespace

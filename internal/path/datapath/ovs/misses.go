@@ -166,7 +166,11 @@ func (r *reader) upcall(p *port, b []byte) {
 		return
 	}
 	if r.d.cells == nil && !htb.Take(p.credit, r.d.root) {
-		p.drops[drop.NoCredit].Add(1)
+		why := drop.NoCredit
+		if htb.IsClosed(p.credit) {
+			why = drop.NotReady
+		}
+		p.drops[why].Add(1)
 		return
 	}
 	p.admitted.Add(1)

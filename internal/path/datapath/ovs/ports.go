@@ -12,6 +12,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/viaduct-net/viaduct/internal/base/drop"
+	"github.com/viaduct-net/viaduct/internal/base/htb"
 	"github.com/viaduct-net/viaduct/internal/path/datapath"
 )
 
@@ -123,6 +124,7 @@ func (d *Datapath) addPort(iface string, class datapath.Class) (*port, error) {
 	if err := d.openSocket(p); err != nil {
 		return nil, err
 	}
+	atomic.StoreInt64(p.credit, htb.Closed)
 	if err := d.newVport(p); err != nil {
 		unix.Close(p.fd)
 		return nil, err
