@@ -154,7 +154,7 @@ func (a *Agent) build() {
 		c.ID, c.Host = i, a.host.ID
 		c.Queue.Now = kernelClock(a.clock)
 		a.workers = append(a.workers, worker.New(c, worker.Deps{
-			Datapath: a.dp, State: a.tables, Tokens: a.policy, Clock: a.clock, Changed: a.changed, Hello: a.tellHost,
+			Datapath: a.dp, State: a.tables, Tokens: a.policy, Clock: a.clock, Changed: a.changed, Hello: a.tellHost, Fault: a.faulty,
 		}))
 	}
 	a.ports = newPorts(a.dp, a.policy, a.workers, a.tunnelKey, a.rates, a.logs.For(logDatapath))

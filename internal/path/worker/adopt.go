@@ -20,7 +20,7 @@ func (w *Worker) Adopt(fs []datapath.FlowInfo) (undecided []datapath.FlowInfo) {
 	w.now = w.clock.Now()
 	for i := range fs {
 		f := &fs[i]
-		switch w.adopt(f) {
+		switch r, _ := w.guardedFlow(f, w.adopt); r {
 		case sim.ResultNotYet:
 			vport, _ := w.ports.Virtual(f.Key.InPort)
 			w.await(w.sim.Wait, w.sim.Lease, vport)

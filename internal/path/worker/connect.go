@@ -115,29 +115,36 @@ func (w *Worker) Relearn(fs []datapath.FlowInfo) (undecided []datapath.FlowInfo)
 	w.now = w.clock.Now()
 	for i := range fs {
 		f := &fs[i]
-		w.relearn(&f.Key)
-		vport, ok := w.ports.Virtual(f.Key.InPort)
-		if !ok {
-			continue
-		}
-		v, ok := w.specimen(&f.Key)
-		if !ok {
-			continue
-		}
-		w.hint = sim.Hint(f.Actions)
-		d := w.decide(&v, vport, packet.GSO{})
-		w.hint = nil
-		switch {
-		case d.result == sim.ResultNotYet:
-			w.await(w.sim.Wait, w.sim.Lease, vport)
+		if r, _ := w.guardedFlow(f, w.relearnFlow); r == sim.ResultNotYet {
 			again := *f
 			again.Actions = slices.Clone(f.Actions)
 			undecided = append(undecided, again)
-		case d.result == sim.ResultForward && slices.Equal(d.actions, f.Actions):
-			// A conflict means that the connection is there, or is another's: Adopt will see.
-			_ = w.connect()
-			w.peers.fresh = w.peers.fresh[:0] // the other hosts know, or ask
 		}
 	}
 	return undecided
+}
+
+// relearnFlow does so for one flow; ResultNotYet: it must wait.
+func (w *Worker) relearnFlow(f *datapath.FlowInfo) sim.Result {
+	w.relearn(&f.Key)
+	vport, ok := w.ports.Virtual(f.Key.InPort)
+	if !ok {
+		return sim.ResultConsumed
+	}
+	v, ok := w.specimen(&f.Key)
+	if !ok {
+		return sim.ResultConsumed
+	}
+	w.hint = sim.Hint(f.Actions)
+	d := w.decide(&v, vport, packet.GSO{})
+	w.hint = nil
+	switch {
+	case d.result == sim.ResultNotYet:
+		w.await(w.sim.Wait, w.sim.Lease, vport)
+	case d.result == sim.ResultForward && slices.Equal(d.actions, f.Actions):
+		// A conflict means that the connection is there, or is another's: Adopt will see.
+		_ = w.connect()
+		w.peers.fresh = w.peers.fresh[:0] // the other hosts know, or ask
+	}
+	return d.result
 }

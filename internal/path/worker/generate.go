@@ -86,7 +86,7 @@ func (w *Worker) runMade() {
 			w.counts.In++
 			w.counts.Made++
 			w.explainMade(parent, p.port, p.frame)
-			w.simulateMade(p)
+			w.guardedMade(p)
 		}
 	}
 	w.trace, w.ingress = parent, ingress

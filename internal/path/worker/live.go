@@ -80,7 +80,7 @@ type Answer struct {
 // Explain answers what would become of frame if it entered at a virtual port: the same stages and the
 // same engine, but nothing is sent, learnt, installed or counted. The tables are not asked for an
 // answer, only shown: the packet is always simulated. Call it through Do.
-func (w *Worker) Explain(port uuid.UUID, frame []byte) Answer {
+func (w *Worker) Explain(port uuid.UUID, frame []byte) (a Answer) {
 	no, _ := w.ports.Local(port)
 	v, bad := packet.Parse(frame, no)
 	root := &trace.Node{What: "packet", Text: frameText(frame)}
@@ -90,6 +90,7 @@ func (w *Worker) Explain(port uuid.UUID, frame []byte) Answer {
 	}
 	w.trace = root
 	defer func() { w.trace = nil }()
+	defer w.guardedAnswer(&a, root, frame, no)
 	root.Add("datapath", dpPort(no), "no packet is sent: this is what a miss would meet")
 	if e, ok := w.flows.Peek(&v.Key); ok {
 		root.Add("flow", "tables", "an entry on %s would answer: %s", e.Mask(), e.Actions())
@@ -99,7 +100,7 @@ func (w *Worker) Explain(port uuid.UUID, frame []byte) Answer {
 	w.explainPrep(no, port)
 	d := w.decide(&v, port, packet.GSO{})
 	c := &w.sim
-	a := Answer{
+	a = Answer{
 		Tree: root, Result: d.result, Reason: d.reason, Actions: d.actions.String(),
 		Key: v.Key, Mask: c.Mask, Tags: slices.Clone(c.Tags), UserSpace: c.UserSpace || d.result == sim.ResultConsumed,
 	}

@@ -98,7 +98,7 @@ func (w *Worker) restart(woken []prep.Woken) {
 		w.ingress = p.Miss.Key.InPort
 		w.beginTrace(p.Miss, " (waited, starts again)")
 		before := w.counts.Consumed
-		kept := w.packet(p.Miss)
+		kept := w.guarded(p.Miss)
 		w.endTrace()
 		if !p.Dup {
 			consumed = w.counts.Consumed != before

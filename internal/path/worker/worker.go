@@ -58,6 +58,8 @@ type Deps struct {
 	Changed func(by *Worker, tags []tag.Tag)
 	// Hello is called when another host asks for what concerns it: each worker is then to TellHost. Nil: it is not told.
 	Hello func(from match.Addr)
+	// Fault is told of panics, once a second at most; Counts.Faults has them all. It is called on the worker's goroutine. Nil: nobody is.
+	Fault func(Fault)
 }
 
 // Worker is one shard. Run's goroutine owns everything but the inbox.
@@ -98,6 +100,9 @@ type Worker struct {
 	traced uuid.UUID   // where it entered
 	lives  []*Watcher
 
+	onFault func(Fault)
+	faults  faults
+
 	rules   RuleLog
 	passed  ruleLists
 	counts  Counts
@@ -114,6 +119,7 @@ type Counts struct {
 	Waiting            int // parked or held back now
 	Taken, Returned    uint64
 	FlushErrors        uint64
+	Faults             uint64 // panics that a guard has caught
 }
 
 func (c Config) withDefaults() Config {
@@ -134,7 +140,7 @@ func New(cfg Config, d Deps) *Worker {
 	cfg = cfg.withDefaults()
 	cfg.Queue.Urgent = urgent
 	w := &Worker{
-		cfg: cfg, dp: d.Datapath, tables: d.State, tokens: d.Tokens, clock: d.Clock, tell: d.Changed, hello: d.Hello,
+		cfg: cfg, dp: d.Datapath, tables: d.State, tokens: d.Tokens, clock: d.Clock, tell: d.Changed, hello: d.Hello, onFault: d.Fault,
 		queue:    upcall.New(d.Datapath, cfg.ID, cfg.Queue),
 		lot:      prep.NewLot(cfg.Prep),
 		snapshot: &view.Snapshot{},
@@ -186,7 +192,7 @@ func (w *Worker) serve(m *datapath.Miss) {
 	w.taken++
 	w.ingress = m.Key.InPort
 	w.beginTrace(m, "")
-	kept := w.packet(m)
+	kept := w.guarded(m)
 	w.endTrace()
 	cost := w.clock.Now() - start
 	w.queue.Keep(m, cost)
