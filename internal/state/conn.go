@@ -89,7 +89,7 @@ func (t *Tables) AddConnection(c conntrack.Conn) conntrack.Verdict {
 	return v
 }
 
-func (t *Tables) freePorts(c *conntrack.Conn) {
+func (t *Tables) freePorts(c conntrack.Conn) {
 	if c.Kind == tag.Translation {
 		t.nat.Free(nat.Pool{Device: c.Device, Addr: c.Reply.Dst}, c.Reply.DstPort, t.clock.Now())
 	}

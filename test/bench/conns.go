@@ -23,26 +23,46 @@ const (
 )
 
 // connections measures what an established connection takes in the state tables of an agent when there are a million, each
-// tracked at one port, and how long it takes to find one among them, and among a thousand.
+// tracked at one port, and how long it takes to find one among them, and among a thousand. What of that is the cache's: a slot of
+// the index and the entry that it leads to are read, so its peer is two reads at random, one after the other, of as much plain memory.
 func connections(_ context.Context, b *bench) error {
-	var bytes, fewNS, manyNS []float64
+	var bytes, fewNS, manyNS, cacheNS []float64
 	for range b.rounds {
 		before := heap()
 		t, err := established(many)
 		if err != nil {
 			return err
 		}
-		bytes = append(bytes, float64(heap()-before)/many)
+		size := heap() - before
+		bytes = append(bytes, float64(size)/many)
 		manyNS = append(manyNS, lookups(t, many))
 		runtime.KeepAlive(t)
+		cacheNS = append(cacheNS, 2*walk(int(size)))
 		t, err = established(few)
 		if err != nil {
 			return err
 		}
 		fewNS = append(fewNS, lookups(t, few))
 	}
-	b.emit(figure("conn_bytes", median(bytes), "bytes"), figure("conn_lookup_ns", median(manyNS), "ns").against(median(fewNS)))
+	among := median(manyNS)
+	b.emit(figure("conn_bytes", median(bytes), "bytes"), figure("conn_lookup_ns", among, "ns").against(median(fewNS)),
+		figure("conn_lookup_cache_ns", among, "ns").against(median(cacheNS)))
 	return nil
+}
+
+// walk is the time of one read of so many bytes of plain memory, each at a place that the one before tells.
+func walk(size int) float64 {
+	a := make([]uint64, size/8)
+	for i := range a {
+		a[i] = uint64(i) // memory that was never written is one page of zeros
+	}
+	const rounds = 2_000_000
+	start, at := time.Now(), uint64(1)
+	for i := range uint64(rounds) {
+		at = (a[at%uint64(len(a))] + i) * 0x9e3779b97f4a7c15 >> 8 // another way each time: no circle
+	}
+	runtime.KeepAlive(at)
+	return float64(time.Since(start)) / rounds
 }
 
 func heap() uint64 {

@@ -6,7 +6,6 @@
 package conntrack
 
 import (
-	"sync/atomic"
 	"time"
 
 	"github.com/google/uuid"
@@ -27,7 +26,7 @@ type Config struct {
 	Other       time.Duration // ICMP: RFC 5508 REQ-1, at least 60 s
 
 	// OnRemove, when set, is called once for each connection that is gone.
-	OnRemove func(*Conn)
+	OnRemove func(Conn)
 }
 
 // DefaultConfig is 32,768 an owner; 2 min, 2 h 4 min, 10 s; 30 s, 3 min; 60 s.
@@ -68,82 +67,16 @@ const (
 	seen     = Replied | FinOrig | FinReply | Reset
 )
 
-// The low bits of entry.state are a State. The connection's references are counted above them.
-const (
-	replied         = uint32(Replied)
-	finOrig         = uint32(FinOrig)
-	finReply        = uint32(FinReply)
-	reset           = uint32(Reset)
-	dead     uint32 = 1 << 4 // removed: nobody can take a reference any more
-	oneRef   uint32 = 1 << 5
-)
-
-// entry is a Conn in the table. Only what is atomic changes.
-type entry struct {
-	Conn
-	state atomic.Uint32
-	used  atomic.Int64
-	links [2]link // by which it is found first: in the direction of Orig, and of Reply
-}
-
-func (e *entry) direction(reply bool) *match.Tuple {
-	if !reply {
-		return &e.Orig
+// timeout is how long a connection lives after its last flow.
+func (c *Config) timeout(proto uint8, idle time.Duration, s State) time.Duration {
+	if idle > 0 {
+		return idle
 	}
-	return &e.Reply
-}
-
-func (e *entry) closed() bool {
-	s := e.state.Load()
-	return s&reset != 0 || s&(finOrig|finReply) == finOrig|finReply
-}
-
-// ref takes a reference; false when the connection is being removed.
-func (e *entry) ref() bool {
-	for {
-		s := e.state.Load()
-		if s&dead != 0 {
-			return false
-		}
-		if e.state.CompareAndSwap(s, s+oneRef) {
-			return true
-		}
-	}
-}
-
-// unref gives one back, if there is one.
-func (e *entry) unref() {
-	for {
-		s := e.state.Load()
-		if s < oneRef || e.state.CompareAndSwap(s, s-oneRef) {
-			return
-		}
-	}
-}
-
-// kill marks the connection as removed: held or not, or only when nobody holds it.
-func (e *entry) kill(evenHeld bool) bool {
-	for {
-		s := e.state.Load()
-		if s&dead != 0 || s >= oneRef && !evenHeld {
-			return false
-		}
-		if e.state.CompareAndSwap(s, s|dead) {
-			return true
-		}
-	}
-}
-
-// timeout is how long the connection lives after its last flow.
-func (c *Config) timeout(e *entry) time.Duration {
-	if e.Idle > 0 {
-		return e.Idle
-	}
-	answered := e.state.Load()&replied != 0
-	switch e.Orig.Proto {
+	answered := s&Replied != 0
+	switch proto {
 	case 6:
 		switch {
-		case e.closed():
+		case s.closed():
 			return c.TCPClosed
 		case answered:
 			return c.TCP
@@ -157,3 +90,5 @@ func (c *Config) timeout(e *entry) time.Duration {
 	}
 	return c.Other
 }
+
+func (s State) closed() bool { return s&Reset != 0 || s&(FinOrig|FinReply) == FinOrig|FinReply }

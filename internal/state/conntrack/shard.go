@@ -3,127 +3,127 @@ package conntrack
 import (
 	"sync"
 	"sync/atomic"
-
-	"github.com/google/uuid"
-
-	"github.com/viaduct-net/viaduct/internal/base/match"
-	"github.com/viaduct-net/viaduct/internal/base/tag"
 )
 
-const minBuckets = 8
+const minSlots = 8
 
-// shard is a hash table of directions: each connection is in two, or twice in one.
+// shard is a part of the index: a hash table with open addressing and linear probing. A connection is in it once when its
+// directions hash alike, which all do that are not translated, and else once for each.
 type shard struct {
-	mu      sync.Mutex
-	n       int
-	buckets atomic.Pointer[[]bucket]
+	mu    sync.Mutex
+	n     int // of slots: with a ref
+	used  int // not empty
+	slots atomic.Pointer[[]slot]
+	_     [24]byte // a cache line of its own
 }
 
-type bucket struct{ head atomic.Pointer[link] }
+// slot is the high half of the hash and a ref; 0: empty, and has been since there are these slots.
+type slot struct{ atomic.Uint64 }
 
-// link is one direction of a connection in a bucket. Growing makes new ones, so that a reader stays on
-// the list that it began with.
-type link struct {
-	e     *entry
-	reply bool
-	hash  uint64
-	next  atomic.Pointer[link]
-}
+// gone is a slot whose connection was removed, and behind which there are others.
+const gone = 1 << 32
 
-func (l *link) is(k tag.Kind, device uuid.UUID, t *match.Tuple) bool {
-	e := l.e
-	return *e.direction(l.reply) == *t && e.Device == device && e.Kind == k && e.state.Load()&dead == 0
-}
+func home(slots []slot, hash uint64) int { return int(hash>>32) & (len(slots) - 1) }
 
-// at is the bucket of a hash, whose low bits have chosen the shard.
-func at(bs []bucket, hash uint64) *bucket { return &bs[hash/shards&uint64(len(bs)-1)] }
-
-func (s *shard) find(hash uint64, k tag.Kind, device uuid.UUID, t *match.Tuple) *link {
-	bs := s.buckets.Load()
-	if bs == nil {
-		return nil
+func (s *shard) probe(hash uint64) probe {
+	p := s.slots.Load()
+	if p == nil {
+		return probe{}
 	}
-	for l := at(*bs, hash).head.Load(); l != nil; l = l.next.Load() {
-		if l.hash == hash && l.is(k, device, t) {
-			return l
+	return probe{*p, home(*p, hash), hash >> 32}
+}
+
+// probe goes over the refs that may have a hash.
+type probe struct {
+	slots []slot
+	at    int
+	want  uint64
+}
+
+func (p *probe) next() ref {
+	if p.slots == nil {
+		return 0
+	}
+	for {
+		v := p.slots[p.at].Load()
+		p.at = (p.at + 1) & (len(p.slots) - 1)
+		if v == 0 {
+			return 0
+		}
+		if v>>32 == p.want && ref(v) != 0 {
+			return ref(v)
 		}
 	}
-	return nil
 }
 
 // insert and remove are called with mu held.
-func (s *shard) insert(e *entry, reply bool, hash uint64) {
-	bs := s.buckets.Load()
-	if bs == nil || s.n >= len(*bs) {
-		bs = s.grow(bs)
+func (s *shard) insert(hash uint64, r ref) {
+	var slots []slot
+	if p := s.slots.Load(); p != nil {
+		slots = *p
+	}
+	if 4*(s.used+1) > 3*len(slots) {
+		slots = s.renew(slots)
+	}
+	i := home(slots, hash)
+	for ref(slots[i].Load()) != 0 {
+		i = (i + 1) & (len(slots) - 1)
+	}
+	if slots[i].Load() == 0 {
+		s.used++
 	}
 	s.n++
-	l := &e.links[0]
-	if reply {
-		l = &e.links[1]
+	slots[i].Store(hash>>32<<32 | uint64(r))
+}
+
+// renew makes slots of which at most half are used. A reader stays on those that it began with.
+func (s *shard) renew(old []slot) []slot {
+	size := minSlots
+	for size < 2*(s.n+1) {
+		size *= 2
 	}
-	push(*bs, l, e, reply, hash)
-}
-
-// push puts a link that nobody sees yet in front of its bucket.
-func push(bs []bucket, l *link, e *entry, reply bool, hash uint64) {
-	b := at(bs, hash)
-	l.e, l.reply, l.hash = e, reply, hash
-	l.next.Store(b.head.Load())
-	b.head.Store(l)
-}
-
-func (s *shard) grow(old *[]bucket) *[]bucket {
-	n := minBuckets
-	if old != nil {
-		n = 2 * len(*old)
+	slots := make([]slot, size)
+	for i := range old {
+		v := old[i].Load()
+		if ref(v) == 0 {
+			continue
+		}
+		at := home(slots, v)
+		for slots[at].Load() != 0 {
+			at = (at + 1) & (size - 1)
+		}
+		slots[at].Store(v)
 	}
-	bs := make([]bucket, n)
-	fresh := make([]link, s.n)
-	s.each(func(l *link) {
-		push(bs, &fresh[0], l.e, l.reply, l.hash)
-		fresh = fresh[1:]
-	})
-	s.buckets.Store(&bs)
-	return &bs
+	s.used = s.n
+	s.slots.Store(&slots)
+	return slots
 }
 
-func (s *shard) remove(e *entry, reply bool, hash uint64) {
-	bs := s.buckets.Load()
-	if bs == nil {
+func (s *shard) remove(hash uint64, r ref) {
+	p := s.slots.Load()
+	if p == nil {
 		return
 	}
-	from := &at(*bs, hash).head
-	for l := from.Load(); l != nil; l = from.Load() {
-		if l.e == e && l.reply == reply {
-			from.Store(l.next.Load())
-			s.n--
+	slots, want := *p, hash>>32<<32|uint64(r)
+	mask := len(slots) - 1
+	i := home(slots, hash)
+	for v := slots[i].Load(); v != want; v = slots[i].Load() {
+		if v == 0 {
 			return
 		}
-		from = &l.next
+		i = (i + 1) & mask
 	}
-}
-
-func (s *shard) each(f func(*link)) {
-	bs := s.buckets.Load()
-	if bs == nil {
+	s.n--
+	if slots[(i+1)&mask].Load() != 0 {
+		slots[i].Store(gone)
 		return
 	}
-	for i := range *bs {
-		for l := (*bs)[i].head.Load(); l != nil; l = l.next.Load() {
-			f(l)
+	// Nothing is behind it, nor behind those before it that are gone.
+	for {
+		slots[i].Store(0)
+		s.used--
+		if i = (i - 1) & mask; slots[i].Load() != gone {
+			return
 		}
 	}
-}
-
-// filter lists the connections whose original direction is here and of which f is true.
-func (s *shard) filter(f func(*entry) bool) (es []*entry) {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	s.each(func(l *link) {
-		if !l.reply && f(l.e) {
-			es = append(es, l.e)
-		}
-	})
-	return es
 }

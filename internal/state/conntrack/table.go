@@ -1,9 +1,12 @@
 package conntrack
 
 import (
+	"encoding/binary"
 	"hash/maphash"
 	"sync"
 	"sync/atomic"
+	"time"
+	"unsafe"
 
 	"github.com/google/uuid"
 
@@ -11,10 +14,9 @@ import (
 	"github.com/viaduct-net/viaduct/internal/base/tag"
 )
 
-// Shards keep short what a writer locks, and what growing moves at once.
 const (
-	shards     = 256
-	tickShards = shards / 8 // that one Tick looks at
+	shards = 256 // keep short what a writer locks, and what growing moves at once
+	ticks  = 8   // calls of Tick that look at every connection once
 )
 
 // Table holds the connections of all devices. Safe for concurrent use; lookups take no lock and do
@@ -23,17 +25,25 @@ type Table struct {
 	cfg    atomic.Pointer[Config]
 	seed   maphash.Seed
 	shards [shards]shard
+	slab   slab
 
-	mu      sync.Mutex
-	owned   map[uuid.UUID]int
+	mu      sync.Mutex // what follows, and whose the slab's entries are
+	ids     map[uuid.UUID]uint32
+	owners  []owner // by id
+	spare   []uint32
 	n       int
-	cursor  int // of Tick
+	cursor  ref // of Tick
 	refused atomic.Uint64
+}
+
+type owner struct {
+	id    uuid.UUID
+	conns int
 }
 
 // New makes an empty table.
 func New(cfg Config) *Table {
-	t := &Table{seed: maphash.MakeSeed(), owned: map[uuid.UUID]int{}}
+	t := &Table{seed: maphash.MakeSeed(), ids: map[uuid.UUID]uint32{}}
 	t.cfg.Store(&cfg)
 	return t
 }
@@ -44,28 +54,60 @@ func (t *Table) Reconfigure(cfg Config) {
 	t.cfg.Store(&cfg)
 }
 
-type hashed struct {
-	kind   tag.Kind
-	device uuid.UUID
-	tuple  match.Tuple
+// key is a direction of a connection of a device.
+type key struct {
+	packed
+	device [2]uint64
 }
 
-func (t *Table) hash(k tag.Kind, device uuid.UUID, tu *match.Tuple) uint64 {
-	return maphash.Comparable(t.seed, hashed{k, device, *tu})
+const keySize = 7 * 8
+
+// hash is the same for a direction and its reverse, so that both of what is not translated are in one place.
+func (t *Table) hash(k *key) uint64 {
+	o := key{k.ordered(), k.device}
+	return maphash.Bytes(t.seed, (*[keySize]byte)(unsafe.Pointer(&o))[:])
 }
 
-func (t *Table) find(k tag.Kind, device uuid.UUID, tu *match.Tuple) *link {
-	h := t.hash(k, device, tu)
-	return t.shards[h%shards].find(h, k, device, tu)
+// found is where a lookup has ended.
+type found struct {
+	e     *entry
+	ref   ref
+	state uint64 // when it was found
+	reply bool   // the direction asked for is Reply
+}
+
+func (t *Table) find(k *key) (f found, ok bool) { return t.findAt(k, t.hash(k)) }
+
+func (t *Table) findAt(k *key, hash uint64) (f found, ok bool) {
+	p := t.shards[hash%shards].probe(hash)
+	for r := p.next(); r != 0; r = p.next() {
+		e := t.slab.at(r)
+		s := e.state.Load()
+		if reply, ok := e.is(k, s); ok {
+			return found{e, r, s, reply}, true
+		}
+	}
+	return found{}, false
 }
 
 // Lookup finds the connection of a device that has the tuple as one of its directions.
 func (t *Table) Lookup(k tag.Kind, device uuid.UUID, tu *match.Tuple) (f Found, ok bool) {
-	l := t.find(k, device, tu)
-	if l == nil {
+	q := key{pack(k, tu), words(device)}
+	x, ok := t.find(&q)
+	if !ok {
 		return f, false
 	}
-	return Found{Other: *l.e.direction(!l.reply), Reply: l.reply, Replied: l.e.state.Load()&replied != 0}, true
+	f = Found{Reply: x.reply, Replied: x.state&uint64(Replied) != 0}
+	if x.state&mirrored != 0 {
+		f.Other = tu.Reverse()
+		return f, true
+	}
+	orig, other := x.e.directions(x.state)
+	if x.reply {
+		other = orig
+	}
+	_, f.Other = other.unpack()
+	return f, sameLife(x.state, x.e.state.Load())
 }
 
 // Verdict is how an Add ended.
@@ -81,26 +123,30 @@ const (
 
 // Add puts a connection in. Two that claim the same direction at the same time are not both added.
 func (t *Table) Add(c Conn, now int64) Verdict {
-	ho, hr := t.hash(c.Kind, c.Device, &c.Orig), t.hash(c.Kind, c.Device, &c.Reply)
+	orig := key{pack(c.Kind, &c.Orig), words(c.Device)}
+	reply := key{pack(c.Kind, &c.Reply), orig.device}
+	ho, hr := t.hash(&orig), t.hash(&reply)
 	so, sr := t.lock(ho, hr)
 	defer unlock(so, sr)
-	if l := so.find(ho, c.Kind, c.Device, &c.Orig); l != nil {
-		if l.e.Orig == c.Orig && l.e.Reply == c.Reply {
+	if f, ok := t.findAt(&orig, ho); ok {
+		if o, r := f.e.directions(f.state); o == orig.packed && r == reply.packed {
 			return Known
 		}
 		return Conflict
 	}
-	if sr.find(hr, c.Kind, c.Device, &c.Reply) != nil {
+	if _, ok := t.findAt(&reply, hr); ok {
 		return Conflict
 	}
-	if !t.own(c.Owner) {
+	r, owner, ok := t.take(c.Owner)
+	if !ok {
 		t.refused.Add(1)
 		return Full
 	}
-	e := &entry{Conn: c}
-	e.used.Store(now)
-	sr.insert(e, true, hr)
-	so.insert(e, false, ho) // last, to be found first by what answers itself
+	t.slab.at(r).begin(&orig, &reply.packed, owner, c.Idle, now)
+	so.insert(ho, r)
+	if hr != ho {
+		sr.insert(hr, r)
+	}
 	return Added
 }
 
@@ -125,132 +171,213 @@ func unlock(sa, sb *shard) {
 	}
 }
 
-func (t *Table) own(owner uuid.UUID) bool {
+// take gives an owner room for one connection more; give takes it back.
+func (t *Table) take(id uuid.UUID) (r ref, n uint32, ok bool) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
-	if max := t.cfg.Load().MaxPerOwner; max > 0 && t.owned[owner] >= max {
-		return false
+	n, ok = t.ids[id]
+	if !ok {
+		if k := len(t.spare); k > 0 {
+			n, t.spare = t.spare[k-1], t.spare[:k-1]
+		} else {
+			n = uint32(len(t.owners))
+			t.owners = append(t.owners, owner{})
+		}
+		t.ids[id], t.owners[n] = n, owner{id: id}
 	}
-	t.owned[owner]++
+	o := &t.owners[n]
+	if max := t.cfg.Load().MaxPerOwner; max > 0 && o.conns >= max {
+		return 0, 0, false
+	}
+	o.conns++
 	t.n++
-	return true
+	return t.slab.get(), n, true
 }
 
-func (t *Table) disown(owner uuid.UUID) {
+func (t *Table) give(r ref, n uint32) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	t.n--
-	if t.owned[owner]--; t.owned[owner] == 0 {
-		delete(t.owned, owner)
+	if o := &t.owners[n]; o.conns > 1 {
+		o.conns--
+	} else {
+		delete(t.ids, o.id)
+		*o = owner{}
+		t.spare = append(t.spare, n)
 	}
+	t.slab.put(r)
 }
 
-func (t *Table) of(tg *tag.Tag) *link {
+func (t *Table) of(tg *tag.Tag) (found, bool) {
 	tu := tg.Tuple()
-	return t.find(tg.Kind, tg.ID, &tu)
+	k := key{pack(tg.Kind, &tu), words(tg.ID)}
+	return t.find(&k)
 }
 
 // Ref holds the connection that has a direction as named by tg until Unref; false when there is none.
 func (t *Table) Ref(tg *tag.Tag) bool {
-	l := t.of(tg)
-	return l != nil && l.e.ref()
+	f, ok := t.of(tg)
+	if ok {
+		_, _, ok = f.e.change(f.state, func(s uint64) uint64 { return s + oneRef })
+	}
+	return ok
 }
 
 // Unref is the counterpart of Ref: the connection's time runs from the last one.
 func (t *Table) Unref(tg *tag.Tag, now int64) {
-	if l := t.of(tg); l != nil {
-		l.e.used.Store(now)
-		l.e.unref()
+	f, ok := t.of(tg)
+	if !ok {
+		return
 	}
+	f.e.used.Store(now)
+	f.e.change(f.state, func(s uint64) uint64 {
+		if held(s) {
+			s -= oneRef
+		}
+		return s
+	})
 }
 
 // Has reports whether there is a connection with the direction named by tg.
-func (t *Table) Has(tg *tag.Tag) bool { return t.of(tg) != nil }
+func (t *Table) Has(tg *tag.Tag) bool {
+	_, ok := t.of(tg)
+	return ok
+}
 
 // Replied notes that an answer was seen.
 func (t *Table) Replied(tg *tag.Tag) {
-	if l := t.of(tg); l != nil {
-		l.e.state.Or(replied)
+	if f, ok := t.of(tg); ok && f.state&uint64(Replied) == 0 {
+		f.e.note(f.state, Replied)
 	}
 }
 
 // Ended notes that TCP ends in the direction named by tg: by FIN, or by RST, which ends both.
 // It appends what changed, once both have ended and the connection is gone, to tags.
 func (t *Table) Ended(tg *tag.Tag, rst bool, tags []tag.Tag) []tag.Tag {
-	l := t.of(tg)
-	if l == nil {
+	f, ok := t.of(tg)
+	if !ok {
 		return tags
 	}
-	flag := finOrig
-	if l.reply {
-		flag = finReply
+	what := FinOrig
+	switch {
+	case rst:
+		what = Reset
+	case f.reply:
+		what = FinReply
 	}
-	if rst {
-		flag = reset
-	}
-	l.e.state.Or(flag)
-	if l.e.closed() {
-		return t.remove(l.e, true, tags)
+	return t.see(&f, what, tags)
+}
+
+// see notes what was seen of a connection, and removes it when it has ended.
+func (t *Table) see(f *found, what State, tags []tag.Tag) []tag.Tag {
+	if s, ok := f.e.note(f.state, what); ok && seenIn(s).closed() {
+		return t.remove(f.ref, s, true, tags)
 	}
 	return tags
 }
 
 // Get returns the connection that has a direction as named by tg, and what has been seen of it.
 func (t *Table) Get(tg *tag.Tag) (c Conn, s State, ok bool) {
-	l := t.of(tg)
-	if l == nil {
+	f, ok := t.of(tg)
+	if !ok {
 		return c, 0, false
 	}
-	return l.e.Conn, State(l.e.state.Load()) & seen, true
+	return t.conn(f.e, f.state)
+}
+
+// conn reads a connection that is alive with the state s.
+func (t *Table) conn(e *entry, s uint64) (c Conn, seen State, ok bool) {
+	orig, reply := e.directions(s)
+	c.Kind, c.Orig = orig.unpack()
+	_, c.Reply = reply.unpack()
+	binary.NativeEndian.PutUint64(c.Device[:8], e.device[0].Load())
+	binary.NativeEndian.PutUint64(c.Device[8:], e.device[1].Load())
+	c.Idle = time.Duration(e.idle.Load()) * time.Millisecond
+	t.mu.Lock()
+	if n := e.owner.Load(); int(n) < len(t.owners) {
+		c.Owner = t.owners[n].id
+	}
+	t.mu.Unlock()
+	return c, seenIn(s), sameLife(s, e.state.Load())
 }
 
 // Merge notes what another host has seen of the connection with a direction as named by tg, which counts as a use.
 // It appends what changed, once the connection has ended, to tags.
 func (t *Table) Merge(tg *tag.Tag, s State, now int64, tags []tag.Tag) []tag.Tag {
-	l := t.of(tg)
-	if l == nil {
+	f, ok := t.of(tg)
+	if !ok {
 		return tags
 	}
-	l.e.used.Store(now)
-	l.e.state.Or(uint32(s & seen))
-	if l.e.closed() {
-		return t.remove(l.e, true, tags)
-	}
-	return tags
+	f.e.used.Store(now)
+	return t.see(&f, s, tags)
 }
 
 // End removes the connection that has a direction as named by tg and was as its other one, and appends what changed to tags.
 func (t *Table) End(tg *tag.Tag, was *match.Tuple, tags []tag.Tag) []tag.Tag {
-	if l := t.of(tg); l != nil && *l.e.direction(!l.reply) == *was {
-		return t.remove(l.e, true, tags)
+	f, ok := t.of(tg)
+	if !ok {
+		return tags
+	}
+	orig, other := f.e.directions(f.state)
+	if f.reply {
+		other = orig
+	}
+	if other == pack(tg.Kind, was) {
+		return t.remove(f.ref, f.state, true, tags)
 	}
 	return tags
 }
 
-// remove takes a connection out, held or not, or only when nobody holds it.
-func (t *Table) remove(e *entry, evenHeld bool, tags []tag.Tag) []tag.Tag {
-	if !e.kill(evenHeld) {
-		return tags
+// remove takes out the connection that had the state s, held or not, or only when nobody holds it.
+func (t *Table) remove(r ref, s uint64, evenHeld bool, tags []tag.Tag) []tag.Tag {
+	e := t.slab.at(r)
+	s, ok := e.kill(s, evenHeld)
+	if !ok {
+		return tags // somebody else was faster
 	}
-	ho, hr := t.hash(e.Kind, e.Device, &e.Orig), t.hash(e.Kind, e.Device, &e.Reply)
+	// Until it is given back nobody changes it.
+	orig, reply := e.directions(s)
+	device := [2]uint64{e.device[0].Load(), e.device[1].Load()}
+	ho, hr := t.hash(&key{orig, device}), t.hash(&key{reply, device})
 	so, sr := t.lock(ho, hr)
-	so.remove(e, false, ho)
-	sr.remove(e, true, hr)
-	unlock(so, sr)
-	t.disown(e.Owner)
-	if removed := t.cfg.Load().OnRemove; removed != nil {
-		removed(&e.Conn)
+	so.remove(ho, r)
+	if hr != ho {
+		sr.remove(hr, r)
 	}
-	return append(tags, tag.Of(e.Kind, e.Device, &e.Orig), tag.Of(e.Kind, e.Device, &e.Reply))
+	unlock(so, sr)
+	c, _, _ := t.conn(e, s)
+	e.state.Store((s/oneLife + 1) * oneLife)
+	t.give(r, e.owner.Load())
+	if removed := t.cfg.Load().OnRemove; removed != nil {
+		removed(c)
+	}
+	return append(tags, tag.Of(c.Kind, c.Device, &c.Orig), tag.Of(c.Kind, c.Device, &c.Reply))
+}
+
+// each calls f for the connections at refs from first up to last, with their states.
+func (t *Table) each(first, last ref, f func(ref, *entry, uint64)) {
+	for r := first; r <= last; r++ {
+		e := t.slab.at(r)
+		if s := e.state.Load(); s&alive != 0 {
+			f(r, e, s)
+		}
+	}
+}
+
+// last is the last ref that was ever handed out.
+func (t *Table) last() ref {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	return t.slab.next
 }
 
 // Forget removes the connections of a device that is gone, and those that a port that is gone owned.
 func (t *Table) Forget(id uuid.UUID, tags []tag.Tag) []tag.Tag {
-	for i := range t.shards {
-		for _, e := range t.shards[i].filter(func(e *entry) bool { return e.Device == id || e.Owner == id }) {
-			tags = t.remove(e, true, tags)
+	t.each(1, t.last(), func(r ref, e *entry, s uint64) {
+		if c, _, ok := t.conn(e, s); ok && (c.Device == id || c.Owner == id) {
+			tags = t.remove(r, s, true, tags)
 		}
-	}
+	})
 	return tags
 }
 
@@ -258,28 +385,39 @@ func (t *Table) Forget(id uuid.UUID, tags []tag.Tag) []tag.Tag {
 // changed to tags. To be called about once a second.
 func (t *Table) Tick(now int64, tags []tag.Tag) []tag.Tag {
 	t.mu.Lock()
-	from := t.cursor
-	t.cursor = (t.cursor + tickShards) % shards
+	first, last := t.cursor+1, t.slab.next
+	if first > last {
+		first = 1
+	}
+	last = min(last, first+last/ticks)
+	t.cursor = last
 	t.mu.Unlock()
 	cfg := t.cfg.Load()
-	for i := from; i < from+tickShards; i++ {
-		expired := func(e *entry) bool {
-			return e.state.Load() < oneRef && now >= e.used.Load()+int64(cfg.timeout(e))
+	t.each(first, last, func(r ref, e *entry, s uint64) {
+		if held(s) {
+			return
 		}
-		for _, e := range t.shards[i].filter(expired) {
-			tags = t.remove(e, false, tags)
+		idle := time.Duration(e.idle.Load()) * time.Millisecond
+		if proto := uint8(e.orig[4].Load() >> 32); now >= e.used.Load()+int64(cfg.timeout(proto, idle, seenIn(s))) {
+			tags = t.remove(r, s, false, tags)
 		}
-	}
+	})
 	return tags
 }
 
-// Idle calls fn for each connection that no flow holds. Those that come or go meanwhile may be missed.
+// Idle calls fn for each connection that no flow holds, which is fn's until it returns. Those that come or go meanwhile may be missed.
 func (t *Table) Idle(fn func(*Conn, State)) {
-	for i := range t.shards {
-		for _, e := range t.shards[i].filter(func(e *entry) bool { return e.state.Load() < oneRef }) {
-			fn(&e.Conn, State(e.state.Load())&seen)
+	var c Conn
+	t.each(1, t.last(), func(_ ref, e *entry, s uint64) {
+		if held(s) {
+			return
 		}
-	}
+		var seen State
+		var ok bool
+		if c, seen, ok = t.conn(e, s); ok {
+			fn(&c, seen)
+		}
+	})
 }
 
 // Len is the number of connections.

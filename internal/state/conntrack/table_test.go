@@ -89,7 +89,7 @@ func TestTableAgainstOracle(t *testing.T) {
 		o := &oracle{max: rapid.IntRange(1, 6).Draw(t, "max")}
 		cfg := DefaultConfig()
 		removed := 0
-		cfg.MaxPerOwner, cfg.OnRemove = o.max, func(*Conn) { removed++ }
+		cfg.MaxPerOwner, cfg.OnRemove = o.max, func(Conn) { removed++ }
 		tb := New(cfg)
 		now, want := int64(0), 0
 		draw := func(t *rapid.T) match.Tuple {
@@ -144,7 +144,7 @@ func TestTableAgainstOracle(t *testing.T) {
 			},
 			"time": func(t *rapid.T) {
 				now += int64(rapid.IntRange(0, 90).Draw(t, "s")) * int64(time.Second)
-				for range shards / tickShards {
+				for range ticks {
 					tb.Tick(now, nil)
 				}
 				want += o.remove(func(c *known) bool { return c.refs == 0 && now >= c.used+int64(cfg.TCPNew) })
@@ -184,7 +184,7 @@ func TestTCPEnds(t *testing.T) {
 	tb.Add(c, 0)
 	tb.Replied(&reply)
 	all := func(now time.Duration) (n int) {
-		for range shards / tickShards {
+		for range ticks {
 			n += len(tb.Tick(int64(now), nil))
 		}
 		return n
@@ -226,6 +226,63 @@ func TestOneWinner(t *testing.T) {
 	wg.Wait()
 	if won.Load() != 2000 || tb.Len() != 2000 {
 		t.Errorf("%d won, %d there", won.Load(), tb.Len())
+	}
+}
+
+// TestReadersSeeWholeConnections: entries are used again for other connections all the time, and nobody sees half of one.
+func TestReadersSeeWholeConnections(t *testing.T) {
+	const own, rounds = 8, 3000
+	tb := New(Config{})
+	conn := func(w, i int) Conn {
+		c := nth(w<<8 | i)
+		c.Reply.SrcPort, c.Owner = uint16(i), uuid.UUID{byte(w), byte(i)}
+		if i%2 == 0 {
+			c.Reply = c.Orig.Reverse()
+		}
+		return c
+	}
+	var writers, readers sync.WaitGroup
+	var done atomic.Bool
+	for w := range 3 {
+		writers.Go(func() {
+			for n := range rounds {
+				c := conn(w, n%own)
+				orig := tag.Of(c.Kind, c.Device, &c.Orig)
+				if v := tb.Add(c, 0); v != Added {
+					t.Errorf("Add: %v", v)
+				}
+				if !tb.Ref(&orig) {
+					t.Error("not there")
+				}
+				tb.Unref(&orig, 1)
+				if gone := tb.Ended(&orig, true, nil); len(gone) != 2 || gone[0] != orig {
+					t.Errorf("removed %v", gone)
+				}
+			}
+		})
+	}
+	for range 2 {
+		readers.Go(func() {
+			for n := 0; !done.Load(); n++ {
+				c := conn(n%3, n/3%own)
+				if f, ok := tb.Lookup(c.Kind, device, &c.Orig); ok && (f.Other != c.Reply || f.Reply) {
+					t.Errorf("%+v has %+v", c, f)
+				}
+				if f, ok := tb.Lookup(c.Kind, device, &c.Reply); ok && (f.Other != c.Orig || !f.Reply) {
+					t.Errorf("%+v has %+v", c, f)
+				}
+				tg := tag.Of(c.Kind, device, &c.Orig)
+				if got, _, ok := tb.Get(&tg); ok && (got.Orig != c.Orig || got.Reply != c.Reply) {
+					t.Errorf("%+v is %+v", c, got)
+				}
+			}
+		})
+	}
+	writers.Wait()
+	done.Store(true)
+	readers.Wait()
+	if tb.Len() != 0 || len(tb.ids) != 0 {
+		t.Errorf("%d connections, %d owners left", tb.Len(), len(tb.ids))
 	}
 }
 

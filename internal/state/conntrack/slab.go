@@ -1,0 +1,37 @@
+package conntrack
+
+import "sync/atomic"
+
+// ref is a place in a slab; 0 is none.
+type ref uint32
+
+const chunk = 2048 // entries that are taken at once
+
+// slab is the memory of entries: it grows and does not shrink. Reading takes no lock, get and put are the Table's under its own.
+type slab struct {
+	chunks atomic.Pointer[[]*[chunk]entry]
+	free   []ref
+	next   ref // the last that was ever handed out
+}
+
+func (s *slab) at(r ref) *entry { return &(*s.chunks.Load())[r/chunk][r%chunk] }
+
+func (s *slab) get() ref {
+	if n := len(s.free); n > 0 {
+		r := s.free[n-1]
+		s.free = s.free[:n-1]
+		return r
+	}
+	s.next++
+	var cs []*[chunk]entry
+	if p := s.chunks.Load(); p != nil {
+		cs = *p
+	}
+	if int(s.next/chunk) >= len(cs) {
+		cs = append(cs, new([chunk]entry)) // readers of the old slice do not see it
+		s.chunks.Store(&cs)
+	}
+	return s.next
+}
+
+func (s *slab) put(r ref) { s.free = append(s.free, r) }
