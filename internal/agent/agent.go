@@ -31,11 +31,13 @@ import (
 	"github.com/viaduct-net/viaduct/internal/state"
 	"github.com/viaduct-net/viaduct/internal/state/arp"
 	"github.com/viaduct-net/viaduct/internal/topo/binding"
+	"github.com/viaduct-net/viaduct/internal/topo/health"
 	"github.com/viaduct-net/viaduct/internal/topo/host"
 	"github.com/viaduct-net/viaduct/internal/topo/live"
 	"github.com/viaduct-net/viaduct/internal/topo/mirror"
 	"github.com/viaduct-net/viaduct/internal/topo/model"
 	"github.com/viaduct-net/viaduct/internal/topo/store"
+	"github.com/viaduct-net/viaduct/internal/topo/store/disk"
 )
 
 // Config of an agent: what is not configured in the store. All but Ready must be set.
@@ -47,6 +49,7 @@ type Config struct {
 	Shared       store.Shared // of the same store
 	Host         string       // the host's name in the topology
 	RunDir       string       // where agent.sock is made
+	StateDir     string       // where the network is kept for a start without the store; empty: it is not
 	TunnelDevice string       // name of the VXLAN device by which other hosts are reached
 	Log          *logs.Logs
 	Version      string
@@ -80,10 +83,12 @@ type Agent struct {
 	reports    chan string        // holds the last one
 	problems   []string           // that were reported last; of the goroutine that follows the configuration
 
-	hostsChanged chan struct{} // holds one
-	tunnelMu     sync.Mutex    // one opens it at a time
-	tunnelOff    sync.Once     // says that there will be none
-	heir         bool          // an earlier agent has left flows
+	hostsChanged chan struct{}  // holds one
+	tunnelMu     sync.Mutex     // one opens it at a time
+	tunnelOff    sync.Once      // says that there will be none
+	heir         bool           // an earlier agent has left flows
+	kept         *disk.Snapshot // what an earlier agent has kept; nil: nothing
+	unconfirmed  bool           // the store has not said that this host is who it takes itself for
 	share        *sharer
 	blocks       *blocks
 
@@ -112,20 +117,17 @@ func sleep(ctx context.Context, d time.Duration) error {
 // Run serves the host until ctx ends, which is no error. The datapath's ports and flows go on working
 // after it; the next agent adopts them.
 func Run(ctx context.Context, cfg Config) error {
-	self, err := identify(ctx, &cfg)
-	if err != nil {
-		return fmt.Errorf("host %s: %w", cfg.Host, err)
-	}
 	a := &Agent{
 		events: newEvents(),
-		cfg:    cfg, logs: cfg.Log, log: cfg.Log.For(""), clock: clock.NewSystem(), host: self,
+		cfg:    cfg, logs: cfg.Log, log: cfg.Log.For(""), clock: clock.NewSystem(),
 		hostsChanged: make(chan struct{}, 1), reports: make(chan string, 1), auditEvery: make(chan time.Duration, 1),
 		sleep: sleep, call: (*worker.Worker).Call, makeTunnel: (*Tunnel).ensure,
 	}
-	if a.boot, err = readConf(ctx, cfg.Keys, self.ID); err != nil {
+	if err := a.begin(ctx); err != nil {
 		return fmt.Errorf("host %s: %w", cfg.Host, err)
 	}
 	a.setLevels(a.boot.Settings)
+	var err error
 	if a.dp, err = cfg.Open(a.boot.Settings); err != nil {
 		return err
 	}
@@ -161,6 +163,11 @@ func (a *Agent) build() {
 	a.ports.events = a.events
 	a.mirror = mirror.New(a.host.ID)
 	a.mirror.Log = a.logs.For(logTopology)
+	if k := a.kept; k != nil {
+		a.mirror.Restore(mirror.Kept{Revision: k.Revision, Objects: k.Objects}, a.patience())
+		a.mirror.SetHealth(health.Read(k.Keys, nil))
+		a.blocks.restore(k.Blocks, k.Written)
+	}
 	a.bindings = binding.New(a.ports)
 	a.checks = newChecks(a)
 	a.mirror.Subscribe(a.topologyChanged)
@@ -274,6 +281,8 @@ func (a *Agent) run(ctx context.Context) error {
 	}
 	g.Go(func() error { return debug.Serve(ctx, listener, a) })
 	g.Go(func() error { return a.mirror.Run(ctx, a.cfg.Store) })
+	g.Go(func() error { return a.confirm(ctx) })
+	g.Go(func() error { return a.keepTopology(ctx) })
 	g.Go(func() error { return binding.WatchLinks(ctx, a.bindings, nil, a.logs.For(logPorts)) })
 	g.Go(func() error { return a.followConf(ctx) })
 	g.Go(func() error { return a.tick(ctx) })

@@ -8,6 +8,7 @@ import (
 	"maps"
 	"math/rand/v2"
 	"slices"
+	"sync"
 	"time"
 
 	"github.com/viaduct-net/viaduct/internal/state/nat"
@@ -27,6 +28,11 @@ type blocks struct {
 	session store.Session
 	mine    map[string]bool   // paths that this host uses
 	taken   map[string]string // by path: the host that has it
+
+	mu    sync.Mutex
+	own   []string        // of mine, for who keeps them on disk; guarded by mu
+	spare map[string]bool // an earlier agent has claimed them, and they are still this host's; until until
+	until time.Time
 }
 
 type blockRequest struct {
@@ -69,6 +75,50 @@ func blockPath(p nat.Pool, first uint16) string {
 	return fmt.Sprintf("%s%s/%s/%d", blocksPrefix, p.Device, p.Addr, first)
 }
 
+// held lists what the host has claimed. Safe for concurrent use.
+func (b *blocks) held() []string {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	return b.own
+}
+
+// note makes the list that held gives.
+func (b *blocks) note() {
+	own := slices.Sorted(maps.Keys(b.mine))
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	b.own = own
+}
+
+// restore says what an earlier agent had claimed at a time: the claims outlive it, so while the store is away they can be used. Call it
+// before run.
+func (b *blocks) restore(paths []string, at time.Time) {
+	b.spare, b.until = make(map[string]bool), at.Add(blocksTTL)
+	for _, p := range paths {
+		b.spare[p] = true
+	}
+}
+
+// reuse leases a block that an earlier agent had claimed; 0: there is none.
+func (b *blocks) reuse(r blockRequest) uint16 {
+	if b.session != nil || len(b.spare) == 0 || time.Now().After(b.until) {
+		return 0
+	}
+	for first := int(r.lo) / nat.BlockSize * nat.BlockSize; first <= int(r.hi); first += nat.BlockSize {
+		path := blockPath(r.pool, uint16(first))
+		if r.want != 0 && b.spare[blockPath(r.pool, r.want&^(nat.BlockSize-1))] {
+			path, first = blockPath(r.pool, r.want&^(nat.BlockSize-1)), int(r.want&^(nat.BlockSize-1))
+		}
+		if b.spare[path] && first != 0 {
+			delete(b.spare, path)
+			b.mine[path] = true
+			b.note()
+			return uint16(first)
+		}
+	}
+	return 0
+}
+
 // run serves requests until ctx ends.
 func (b *blocks) run(ctx context.Context) error {
 	for {
@@ -99,7 +149,8 @@ func (b *blocks) refuse(ctx context.Context, d time.Duration) {
 
 func (b *blocks) refuseOne(r blockRequest) {
 	if r.done != nil {
-		r.done(0, false)
+		first := b.reuse(r)
+		r.done(first, first != 0)
 	} else {
 		delete(b.mine, blockPath(r.pool, r.want)) // its entry stays until the session is another one
 	}
@@ -178,6 +229,7 @@ func (b *blocks) answer(ctx context.Context, r blockRequest) error {
 	if r.done == nil {
 		path := blockPath(r.pool, r.want)
 		delete(b.mine, path)
+		b.note()
 		return b.session.Delete(ctx, path)
 	}
 	first, err := b.lease(ctx, r)
@@ -213,6 +265,7 @@ func (b *blocks) lease(ctx context.Context, r blockRequest) (uint16, error) {
 		}
 		if mine {
 			b.mine[path] = true
+			b.note()
 			return first, nil
 		}
 		b.taken[path] = "another" // the watch says who

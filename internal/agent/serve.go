@@ -18,12 +18,16 @@ import (
 // DefaultRunDir is where the agent's socket and lock are.
 const DefaultRunDir = "/run/viaduct"
 
+// DefaultStateDir is where an agent keeps what the next one needs when it starts without the store.
+const DefaultStateDir = "/var/lib/viaduct/agent"
+
 // Options are what a host is started with: what it takes to reach the store, and names. The rest is configured in the store (package conf).
 type Options struct {
 	Host         string   // the host's name in the topology
 	Endpoints    []string // of the store
 	EtcdTLS      pki.Files
 	RunDir       string // directory of the socket and the lock
+	StateDir     string // directory of what outlives the agent and the machine; empty: nothing does
 	Name         string // of the datapath: pinned under /sys/fs/bpf/viaduct/NAME, or the local interface of Open vSwitch
 	TunnelDevice string // name of the VXLAN device
 	Log          *logs.Logs
@@ -53,7 +57,7 @@ func Serve(ctx context.Context, o Options) error {
 	log := o.Log.For("")
 	context.AfterFunc(ctx, func() { service.Stopping(log) })
 	return Run(ctx, Config{
-		Store: st, Keys: st, Shared: st, Host: o.Host, RunDir: o.RunDir, TunnelDevice: o.TunnelDevice, Log: o.Log,
+		Store: st, Keys: st, Shared: st, Host: o.Host, RunDir: o.RunDir, StateDir: o.StateDir, TunnelDevice: o.TunnelDevice, Log: o.Log,
 		Version: o.Version, Metrics: o.Metrics,
 		Ready: func() { service.Ready(log, "serving host "+o.Host) },
 		// Whoever waits for us at boot must not wait for a store that is away: what an earlier agent has installed works.

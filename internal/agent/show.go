@@ -195,6 +195,7 @@ func showFlow(worker int, f *flow.Flow, now int64) debug.Flow {
 // Stats implements debug.Agent.
 func (a *Agent) Stats(ctx context.Context) (debug.Stats, error) {
 	s := debug.Stats{Host: a.host.Name, Workers: len(a.workers), Dropped: map[string]uint64{}}
+	s.StoreFollowed, s.Revision = a.mirror.Stats().Following, a.mirror.Snapshot().Revision
 	for _, w := range a.workers {
 		var c worker.Counts
 		var fs flow.Stats

@@ -13,10 +13,17 @@ import (
 	"github.com/viaduct-net/viaduct/internal/topo/store"
 )
 
+// Prefixes are where in the store what counts on a host is kept. Not the other hosts: there may be thousands.
+func Prefixes(host uuid.UUID) []string { return []string{templateRoot, hostRoot + host.String()} }
+
+// Reader is what Read needs of store.Keys.
+type Reader interface {
+	ReadKeys(ctx context.Context, prefixes ...string) (map[string]string, int64, error)
+}
+
 // Read gives what counts on a host, and the revision that it is of.
-func Read(ctx context.Context, k store.Keys, host uuid.UUID) (Resolved, int64, error) {
-	// Not the other hosts: there may be thousands.
-	all, rev, err := k.ReadKeys(ctx, templateRoot, hostRoot+host.String())
+func Read(ctx context.Context, k Reader, host uuid.UUID) (Resolved, int64, error) {
+	all, rev, err := k.ReadKeys(ctx, Prefixes(host)...)
 	if err != nil {
 		return Resolved{}, 0, fmt.Errorf("configuration: %w", err)
 	}
@@ -56,7 +63,7 @@ var errBroken = errors.New("the stream broke")
 func follow(ctx context.Context, k store.Keys, host uuid.UUID, fn func(Resolved, int64)) error {
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
-	news, err := k.WatchKeys(ctx, templateRoot, hostRoot+host.String())
+	news, err := k.WatchKeys(ctx, Prefixes(host)...)
 	if err != nil {
 		return err
 	}

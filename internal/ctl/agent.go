@@ -49,6 +49,7 @@ func newAgent() *cobra.Command {
 	f.StringVar(&o.Metrics.TLS.Key, "metrics-key", "", "its key")
 	f.StringVar(&o.Metrics.TLS.CA, "metrics-client-ca", "", "authority whose certificates those must have who ask")
 	f.StringVar(&o.RunDir, "run-dir", agent.DefaultRunDir, "directory of the socket and the lock")
+	f.StringVar(&o.StateDir, "state-dir", agent.DefaultStateDir, "directory where the network is kept for a start without the store")
 	f.StringVar(&o.Name, "name", "viaduct", "name of the datapath: pinned under /sys/fs/bpf/viaduct/NAME, or that of the Open vSwitch datapath")
 	f.StringVar(&o.TunnelDevice, "tunnel-device", agent.DefaultTunnelDevice, "VXLAN device by which other hosts are reached; made when there is none")
 	f.StringVar(&level, "log-level", "info", "debug, info, warn or error, until agent.loggers.root has been read from the store")

@@ -135,7 +135,7 @@ func (l *Lab) build(ctx context.Context, o Options, set *document.Set) error {
 		return err
 	}
 	fmt.Fprintf(o.Progress, "server\n")
-	if err := l.startServer(ctx); err != nil {
+	if err := l.StartServer(ctx); err != nil {
 		return err
 	}
 	fmt.Fprintf(o.Progress, "virtual network\n")
@@ -168,13 +168,17 @@ func (l *Lab) build(ctx context.Context, o Options, set *document.Set) error {
 	return l.save()
 }
 
-func (l *Lab) startServer(ctx context.Context) error {
+// StartServer starts the server, also after it was killed, and returns when it answers from its store.
+func (l *Lab) StartServer(ctx context.Context) error {
 	s := &l.Server
 	p, err := l.start("server", s.Space, s.Log, "server", "--config", os.DevNull, "--data-dir", s.Data, "--listen", "unix://"+s.Socket, "--etcd-listen", s.Etcd)
 	if err != nil {
 		return err
 	}
 	s.PID = p.pid
+	if err := l.save(); err != nil {
+		return err
+	}
 	return p.await(ctx, "not ready", s.ready)
 }
 
@@ -221,7 +225,7 @@ func (l *Lab) Configure(ctx context.Context, values ...string) (revision int64, 
 // StartAgent starts a host's agent, also after it was killed, and returns when it is ready and the ports
 // of all plugged VMs are up.
 func (l *Lab) StartAgent(ctx context.Context, h *Host) error {
-	args := append([]string{"agent", "--config", os.DevNull, "--host", h.Name, "--etcd", l.Server.Etcd, "--run-dir", h.RunDir, "--name", instance(l.Name, h.Name)}, l.AgentArgs...)
+	args := append([]string{"agent", "--config", os.DevNull, "--host", h.Name, "--etcd", l.Server.Etcd, "--run-dir", h.RunDir, "--state-dir", filepath.Join(h.RunDir, "state"), "--name", instance(l.Name, h.Name)}, l.AgentArgs...)
 	p, err := l.start("agent of host "+h.Name, h.Space, h.Log, args...)
 	if err != nil {
 		return err

@@ -120,6 +120,10 @@ type Stats struct {
 	Tokens      int64  `json:"tokens"` // that there are in all
 	InFlight    int64  `json:"in_flight"`
 	LastError   string `json:"last_error,omitempty"`
+
+	// StoreFollowed: the store is there. Otherwise the host is served by what was known last, at Revision.
+	StoreFollowed bool  `json:"store_followed"`
+	Revision      int64 `json:"revision"`
 }
 
 // Problem is the body of an error answer.

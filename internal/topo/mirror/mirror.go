@@ -73,6 +73,12 @@ type Mirror struct {
 
 	hostNews chan live.Hosts // holds one
 
+	calls    chan func()   // run in the goroutine of Run
+	ended    chan struct{} // closed by it
+	kept     *Kept         // nil: nothing, or it has been used
+	patience <-chan time.Time
+	restored atomic.Bool
+
 	mu   sync.Mutex
 	subs []func(Change) // guarded by mu
 
@@ -85,16 +91,18 @@ type Stats struct {
 	Following bool   // false: the store is away, and the snapshot is the last that was known
 	Changes   uint64 // transactions applied
 	Resyncs   uint64 // initial states read, the first included
+	Restored  bool   // it began with what an earlier one has kept
 }
 
 // Stats reads them. Safe for concurrent use.
 func (m *Mirror) Stats() Stats {
-	return Stats{Following: m.following.Load(), Changes: m.changes.Load(), Resyncs: m.resyncs.Load()}
+	return Stats{Following: m.following.Load(), Changes: m.changes.Load(), Resyncs: m.resyncs.Load(), Restored: m.restored.Load()}
 }
 
 // New makes an empty mirror for the agent of host.
 func New(host uuid.UUID) *Mirror {
-	m := &Mirror{Log: slog.Default(), host: host, synced: make(chan struct{}), graph: model.NewGraph(), routes: make(map[uuid.UUID][]view.Route), news: make(chan health.State, 1), hostNews: make(chan live.Hosts, 1)}
+	m := &Mirror{Log: slog.Default(), host: host, synced: make(chan struct{}), graph: model.NewGraph(), routes: make(map[uuid.UUID][]view.Route), news: make(chan health.State, 1), hostNews: make(chan live.Hosts, 1),
+		calls: make(chan func()), ended: make(chan struct{})}
 	m.snapshot.Store(&view.Snapshot{
 		Ports:   make(map[uuid.UUID]*view.Port),
 		Bridges: make(map[uuid.UUID]*view.Bridge),
@@ -134,6 +142,7 @@ const (
 // changed meanwhile comes as one Change when the store is back. Call it once.
 func (m *Mirror) Run(ctx context.Context, s store.Store) error {
 	delay := retryMin
+	defer close(m.ended)
 	for {
 		synced, err := m.follow(ctx, s)
 		if ctx.Err() != nil {
@@ -143,13 +152,8 @@ func (m *Mirror) Run(ctx context.Context, s store.Store) error {
 			delay = retryMin
 		}
 		m.Log.Warn("the store cannot be followed: the last known network stays", "error", err, "retry_in", delay)
-		t := time.NewTimer(delay/2 + rand.N(delay))
-		select {
-		case <-t.C:
-		case <-ctx.Done():
-			t.Stop()
-			return ctx.Err()
-		}
+		m.useKept()
+		m.pause(ctx, delay/2+rand.N(delay))
 		delay = min(2*delay, retryMax)
 	}
 }
@@ -160,7 +164,7 @@ var errBroken = errors.New("the stream broke")
 func (m *Mirror) follow(ctx context.Context, s store.Store) (synced bool, err error) {
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
-	ch, err := s.Watch(ctx)
+	ch, err := m.watch(ctx, s)
 	if err != nil {
 		return false, err
 	}
@@ -172,6 +176,12 @@ func (m *Mirror) follow(ctx context.Context, s store.Store) (synced bool, err er
 			m.publish(m.checked(found), m.Snapshot().Revision)
 		case h := <-m.hostNews:
 			m.publish(m.setHosts(h), m.Snapshot().Revision)
+		case fn := <-m.calls:
+			fn()
+		case <-m.patience:
+			if !st.synced {
+				m.useKept()
+			}
 		case e, ok := <-ch:
 			if !ok {
 				return st.synced, errBroken
@@ -190,6 +200,7 @@ type stream struct {
 // take deals with the next event of a stream.
 func (m *Mirror) take(st *stream, e store.Event) {
 	if e.Synced {
+		m.kept = nil
 		m.publish(m.reset(st.batch), e.Revision)
 		st.batch, st.synced = nil, true
 		m.resyncs.Add(1)
