@@ -51,6 +51,9 @@ func (r Runner) Start(ctx context.Context, s ns.Space, args ...string) (*Process
 	return p, nil
 }
 
+// PID is the process's id.
+func (p *Process) PID() int { return p.cmd.Process.Pid }
+
 // StartReady is Start for responders: it returns when the tool listens.
 func (r Runner) StartReady(ctx context.Context, s ns.Space, args ...string) (*Process, error) {
 	p, err := r.Start(ctx, s, args...)

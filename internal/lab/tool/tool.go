@@ -29,7 +29,7 @@ type Ready struct {
 // Command is `viaduct lab tool`.
 func Command() *cobra.Command {
 	c := &cobra.Command{Use: "tool", Short: "Traffic generators and probes; they print JSON lines and stop by themselves", Hidden: true}
-	c.AddCommand(flood(), probe(), echo(), tcp(), tap())
+	c.AddCommand(flood(), probe(), echo(), tcp(), tap(), burn())
 	return c
 }
 
@@ -71,12 +71,13 @@ func flood() *cobra.Command {
 	fl.StringVar(&target, "target", "", "address, or prefix of the destinations")
 	fl.StringVar(&mac, "mac", "", "destination MAC address (default: the next hop's, resolved)")
 	fl.TextVar(&f.Source, "source", netip.Addr{}, "source address (default: the one of the route)")
-	fl.StringVar((*string)(&f.Mode), "mode", string(traffic.ModePorts), "what differs: ports, destinations, syn")
+	fl.StringVar((*string)(&f.Mode), "mode", string(traffic.ModePorts), fmt.Sprintf("what differs: one of %v", traffic.Modes()))
 	fl.Uint64Var(&f.Count, "count", 1e9, "frames at most")
 	fl.DurationVar(&f.Duration, "duration", 10*time.Second, "time at most")
 	fl.IntVar(&f.Rate, "rate", 0, "frames per second (0: as fast as possible)")
 	fl.IntVar(&f.Threads, "threads", 1, "sending threads")
 	fl.Uint32Var(&f.First, "first", 0, "number of the first flow")
+	fl.IntVar(&f.Nice, "nice", 0, "the sender's niceness")
 	return c
 }
 
@@ -143,6 +144,21 @@ func tcp() *cobra.Command {
 		}}
 	send.Flags().DurationVar(&d, "duration", 5*time.Second, "time of sending")
 	c.AddCommand(receive, send)
+	return c
+}
+
+func burn() *cobra.Command {
+	var b traffic.Burn
+	c := &cobra.Command{Use: "burn", Short: "Take a share of CPU time, and do nothing with it", Args: cobra.NoArgs,
+		RunE: func(c *cobra.Command, _ []string) error {
+			ctx, cancel := interruptible(c)
+			defer cancel()
+			res, err := b.Run(ctx)
+			return report(c.OutOrStdout(), res, err)
+		}}
+	fl := c.Flags()
+	fl.Float64Var(&b.CPUs, "cpus", 1, "how many CPUs' time")
+	fl.DurationVar(&b.Duration, "duration", 10*time.Second, "time at most")
 	return c
 }
 

@@ -27,6 +27,7 @@ type Flood struct {
 	Rate      int           // frames per second over all threads; 0: as fast as they can
 	Threads   int           // 0: 1
 	First     uint32        // number of the first flow, so that two floods need not share flows
+	Nice      int           // the sender's niceness, for one that is not to take others' CPU time by its mere sending
 }
 
 // FloodResult is what a flood sent. Frames that the interface refused (its queue was full)
@@ -49,7 +50,7 @@ func (f Flood) Run(ctx context.Context) (FloodResult, error) {
 	if err != nil {
 		return FloodResult{}, fmt.Errorf("interface %s: %w", f.Interface, err)
 	}
-	frames, err := newFrames(f.Mode, ifi.HardwareAddr, f.DstMAC, f.Source, f.Target)
+	frames, err := f.maker(ifi)
 	if err != nil {
 		return FloodResult{}, err
 	}
@@ -76,6 +77,12 @@ func (f Flood) Run(ctx context.Context) (FloodResult, error) {
 		failed        = make([]error, threads)
 		start         = time.Now()
 	)
+	if f.Nice != 0 {
+		// Of the whole process: threads made later inherit it.
+		if err := unix.Setpriority(unix.PRIO_PROCESS, 0, f.Nice); err != nil {
+			return FloodResult{}, fmt.Errorf("niceness: %w", err)
+		}
+	}
 	for i, fd := range fds {
 		wg.Go(func() {
 			runtime.LockOSThread()
@@ -93,6 +100,40 @@ func (f Flood) Run(ctx context.Context) (FloodResult, error) {
 	return res, errors.Join(failed...)
 }
 
+// maker makes the frames of a flood; frame i is a function of i. It may be used by several goroutines.
+type maker interface {
+	room() []byte                     // memory for put, which it may have prepared
+	put(buf []byte, i uint32) (n int) // makes the first n bytes of buf frame i
+}
+
+func (f Flood) maker(ifi *net.Interface) (maker, error) {
+	switch f.Mode {
+	case ModePorts, ModeDestinations, ModeSYN:
+		return newFrames(f.Mode, ifi.HardwareAddr, f.DstMAC, f.Source, f.Target)
+	}
+	own6, err := globalAddress6(ifi)
+	if err != nil {
+		return nil, err
+	}
+	return newAttack(f.Mode, ifi.HardwareAddr, f.DstMAC, f.Source, own6, f.Target)
+}
+
+// globalAddress6 is an IPv6 address of an interface; one of nobody's when it has none.
+func globalAddress6(ifi *net.Interface) (netip.Addr, error) {
+	list, err := ifi.Addrs()
+	if err != nil {
+		return netip.Addr{}, fmt.Errorf("interface %s: %w", ifi.Name, err)
+	}
+	for _, x := range list {
+		if n, ok := x.(*net.IPNet); ok {
+			if a, ok := netip.AddrFromSlice(n.IP); ok && a.Is6() && !a.Is4In6() && !a.IsLinkLocalUnicast() {
+				return a, nil
+			}
+		}
+	}
+	return netip.MustParseAddr("fd00::bad"), nil
+}
+
 type mmsghdr struct {
 	hdr unix.Msghdr
 	len uint32
@@ -100,7 +141,7 @@ type mmsghdr struct {
 }
 
 // send is one thread: it takes the next batch of flow numbers until there are none.
-func (f Flood) send(ctx context.Context, fd int, frames *frames, next *atomic.Uint64, start time.Time) (sent, refused uint64, err error) {
+func (f Flood) send(ctx context.Context, fd int, frames maker, next *atomic.Uint64, start time.Time) (sent, refused uint64, err error) {
 	var (
 		bufs [batchLen][]byte
 		iovs [batchLen]unix.Iovec
@@ -109,10 +150,9 @@ func (f Flood) send(ctx context.Context, fd int, frames *frames, next *atomic.Ui
 	)
 	defer pin.Unpin()
 	for i := range bufs {
-		bufs[i] = append([]byte(nil), frames.frame...)
+		bufs[i] = frames.room()
 		pin.Pin(&bufs[i][0])
 		iovs[i].Base = &bufs[i][0]
-		iovs[i].SetLen(len(bufs[i]))
 		pin.Pin(&iovs[i])
 		msgs[i].hdr.Iov = &iovs[i]
 		msgs[i].hdr.SetIovlen(1)
@@ -128,7 +168,7 @@ func (f Flood) send(ctx context.Context, fd int, frames *frames, next *atomic.Ui
 		}
 		n := int(min(batch, f.Count-first))
 		for i := range n {
-			frames.put(bufs[i], f.First+uint32(first)+uint32(i))
+			iovs[i].SetLen(frames.put(bufs[i], f.First+uint32(first)+uint32(i)))
 		}
 		if f.Rate > 0 {
 			due := start.Add(time.Duration(float64(first) / float64(f.Rate) * float64(time.Second)))

@@ -49,7 +49,7 @@ func newFrames(mode Mode, srcMAC, dstMAC net.HardwareAddr, src netip.Addr, targe
 	case ModeSYN:
 		proto, l4Len = 6, 20
 	default:
-		return nil, fmt.Errorf("flood mode %q: want %s, %s or %s", mode, ModePorts, ModeDestinations, ModeSYN)
+		return nil, fmt.Errorf("flood mode %q: want one of %v", mode, Modes())
 	}
 	ipLen := 20
 	if src.Is6() {
@@ -96,8 +96,10 @@ func newFrames(mode Mode, srcMAC, dstMAC net.HardwareAddr, src netip.Addr, targe
 	return f, nil
 }
 
+func (f *frames) room() []byte { return append([]byte(nil), f.frame...) }
+
 // put makes buf, a copy of the template, frame i.
-func (f *frames) put(buf []byte, i uint32) {
+func (f *frames) put(buf []byte, i uint32) int {
 	sum, ipSum := f.sum, f.ipSum
 	v4 := f.l4-f.l3 == 20
 	if f.mode == ModeDestinations {
@@ -131,6 +133,7 @@ func (f *frames) put(buf []byte, i uint32) {
 		check = 0xffff // 0 means that there is none, RFC 768
 	}
 	binary.BigEndian.PutUint16(buf[f.csum:], check)
+	return len(buf)
 }
 
 // sum16 is the sum that the Internet checksum folds and inverts (RFC 1071).
