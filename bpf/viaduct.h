@@ -5,8 +5,15 @@
 
 #include <linux/types.h>
 
-/* Changes with every incompatible change of a pinned map. */
-#define LAYOUT_VERSION 3
+/* Changes with every incompatible change of a pinned map: datapath/ebpf/convert.go says what else is to be done then.
+ * Tests of that compile the programs with another layout, too. */
+#ifdef OTHER_LAYOUT
+#define OTHER(field) field
+enum layout { LAYOUT_VERSION = 4 }; /* the next */
+#else
+#define OTHER(field)
+enum layout { LAYOUT_VERSION = 3 };
+#endif
 
 /* match.Key */
 struct flow_key {
@@ -69,6 +76,7 @@ enum {
 
 /* One output with the rewrites before it. */
 struct step {
+	OTHER(__u64 spare;)
 	__u16 flags;
 	__u8 dec_ttl; /* by how much */
 	__u8 tos;
@@ -98,6 +106,7 @@ struct wide_step {
 
 /* With the key and what the kernel's hash table adds, 184 bytes: a slab object of 192. */
 struct flow {
+	OTHER(__u64 spare;)
 	__u64 packets; /* on the wire: a GSO frame counts as its segments */
 	__u64 bytes;
 	__u32 last_used; /* CLOCK_MONOTONIC, coarse, in units of 2^TIME_SHIFT ns */
@@ -111,6 +120,7 @@ struct flow {
 #define TIME_SHIFT 22
 #define MAX_STEPS 32
 
+/* Never another meaning for a bit: agents with other layouts read them. */
 enum {
 	PORT_PEER = 1 << 0,   /* a veth whose peer is in another namespace: bpf_redirect_peer */
 	PORT_CLSACT = 1 << 1, /* for user space: the clsact qdisc is ours */
@@ -120,6 +130,7 @@ enum {
 };
 
 struct port {
+	OTHER(__u32 spare;)
 	__u32 no; /* 0: free slot */
 	__u32 ifindex;
 	__u8 class;
@@ -137,6 +148,7 @@ struct rate {
 enum { RATE_EGRESS, RATE_INGRESS, RATES };
 
 struct port_stats {
+	OTHER(__u64 spare;)
 	__u64 rx_packets;
 	__u64 rx_bytes;
 	__u64 tx_packets;
@@ -146,7 +158,7 @@ struct port_stats {
 };
 
 struct settings {
-	__u32 version;
+	enum layout version; /* first, in every layout */
 	__u32 workers;
 	__u32 slots;   /* of ports, credits and stats; a power of two */
 	__u32 next_no; /* for user space: the next port number */

@@ -87,6 +87,7 @@ type Agent struct {
 	tunnelMu     sync.Mutex     // one opens it at a time
 	tunnelOff    sync.Once      // says that there will be none
 	heir         bool           // an earlier agent has left flows
+	foreign      bool           // and this one's datapath cannot use them
 	kept         *disk.Snapshot // what an earlier agent has kept; nil: nothing
 	unconfirmed  bool           // the store has not said that this host is who it takes itself for
 	share        *sharer
@@ -133,7 +134,7 @@ func Run(ctx context.Context, cfg Config) error {
 	}
 	defer a.dp.Close()
 	a.notReadyBecause("the topology has not been read yet")
-	if err := a.dp.DumpFlows(func(*datapath.FlowInfo) bool { a.heir = true; return false }); err != nil {
+	if err := a.dp.DumpFlows(func(f *datapath.FlowInfo) bool { a.heir, a.foreign = true, f.Foreign; return false }); err != nil {
 		return fmt.Errorf("reading the flow table: %w", err)
 	}
 	a.build()
@@ -349,6 +350,14 @@ func (a *Agent) inherit(ctx context.Context) error {
 	a.notReadyBecause("flows of an earlier agent are being adopted")
 	if err := a.adopt(ctx); err != nil {
 		return fmt.Errorf("adopting flows: %w", err)
+	}
+	if heir, ok := a.dp.(datapath.Heir); ok {
+		if err := a.alive(ctx); err != nil { // the turn in which the last flows were decided has put them when the next begins
+			return err
+		}
+		if err := heir.TakeOver(); err != nil {
+			return fmt.Errorf("adopting flows: %w", err)
+		}
 	}
 	return a.ports.sweepStale()
 }

@@ -61,7 +61,14 @@ func openDatapath(o *Options, s *conf.Settings) (datapath.Datapath, error) {
 	}
 	dp, err := ebpf.Open(o.ebpf(s))
 	if err == nil {
-		o.Log.For(logDatapath).Info("datapath", "driver", EBPF, "name", o.Name)
+		log := o.Log.For(logDatapath)
+		log.Info("datapath", "driver", EBPF, "name", o.Name)
+		if version, anew, warnings := dp.Predecessor(); anew {
+			log.Warn("an agent of another version has left maps of a layout that is not known here: its flows are simulated anew, and go on meanwhile",
+				"layout", version, "unreadable", errors.Join(warnings...))
+		} else if version != 0 {
+			log.Info("maps of an earlier agent converted", "layout", version)
+		}
 		return dp, nil
 	}
 	if Driver(s.Driver) == EBPF || !errors.Is(err, ebpf.ErrKernel) {

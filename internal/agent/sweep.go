@@ -116,6 +116,9 @@ func (a *Agent) sweepUntil(ctx context.Context, see func(*worker.Worker, []datap
 			undecided = append(undecided, owned{w, left})
 		}
 	})
+	if a.foreign { // an answer would come to the earlier agent: their next packets find no flow, and wait for it
+		return total, nil, err
+	}
 	for try := 0; err == nil && len(undecided) > 0 && try < adoptTries; try++ {
 		if err := a.sleep(ctx, adoptRetry); err != nil {
 			return total, nil, err

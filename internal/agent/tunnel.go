@@ -179,7 +179,7 @@ const (
 // ask has the other hosts tell what concerns the connections of this one: whose answers enter here. An earlier agent knew it, and
 // the flows that it has left depend on it.
 func (a *Agent) ask(ctx context.Context) error {
-	if _, open := a.ports.getTunnel(); !open || !a.heir {
+	if _, open := a.ports.getTunnel(); !open || !a.heir || a.foreign { // what is foreign brings no answer here
 		return nil
 	}
 	w := a.workers[0]

@@ -96,6 +96,8 @@ type FlowInfo struct {
 	Packets, Bytes uint64
 	Idle           time.Duration // since last used, or since installed when never used
 	TCPFlags       uint8         // FIN (1) and RST (4) seen so far
+	// Foreign: it is in the table of an earlier agent, which this datapath cannot use: what it does is a hint. See Heir.
+	Foreign bool
 }
 
 // Exec is a packet to be sent without a flow. Execute may rewrite Frame in place.
@@ -178,4 +180,12 @@ type Datapath interface {
 
 	// Close ends reading and lets go of the datapath; ports and flows keep working.
 	Close() error
+}
+
+// Heir is a Datapath that may have been opened beside one of an earlier agent whose flows it cannot use: DumpFlows then tells of that one's
+// flows, which go on switching packets until TakeOver. Until then there are no misses.
+type Heir interface {
+	// TakeOver has packets switched by the flows that were put meanwhile. No packet is lost. Without such an
+	// earlier datapath it does nothing.
+	TakeOver() error
 }

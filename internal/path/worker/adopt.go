@@ -28,7 +28,9 @@ func (w *Worker) Adopt(fs []datapath.FlowInfo) (undecided []datapath.FlowInfo) {
 			again.Actions = slices.Clone(f.Actions)
 			undecided = append(undecided, again)
 		case sim.ResultConsumed:
-			w.flows.Forget(&f.Key)
+			if !f.Foreign {
+				w.flows.Forget(&f.Key)
+			}
 		}
 	}
 	return undecided
@@ -73,6 +75,10 @@ func (w *Worker) adopt(f *datapath.FlowInfo) sim.Result {
 		return sim.ResultConsumed
 	}
 	w.answered()
+	if f.Foreign {
+		w.note(w.flows.Add(&f.Key, w.sim.Mask, d.actions, w.sim.Tags, w.kindOf(d.result)))
+		return d.result
+	}
 	w.note(w.flows.Keep(&f.Key, w.sim.Mask, d.actions, w.sim.Tags, w.kindOf(d.result), f.Actions))
 	return d.result
 }

@@ -145,7 +145,11 @@ func detachTC(p *bpfPort) error {
 		return ignoreGone(err)
 	}
 	if p.Flags&portClsact != 0 {
-		return ignoreGone(netlink.QdiscDel(clsact(int(p.Ifindex))))
+		err := netlink.QdiscDel(clsact(int(p.Ifindex)))
+		if errors.Is(err, unix.EINVAL) { // there is none: a clean-up has not come to its end
+			return nil
+		}
+		return ignoreGone(err)
 	}
 	err := ignoreGone(netlink.FilterDel(filter(int(p.Ifindex), ingress)))
 	if p.Class == uint8(datapath.Tunnel) {

@@ -3,6 +3,7 @@ package ebpf
 import (
 	"errors"
 	"fmt"
+	"slices"
 	"sync"
 	"time"
 	"unsafe"
@@ -10,7 +11,6 @@ import (
 	"github.com/cilium/ebpf"
 	"golang.org/x/sys/unix"
 
-	"github.com/viaduct-net/viaduct/internal/base/action"
 	"github.com/viaduct-net/viaduct/internal/base/match"
 	"github.com/viaduct-net/viaduct/internal/path/datapath"
 )
@@ -66,9 +66,10 @@ func (d *Datapath) PutFlows(fs []datapath.Flow) (int, error) {
 	t := &d.table
 	t.mu.Lock()
 	defer t.mu.Unlock()
+	now := monotonic()
 	for done := 0; done < len(fs); {
 		chunk := fs[done:min(done+batchSize, len(fs))]
-		n, err := t.put(chunk)
+		n, err := t.put(chunk, func(int) bpfFlow { return bpfFlow{LastUsed: now} })
 		done += n
 		if err != nil {
 			return done, fmt.Errorf("flow %d: %w", done, err)
@@ -77,13 +78,12 @@ func (d *Datapath) PutFlows(fs []datapath.Flow) (int, error) {
 	return len(fs), nil
 }
 
-// put installs one batch.
-func (t *flowTable) put(fs []datapath.Flow) (int, error) {
-	now := monotonic()
+// put installs one batch; history is what the kernel is to have counted of a flow so far.
+func (t *flowTable) put(fs []datapath.Flow, history func(i int) bpfFlow) (int, error) {
 	t.keys, t.values, t.replaced = t.keys[:0], t.values[:0], t.replaced[:0]
 	var bad error
 	for i := range fs {
-		if bad = t.encode(&fs[i], now); bad != nil {
+		if bad = t.encode(&fs[i], history(i)); bad != nil {
 			break
 		}
 	}
@@ -106,6 +106,41 @@ func (t *flowTable) put(fs []datapath.Flow) (int, error) {
 	return n, bad
 }
 
+// restore fills the table with an earlier one's flows. One that this datapath would not install is left out: its next packet is a miss.
+func (t *flowTable) restore(each func(func(*datapath.FlowInfo) bool) error) error {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	now := monotonic()
+	var (
+		flows   []datapath.Flow
+		history []bpfFlow
+		failed  error
+	)
+	flush := func() bool {
+		for len(flows) > 0 {
+			n, err := t.put(flows, func(i int) bpfFlow { return history[i] })
+			if err != nil && !errors.Is(err, datapath.ErrActions) && !errors.Is(err, datapath.ErrKey) {
+				failed = err
+				return false
+			} else if err != nil {
+				n++
+			}
+			flows, history = flows[n:], history[n:]
+		}
+		flows, history = nil, nil
+		return true
+	}
+	err := each(func(f *datapath.FlowInfo) bool {
+		flows = append(flows, datapath.Flow{Key: f.Key, Actions: slices.Clone(f.Actions)})
+		history = append(history, bpfFlow{Packets: f.Packets, Bytes: f.Bytes, TcpFlags: f.TCPFlags, LastUsed: now - uint32(min(f.Idle, time.Hour)>>timeShift)})
+		return len(flows) < batchSize || flush()
+	})
+	if err == nil && failed == nil {
+		flush()
+	}
+	return errors.Join(err, failed)
+}
+
 // full makes the error of a table without room datapath.ErrFull.
 func full(err error) error {
 	if errors.Is(err, unix.E2BIG) || errors.Is(err, unix.ENOMEM) {
@@ -114,12 +149,12 @@ func full(err error) error {
 	return err
 }
 
-func (t *flowTable) encode(f *datapath.Flow, now uint32) error {
+func (t *flowTable) encode(f *datapath.Flow, v bpfFlow) error {
 	if err := t.enc.encode(&f.Key, f.Actions); err != nil {
 		return err
 	}
 	steps := t.enc.steps
-	v := bpfFlow{LastUsed: now, Steps: uint8(len(steps)), TtlCost: t.enc.ttlCost}
+	v.Steps, v.TtlCost = uint8(len(steps)), t.enc.ttlCost
 	if len(steps) > 1 || len(steps) == 1 && !compact(&f.Key, &steps[0], &v.Step) {
 		if err := t.putSteps(steps, &v); err != nil {
 			return err
@@ -209,69 +244,80 @@ func (d *Datapath) DumpFlows(fn func(*datapath.FlowInfo) bool) error {
 	if d.closed.Load() {
 		return datapath.ErrClosed
 	}
-	var (
-		info   datapath.FlowInfo
-		now    = monotonic()
-		failed error
-	)
-	err := d.table.each(func(k *match.Key, f *bpfFlow) bool {
-		info = datapath.FlowInfo{Key: *k, Actions: info.Actions[:0], Packets: f.Packets, Bytes: f.Bytes,
-			TCPFlags: uint8(f.TcpFlags)}
-		if idle := int32(now - f.LastUsed); idle > 0 {
-			info.Idle = time.Duration(idle) << timeShift
-		}
-		if info.Actions, failed = d.table.actions(info.Actions, k, f); failed != nil {
-			if errors.Is(failed, ebpf.ErrKeyNotExist) { // deleted or replaced meanwhile
-				failed = nil
-				return true
+	lookup := func(no uint64, w *bpfWideStep) error {
+		return d.table.steps.Lookup(&no, (*rawWide)(unsafe.Pointer(w))[:])
+	}
+	if done, err := d.dumpBefore(fn); done {
+		return err
+	}
+	var info datapath.FlowInfo
+	return enough(d.table.each(func(k *match.Key, f *bpfFlow) error { return tellFlow(&info, k, f, lookup, fn) }))
+}
+
+// errEnough ends a walk.
+var errEnough = errors.New("enough")
+
+func enough(err error) error {
+	if errors.Is(err, errEnough) {
+		return nil
+	}
+	return err
+}
+
+// tellFlow tells fn of a flow, and returns errEnough when it wants no more; info is scratch.
+func tellFlow(info *datapath.FlowInfo, k *match.Key, f *bpfFlow, lookup func(uint64, *bpfWideStep) error, fn func(*datapath.FlowInfo) bool) error {
+	*info = datapath.FlowInfo{Key: *k, Actions: info.Actions[:0], Packets: f.Packets, Bytes: f.Bytes, TCPFlags: f.TcpFlags}
+	if idle := int32(monotonic() - f.LastUsed); idle > 0 {
+		info.Idle = time.Duration(idle) << timeShift
+	}
+	var w bpfWideStep
+	if r := wideRun(f); r.n > 0 {
+		for i := range uint64(min(int(r.n), maxSteps)) {
+			if err := lookup(r.first+i, &w); errors.Is(err, ebpf.ErrKeyNotExist) { // deleted or replaced meanwhile
+				return nil
+			} else if err != nil {
+				return err
 			}
-			return false
+			info.Actions = decode(info.Actions, &w)
 		}
-		return fn(&info)
+	} else if f.Steps > 0 {
+		w = expand(k, &f.Step)
+		info.Actions = decode(info.Actions, &w)
+	}
+	if !fn(info) {
+		return errEnough
+	}
+	return nil
+}
+
+// each reads the flow map, until fn returns an error.
+func (t *flowTable) each(fn func(*match.Key, *bpfFlow) error) error {
+	return eachBatch(t.flows, func(keys []rawKey, values []rawFlow) error {
+		for i := range keys {
+			if err := fn((*match.Key)(unsafe.Pointer(&keys[i])), (*bpfFlow)(unsafe.Pointer(&values[i]))); err != nil {
+				return err
+			}
+		}
+		return nil
 	})
-	return errors.Join(err, failed)
 }
 
-// actions decodes the flow's steps.
-func (t *flowTable) actions(dst action.Physical, k *match.Key, f *bpfFlow) (action.Physical, error) {
-	if f.Wide == 0 {
-		if f.Steps > 0 {
-			w := expand(k, &f.Step)
-			dst = decode(dst, &w)
-		}
-		return dst, nil
-	}
-	r := wideRun(f)
-	for i := range uint64(min(int(r.n), maxSteps)) {
-		var w bpfWideStep
-		no := r.first + i
-		if err := t.steps.Lookup(&no, (*rawWide)(unsafe.Pointer(&w))[:]); err != nil {
-			return dst, err
-		}
-		dst = decode(dst, &w)
-	}
-	return dst, nil
-}
-
-// each reads the flow map bucket by bucket.
-func (t *flowTable) each(fn func(*match.Key, *bpfFlow) bool) error {
+// eachBatch reads a hash bucket by bucket, until fn returns an error.
+func eachBatch[K, V any](m *ebpf.Map, fn func([]K, []V) error) error {
 	var cursor ebpf.MapBatchCursor
-	size := batchSize
-	keys, values := make([]rawKey, size), make([]rawFlow, size)
+	keys, values := make([]K, batchSize), make([]V, batchSize)
 	for {
-		n, err := t.flows.BatchLookup(&cursor, keys, values, nil)
+		n, err := m.BatchLookup(&cursor, keys, values, nil)
 		if errors.Is(err, unix.ENOSPC) { // one bucket holds more
-			size *= 2
-			keys, values = make([]rawKey, size), make([]rawFlow, size)
+			size := 2 * len(keys)
+			keys, values = make([]K, size), make([]V, size)
 			continue
 		}
 		if err != nil && !errors.Is(err, ebpf.ErrKeyNotExist) {
 			return fmt.Errorf("dump flows: %w", err)
 		}
-		for i := range n {
-			if !fn((*match.Key)(unsafe.Pointer(&keys[i])), (*bpfFlow)(unsafe.Pointer(&values[i]))) {
-				return nil
-			}
+		if err := fn(keys[:n], values[:n]); err != nil {
+			return err
 		}
 		if err != nil {
 			return nil // the end
@@ -283,13 +329,13 @@ func (t *flowTable) each(fn func(*match.Key, *bpfFlow) bool) error {
 func (t *flowTable) adopt() error {
 	used := map[uint64]bool{}
 	t.nextStep = 1
-	err := t.each(func(k *match.Key, f *bpfFlow) bool {
+	err := t.each(func(k *match.Key, f *bpfFlow) error {
 		r := wideRun(f)
 		t.setWide(k, r)
 		for i := range uint64(r.n) {
 			used[r.first+i] = true
 		}
-		return true
+		return nil
 	})
 	if err != nil {
 		return err

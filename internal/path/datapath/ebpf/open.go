@@ -27,13 +27,11 @@ type Options struct {
 	Workers  int    // miss queues; default 1, at most 64
 	Tokens   int    // most misses in flight at once: sizes the rings; default 256
 
-	clsact bool // attach as on kernels without tcx, for tests
+	clsact    bool                    // attach as on kernels without tcx, for tests
+	interrupt func(step string) error // fails Open between two steps of a migration, for tests
 }
 
-const (
-	layoutVersion = 3 // LAYOUT_VERSION
-	maxWorkers    = 64
-)
+const maxWorkers = 64
 
 func (o Options) withDefaults() (Options, error) {
 	def := func(p *int, v int) {
@@ -86,6 +84,12 @@ type Datapath struct {
 	// slot -> port number<<32 | ifindex, for Execute
 	outputs []atomic.Uint64
 
+	before *predecessor // with another layout, that Open has found; nil: none
+	// beside: the predecessor's programs switch packets by its flows until TakeOver. heirMu guards it, and the predecessor's flows from being
+	// closed while they are read.
+	heirMu sync.RWMutex
+	beside bool
+
 	mu       sync.Mutex // ports and settings
 	settings bpfSettings
 	ports    map[uint32]*port
@@ -100,8 +104,8 @@ var (
 )
 
 // Open loads the datapath, or adopts the one that is pinned under PinPath: its ports, their numbers and its
-// flows stay, packets keep flowing, the program is replaced. Tokens start from zero. It fails with
-// datapath.ErrBusy while another process has it open.
+// flows stay, packets keep flowing, the program is replaced. Tokens start from zero. Maps of another layout are converted; when they
+// cannot be, the earlier programs go on until TakeOver. It fails with datapath.ErrBusy while another process has it open.
 func Open(opts Options) (_ *Datapath, err error) {
 	opts, err = opts.withDefaults()
 	if err != nil {
@@ -152,7 +156,18 @@ func Open(opts Options) (_ *Datapath, err error) {
 	if err := d.table.adopt(); err != nil {
 		return nil, err
 	}
+	if d.before != nil {
+		if err := errors.Join(d.before.fill(d), d.interrupted("filled")); err != nil {
+			return nil, err
+		}
+	}
 	if err := d.adoptPorts(); err != nil {
+		return nil, err
+	}
+	if d.beside {
+		return d, nil
+	}
+	if err := d.commit(); err != nil {
 		return nil, err
 	}
 	return d, nil
@@ -165,35 +180,53 @@ func (d *Datapath) load() error {
 		return err
 	}
 	slots := uint32(d.opts.MaxPorts + 1)
-	spec.Maps[bpfMapRates].MaxEntries = 2 * slots // egress and ingress
 	spec.Maps[bpfMapFlows].MaxEntries = uint32(d.opts.MaxFlows)
 	spec.Maps[bpfMapWideSteps].MaxEntries = uint32(max(4096, d.opts.MaxFlows/4))
-	for _, name := range []string{bpfMapInterfaces, bpfMapPorts, bpfMapCredits, bpfMapStats, bpfMapTunnelKeys} {
-		spec.Maps[name].MaxEntries = slots
-	}
-	adopted, err := readSettings(d.opts)
+	config, version, err := pinnedConfig(d.opts)
 	if err != nil {
 		return err
 	}
-	d.settings = bpfSettings{Slots: slots, NextNo: 1}
-	if adopted == nil {
-		if err := removePins(d.opts.PinPath); err != nil { // of an Open that did not come to its end
+	defer func() { config.Close() }() // nil is closed, too
+	dir := mapDir(d.opts.PinPath, layoutVersion)
+	switch version {
+	case 0:
+		err = errors.Join(removePins(d.opts.PinPath), os.MkdirAll(dir, 0o700)) // of an Open that did not come to its end
+		d.settings = bpfSettings{Slots: slots, NextNo: 1}
+	case layoutVersion:
+		if err = config.Lookup(uint32(0), &d.settings); err == nil {
+			err = growTables(spec, dir)
+		}
+	default:
+		if d.before, err = newPredecessor(d.opts, config, version, spec); err != nil {
+			return err
+		}
+		err = freshDir(d.opts.PinPath)
+		d.settings, d.beside = d.before.settings, !d.before.known
+	}
+	if err != nil {
+		return err
+	}
+	setSlots(spec, d.settings.Slots)
+	if version == layoutVersion {
+		if err := keepSizes(spec, dir); err != nil {
 			return err
 		}
 	} else {
-		d.settings = *adopted
-		if err := growTables(spec, d.opts.PinPath); err != nil {
+		config.Close()
+		if config, err = ebpf.NewMap(spec.Maps[bpfMapConfig]); err != nil {
 			return err
 		}
-		if err := keepSizes(spec, d.opts.PinPath); err != nil {
-			return err
+		if version == 0 {
+			if err := config.Pin(filepath.Join(d.opts.PinPath, bpfMapConfig)); err != nil {
+				return err
+			}
 		}
 	}
 	if err := spec.Variables[bpfVarSlotMask].Set(d.settings.Slots - 1); err != nil {
 		return err
 	}
 	for name, m := range spec.Maps {
-		if name[0] != '.' { // not the program's constants
+		if name[0] != '.' && name != bpfMapConfig { // not the program's constants
 			m.Pinning = ebpf.PinByName
 		}
 	}
@@ -201,42 +234,45 @@ func (d *Datapath) load() error {
 		bpfMaps
 		bpfPrograms
 	}
-	err = spec.LoadAndAssign(&objs, &ebpf.CollectionOptions{Maps: ebpf.MapOptions{PinPath: d.opts.PinPath}})
+	err = spec.LoadAndAssign(&objs, &ebpf.CollectionOptions{
+		Maps: ebpf.MapOptions{PinPath: dir}, MapReplacements: map[string]*ebpf.Map{bpfMapConfig: config},
+	})
 	d.maps, d.progs = objs.bpfMaps, objs.bpfPrograms
 	return err
 }
 
-// readSettings returns those of a complete datapath, nil when there is none.
-func readSettings(o Options) (*bpfSettings, error) {
+// setSlots sizes what there is per port.
+func setSlots(spec *ebpf.CollectionSpec, slots uint32) {
+	spec.Maps[bpfMapRates].MaxEntries = 2 * slots // egress and ingress
+	for _, name := range []string{bpfMapInterfaces, bpfMapPorts, bpfMapCredits, bpfMapStats, bpfMapTunnelKeys} {
+		spec.Maps[name].MaxEntries = slots
+	}
+}
+
+// pinnedConfig opens the settings of a complete datapath, and reads the version of its layout: 0 when there is none.
+func pinnedConfig(o Options) (*ebpf.Map, uint32, error) {
 	m, err := ebpf.LoadPinnedMap(filepath.Join(o.PinPath, bpfMapConfig), nil)
 	if errors.Is(err, os.ErrNotExist) {
-		return nil, nil
+		return nil, 0, nil
 	}
 	if err != nil {
-		return nil, fmt.Errorf("pinned settings: %w", err)
+		return nil, 0, fmt.Errorf("pinned settings: %w", err)
 	}
-	defer m.Close()
-	var s bpfSettings
-	if err := m.Lookup(uint32(0), &s); err != nil {
-		return nil, fmt.Errorf("pinned settings: %w", err)
+	b := make([]byte, m.ValueSize())
+	if err := m.Lookup(uint32(0), b); err != nil {
+		m.Close()
+		return nil, 0, fmt.Errorf("pinned settings: %w", err)
 	}
-	switch s.Version {
-	case 0:
-		return nil, nil
-	case layoutVersion:
-		return &s, nil
-	}
-	return nil, fmt.Errorf("pinned maps in %s have layout version %d, this agent knows %d: run the agent that made them, or remove them, "+
-		"which interrupts traffic: viaduct agent --cleanup --name %s", o.PinPath, s.Version, layoutVersion, o.Name)
+	return m, versionOf(b), nil
 }
 
 // keepSizes takes the sizes of pinned maps over into spec.
-func keepSizes(spec *ebpf.CollectionSpec, pinPath string) error {
+func keepSizes(spec *ebpf.CollectionSpec, dir string) error {
 	for name, ms := range spec.Maps {
-		if name[0] == '.' {
+		if name[0] == '.' || name == bpfMapConfig {
 			continue
 		}
-		m, err := ebpf.LoadPinnedMap(filepath.Join(pinPath, name), nil)
+		m, err := ebpf.LoadPinnedMap(filepath.Join(dir, name), nil)
 		if errors.Is(err, os.ErrNotExist) { // new since the agent that has pinned the others
 			continue
 		}
@@ -285,7 +321,7 @@ func (d *Datapath) makeQueues() error {
 			return fmt.Errorf("ring of worker %d: %w", i, err)
 		}
 	}
-	d.settings.Version, d.settings.Workers = layoutVersion, uint32(d.opts.Workers)
+	d.settings.Version, d.settings.Workers = bpfLayoutLAYOUT_VERSION, uint32(d.opts.Workers)
 	return d.writeSettings()
 }
 
@@ -337,6 +373,9 @@ func (d *Datapath) release() {
 	}
 	for _, p := range d.ports {
 		p.close()
+	}
+	if d.before != nil {
+		d.before.close()
 	}
 	d.maps.Close()
 	d.progs.Close()

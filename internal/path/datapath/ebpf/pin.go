@@ -6,6 +6,7 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
+	"unsafe"
 
 	"github.com/cilium/ebpf"
 	"github.com/cilium/ebpf/link"
@@ -60,7 +61,7 @@ func lockPinPath(o Options) (*os.File, error) {
 	return f, nil
 }
 
-// removePins removes every pin in the directory, and detaches the links.
+// removePins removes every pin in the directory and below, and detaches the links.
 func removePins(path string) error {
 	entries, err := os.ReadDir(path)
 	if errors.Is(err, os.ErrNotExist) {
@@ -68,6 +69,10 @@ func removePins(path string) error {
 	}
 	for _, e := range entries {
 		pin := filepath.Join(path, e.Name())
+		if e.IsDir() {
+			err = errors.Join(err, removePins(pin), os.Remove(pin))
+			continue
+		}
 		if strings.HasPrefix(e.Name(), linkPrefix) {
 			if l, linkErr := link.LoadPinnedLink(pin, nil); linkErr != nil {
 				err = errors.Join(err, fmt.Errorf("pinned link %s: %w", pin, linkErr))
@@ -103,24 +108,42 @@ func Cleanup(opts Options) error {
 	return err
 }
 
-// detachFilters undoes what is attached with clsact: unlike links, it does not go with its pin.
+// detachFilters undoes what is attached with clsact: unlike links, it does not go with its pin. An Open that did not come to its end may
+// have left ports of two layouts, of the same interfaces.
 func detachFilters(pinPath string) error {
-	m, err := ebpf.LoadPinnedMap(filepath.Join(pinPath, bpfMapPorts), nil)
-	if errors.Is(err, os.ErrNotExist) {
-		return nil
-	}
+	spec, err := loadBpf()
 	if err != nil {
 		return err
 	}
-	defer m.Close()
-	var failed error
-	for slot := range m.MaxEntries() {
-		var p bpfPort
-		if err := m.Lookup(slot, &p); err != nil {
+	dirs := []string{pinPath}
+	entries, failed := os.ReadDir(pinPath)
+	for _, e := range entries {
+		if e.IsDir() {
+			dirs = append(dirs, filepath.Join(pinPath, e.Name()))
+		}
+	}
+	for _, dir := range dirs {
+		m, err := ebpf.LoadPinnedMap(filepath.Join(dir, bpfMapPorts), nil)
+		if errors.Is(err, os.ErrNotExist) {
+			continue
+		}
+		if err != nil {
 			return err
 		}
-		if p.No != 0 && p.Flags&portTC != 0 {
-			failed = errors.Join(failed, detachTC(&p))
+		defer m.Close()
+		r, err := newReader(m, spec.Maps[bpfMapPorts])
+		if err != nil {
+			return fmt.Errorf("%w; what is attached with tc stays: tc filter del dev DEVICE ingress", err)
+		}
+		for slot := range m.MaxEntries() {
+			b, err := r.lookup(slot)
+			if err != nil {
+				return err
+			}
+			p := (*bpfPort)(unsafe.Pointer(unsafe.SliceData(b)))
+			if p.No != 0 && p.Flags&portTC != 0 {
+				failed = errors.Join(failed, detachTC(p))
+			}
 		}
 	}
 	return failed
@@ -135,6 +158,7 @@ func Exists(opts Options) bool {
 	if err != nil {
 		return false
 	}
-	s, err := readSettings(opts)
-	return s != nil || err != nil
+	m, version, err := pinnedConfig(opts)
+	m.Close()
+	return version != 0 || err != nil
 }

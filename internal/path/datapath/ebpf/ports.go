@@ -38,6 +38,7 @@ func (p *port) close() {
 			l.Close()
 		}
 	}
+	p.links = [2]link.Link{}
 }
 
 func (d *Datapath) slot(no uint32) uint32 { return no & (d.settings.Slots - 1) }
@@ -196,6 +197,20 @@ func (d *Datapath) plug(p *port) (err error) {
 	return nil
 }
 
+// wait opens what is attached, but leaves it alone until TakeOver.
+func (d *Datapath) wait(p *port) error {
+	for i, dir := range []direction{ingress, egress} {
+		l, err := link.LoadPinnedLink(d.linkPin(p.No, dir), nil)
+		if err == nil {
+			p.links[i] = l
+		} else if !errors.Is(err, os.ErrNotExist) {
+			return err
+		}
+	}
+	d.outputs[d.slot(p.No)].Store(uint64(p.No)<<32 | uint64(p.Ifindex))
+	return nil
+}
+
 // DelPort implements datapath.Datapath.
 func (d *Datapath) DelPort(no uint32) error {
 	d.mu.Lock()
@@ -271,7 +286,11 @@ func (d *Datapath) adoptPorts() error {
 			return err
 		}
 		d.ports[p.No] = p
-		if err := errors.Join(d.plug(p), d.findPeer(p, l)); err != nil {
+		plug := d.plug
+		if d.beside {
+			plug = d.wait
+		}
+		if err := errors.Join(plug(p), d.findPeer(p, l)); err != nil {
 			return fmt.Errorf("adopt port %d (%s): %w", p.No, p.name, err)
 		}
 	}
