@@ -87,8 +87,35 @@ func Run(ctx context.Context, c Config) error {
 		cancel()
 		return err
 	}
+	var mending sync.WaitGroup
+	defer mending.Wait()
+	mending.Go(func() { c.keepIndex(background, s) })
 	defer func() { cancel(); <-begun }()
 	return c.serve(ctx, door, s, Addresses{API: door.addresses(), Etcd: endpoints}, embedded)
+}
+
+// reindexEvery is how often the store's index is looked through: what is not in step was written by hand or by an earlier version.
+const reindexEvery = 10 * time.Minute
+
+// keepIndex makes the store's bundles, of a store that an earlier version has written, and sees to it that they stay in step, until ctx ends.
+func (c *Config) keepIndex(ctx context.Context, s *etcd.Store) {
+	for {
+		next := reindexEvery
+		switch n, err := s.Reindex(ctx); {
+		case ctx.Err() != nil:
+			return
+		case err != nil:
+			next = time.Second
+			c.Log.Warn("the index of the store is not in step: agents may not see what was written past this version", "error", err, "retry_in", next)
+		case n > 0:
+			c.Log.Info("the index of the store is in step again", "mended", n)
+		}
+		select {
+		case <-time.After(next):
+		case <-ctx.Done():
+			return
+		}
+	}
 }
 
 // etcd starts the embedded one, unless there are endpoints of another. The channel

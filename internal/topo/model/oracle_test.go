@@ -33,6 +33,15 @@ func (g *Graph) dump() string {
 	return strings.Join(lines, "\n")
 }
 
+func (x *Index) dump() string {
+	var lines []string
+	for k, bs := range x.of {
+		lines = append(lines, fmt.Sprintf("%v in %v", k, bs))
+	}
+	slices.Sort(lines)
+	return strings.Join(lines, "\n")
+}
+
 // foreign writes what is not a tenant's, and not shared: nothing of it may change on the tenant's behalf. Only that the tenant
 // unplugs its own port from one of theirs is seen at both ends.
 func (g *Graph) foreign(tenant string) string {
@@ -181,6 +190,7 @@ func TestRandomTransactions(t *testing.T) {
 		for _, k := range []Object{&Bridge{Meta: Meta{ID: id(1)}}, &Bridge{Meta: Meta{ID: id(2)}}, &Router{Meta: Meta{ID: id(3)}}, &Host{Meta: Meta{ID: id(31)}}} {
 			g.Load(k)
 		}
+		index := NewIndex(g)
 		for rev := range int64(rapid.IntRange(1, 20).Draw(t, "txns")) {
 			var ops []Op
 			for range rapid.IntRange(1, 4).Draw(t, "ops") {
@@ -204,8 +214,12 @@ func TestRandomTransactions(t *testing.T) {
 			before := g.dump()
 			s, err := g.Stage(ops...)
 			if err == nil && rapid.Bool().Draw(t, "commit") {
+				index.Apply(index.Plan(g, s.Changes))
 				s.Commit(rev + 1)
 				check(t, g)
+				if now, want := index.dump(), NewIndex(g).dump(); now != want {
+					t.Fatalf("bundles have drifted:\n%s\nwant\n%s", now, want)
+				}
 				if now := g.foreign(tenant); tenant != "" && now != theirs {
 					t.Fatalf("%s changed what is not its own:\n%s\nwas\n%s", tenant, now, theirs)
 				}

@@ -12,6 +12,7 @@ import (
 // against. It is read when the first transaction comes and then follows a watch: a client that only reads has none.
 type cache struct {
 	graph *model.Graph // nil: nothing read, or the watch broke
+	index *model.Index // of graph
 	guard int64        // mod revision of the guard key; 0: it does not exist
 	// moved is closed, and replaced, when the watch has brought something or broken.
 	moved chan struct{}
@@ -32,8 +33,24 @@ func (c *cache) drop(g *model.Graph) {
 	}
 }
 
-// load reads everything and begins to follow. The caller holds mu.
+// load reads everything and begins to follow; and sees to it that there are bundles. The caller holds mu.
 func (s *Store) load(ctx context.Context) error {
+	if err := s.loadGraph(ctx); err != nil {
+		return err
+	}
+	if ok, err := s.indexed(ctx); ok || err != nil {
+		return err
+	}
+	// Of an earlier version, or empty. Whoever is faster does it.
+	_, done, err := s.reindex(ctx)
+	if err == nil && !done {
+		_, err = s.refresh(ctx)
+		s.cache.drop(s.cache.graph)
+	}
+	return err
+}
+
+func (s *Store) loadGraph(ctx context.Context) error {
 	guard, rev, err := s.readGuard(ctx)
 	if err != nil {
 		return err
@@ -45,14 +62,16 @@ func (s *Store) load(ctx context.Context) error {
 		}
 	}
 	following, stop := context.WithCancel(s.ctx)
-	s.cache = cache{graph: g, guard: guard, moved: make(chan struct{}), stop: stop}
+	s.cache = cache{graph: g, index: model.NewIndex(g), guard: guard, moved: make(chan struct{}), stop: stop}
 	s.following.Go(func() { s.follow(following, g, rev) })
 	return nil
 }
 
 // follow applies what comes after rev, until the watch breaks; then the next transaction loads anew.
 func (s *Store) follow(ctx context.Context, g *model.Graph, rev int64) {
-	for r := range s.client.Watch(clientv3.WithRequireLeader(ctx), s.prefix, clientv3.WithPrefix(), clientv3.WithRev(rev+1)) {
+	// From the guard on: objects sort after it, what concerns no transaction before.
+	end := clientv3.GetPrefixRangeEnd(s.prefix)
+	for r := range s.client.Watch(clientv3.WithRequireLeader(ctx), s.guardKey(), clientv3.WithRange(end), clientv3.WithRev(rev+1)) {
 		if r.Err() != nil {
 			break
 		}
@@ -81,13 +100,18 @@ func (s *Store) take(g *model.Graph, e *clientv3.Event) {
 	if !ok {
 		return
 	}
-	if have := g.Get(k.Kind, k.ID); have != nil && have.GetMeta().Revision >= rev {
+	have := g.Get(k.Kind, k.ID)
+	if have != nil && have.GetMeta().Revision >= rev {
 		return
 	}
+	c := model.Change{Old: have}
 	if e.Type == clientv3.EventTypeDelete {
 		g.Unload(k)
-	} else if o := s.object(e.Kv.Key, e.Kv.Value, rev); o != nil {
-		g.Load(o)
+	} else if c.New = s.object(e.Kv.Key, e.Kv.Value, rev); c.New != nil {
+		g.Load(c.New)
+	}
+	if c != (model.Change{}) {
+		s.cache.index.Apply(s.cache.index.Plan(g, []model.Change{c}))
 	}
 }
 

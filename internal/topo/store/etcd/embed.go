@@ -27,8 +27,8 @@ type Server struct {
 
 // maxTxnOps and maxRequest let one transaction hold what one apply of a file may bring.
 const (
-	maxTxnOps  = 16384
-	maxRequest = 16 << 20 // bytes
+	maxTxnOps  = 1 << 17  // several for each object: it is in bundles, too
+	maxRequest = 64 << 20 // bytes
 )
 
 // Embed starts a server and waits until it serves, or ctx ends. The data of an earlier

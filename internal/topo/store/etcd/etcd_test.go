@@ -80,3 +80,10 @@ func TestShared(t *testing.T) {
 		}
 	})
 }
+
+func TestBundles(t *testing.T) {
+	storetest.RunBundles(t, func(t *testing.T) storetest.PartsCluster {
+		c := start(t)
+		return storetest.PartsCluster{Open: func(t *testing.T) storetest.Parts { return c.open(t) }, Cut: c.down, Heal: c.up}
+	})
+}

@@ -67,7 +67,8 @@ func (s *Store) try(ctx context.Context, ops []store.Op) (rev int64, done bool, 
 		}
 		return 0, true, fmt.Errorf("transaction refused: %w", refused)
 	}
-	puts, err := s.requests(staged.Changes)
+	plan := s.cache.index.Plan(s.cache.graph, staged.Changes)
+	puts, err := s.requests(staged.Changes, plan)
 	if err != nil {
 		staged.Rollback()
 		return 0, false, err
@@ -92,11 +93,13 @@ func (s *Store) try(ctx context.Context, ops []store.Op) (rev int64, done bool, 
 		return 0, false, err
 	}
 	staged.Commit(r.Header.Revision)
+	s.cache.index.Apply(plan)
 	s.cache.guard = r.Header.Revision
 	return r.Header.Revision, true, nil
 }
 
-func (s *Store) requests(changes []model.Change) ([]clientv3.Op, error) {
+// requests write the changes, and then what follows from them for bundles.
+func (s *Store) requests(changes []model.Change, plan []model.Placing) ([]clientv3.Op, error) {
 	ops := make([]clientv3.Op, 0, len(changes)+1)
 	for _, c := range changes {
 		if c.New == nil {
@@ -109,5 +112,6 @@ func (s *Store) requests(changes []model.Change) ([]clientv3.Op, error) {
 		}
 		ops = append(ops, clientv3.OpPut(s.keyString(model.KeyOf(c.New)), string(val)))
 	}
-	return ops, nil
+	places, err := s.places(plan, changes)
+	return append(ops, places...), err
 }

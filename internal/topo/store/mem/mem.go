@@ -18,6 +18,7 @@ type Store struct {
 
 	// Guarded by srv.mu.
 	watches       map[*watch[store.Event]]struct{}
+	feeds         map[*feed]struct{}
 	keyWatches    map[*keyWatch]struct{}
 	sharedWatches map[*watch[store.SharedEvent]]string // their prefix
 	sessions      map[*session]struct{}
@@ -34,12 +35,13 @@ type Server struct {
 	shared   map[string]*entry
 	clients  map[*Store]struct{}
 	text     text
+	bundles  bundles
 }
 
 // NewServer starts an empty one.
 func NewServer() *Server {
 	return &Server{graph: model.NewGraph(), shared: make(map[string]*entry), clients: make(map[*Store]struct{}),
-		text: text{make(map[string]string), make(map[string]int64)}}
+		text: text{make(map[string]string), make(map[string]int64)}, bundles: newBundles()}
 }
 
 // New is a client of a server of its own.
@@ -49,7 +51,7 @@ func New() *Store { return NewServer().Client() }
 func (v *Server) Client() *Store {
 	v.mu.Lock()
 	defer v.mu.Unlock()
-	s := &Store{srv: v, watches: make(map[*watch[store.Event]]struct{}), keyWatches: make(map[*keyWatch]struct{}),
+	s := &Store{srv: v, watches: make(map[*watch[store.Event]]struct{}), feeds: make(map[*feed]struct{}), keyWatches: make(map[*keyWatch]struct{}),
 		sharedWatches: make(map[*watch[store.SharedEvent]]string), sessions: make(map[*session]struct{})}
 	v.clients[s] = struct{}{}
 	return s
@@ -75,6 +77,10 @@ func (s *Store) breakWatches() {
 		w.end()
 	}
 	clear(s.watches)
+	for f := range s.feeds {
+		f.watch.end()
+	}
+	clear(s.feeds)
 	for w := range s.keyWatches {
 		s.endKeyWatch(w)
 	}
@@ -134,8 +140,12 @@ func (s *Store) Txn(ctx context.Context, ops ...store.Op) (int64, error) {
 	if len(staged.Changes) > 0 {
 		v.revision++
 	}
+	parts := v.bundles.change(v.graph, staged.Changes, v.revision)
 	staged.Commit(v.revision)
 	for c := range v.clients {
+		for f := range c.feeds {
+			f.tell(parts)
+		}
 		for w := range c.watches {
 			w.push(events(staged.Changes, v.revision))
 		}

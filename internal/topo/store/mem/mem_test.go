@@ -67,3 +67,13 @@ func TestShared(t *testing.T) {
 		}
 	})
 }
+
+func TestBundles(t *testing.T) {
+	storetest.RunBundles(t, func(*testing.T) storetest.PartsCluster {
+		c := &cluster{srv: mem.NewServer()}
+		return storetest.PartsCluster{
+			Open: func(t *testing.T) storetest.Parts { return c.open(t) },
+			Cut:  c.each((*mem.Store).Disconnect), Heal: c.each((*mem.Store).Reconnect),
+		}
+	})
+}

@@ -1,0 +1,185 @@
+package mem
+
+import (
+	"context"
+	"slices"
+
+	"github.com/viaduct-net/viaduct/internal/topo/model"
+	"github.com/viaduct-net/viaduct/internal/topo/store"
+)
+
+var _ store.Bundles = (*Store)(nil)
+
+// bundles are the parts of the server's graph.
+type bundles struct {
+	index *model.Index
+	at    map[model.Bundle]*bundle
+}
+
+type bundle struct {
+	seq  int64
+	held map[model.Key]int64 // revisions
+}
+
+func newBundles() bundles {
+	return bundles{index: model.NewIndex(model.NewGraph()), at: make(map[model.Bundle]*bundle)}
+}
+
+// change takes a transaction over and says what becomes of bundles.
+func (x *bundles) change(g *model.Graph, changes []model.Change, rev int64) []store.BundleEvent {
+	plan := x.index.Plan(g, changes)
+	x.index.Apply(plan)
+	byBundle := make(map[model.Bundle]*store.BundleEvent)
+	var order []*store.BundleEvent
+	event := func(b model.Bundle) *store.BundleEvent {
+		e := byBundle[b]
+		if e == nil {
+			e = &store.BundleEvent{Bundle: b, Revision: rev}
+			byBundle[b] = e
+			order = append(order, e)
+		}
+		return e
+	}
+	for _, p := range plan {
+		at := x.at[p.Bundle]
+		if at == nil {
+			at = &bundle{held: make(map[model.Key]int64)}
+			x.at[p.Bundle] = at
+		}
+		e := event(p.Bundle)
+		if p.Object == nil {
+			delete(at.held, p.Key)
+			e.Gone = append(e.Gone, p.Key)
+		} else {
+			at.held[p.Key] = rev
+			e.Objects = append(e.Objects, p.Object)
+		}
+	}
+	for _, c := range changes {
+		if c.New != nil {
+			continue
+		}
+		for _, b := range model.Ended(model.KeyOf(c.Old)) {
+			if x.at[b] != nil {
+				event(b).Over = true
+			}
+		}
+	}
+	events := make([]store.BundleEvent, len(order))
+	for i, e := range order {
+		at := x.at[e.Bundle]
+		if at.seq++; e.Over {
+			delete(x.at, e.Bundle)
+			e.Objects, e.Gone = nil, nil
+		} else {
+			e.Seq = at.seq
+		}
+		events[i] = *e
+	}
+	return events
+}
+
+// whole is the present state of a bundle.
+func (v *Server) whole(b model.Bundle) store.BundleEvent {
+	e := store.BundleEvent{Bundle: b, Revision: v.revision, Whole: true}
+	if at := v.bundles.at[b]; at != nil {
+		e.Seq = at.seq
+		for k, rev := range at.held {
+			o := model.Clone(v.graph.Get(k.Kind, k.ID))
+			o.GetMeta().Revision = rev
+			e.Objects = append(e.Objects, o)
+		}
+	}
+	slices.SortFunc(e.Objects, func(a, b model.Object) int { return model.CompareKeys(model.KeyOf(a), model.KeyOf(b)) })
+	return e
+}
+
+// feed implements store.Feed.
+type feed struct {
+	srv    *Server
+	watch  *watch[store.BundleEvent]
+	wanted map[model.Bundle]bool // guarded by srv.mu
+	out    chan store.BundleEvent
+}
+
+// Feed implements store.Bundles.
+func (s *Store) Feed(ctx context.Context) (store.Feed, error) {
+	s.srv.mu.Lock()
+	defer s.srv.mu.Unlock()
+	if err := s.reachable(ctx); err != nil {
+		return nil, err
+	}
+	f := &feed{srv: s.srv, watch: &watch[store.BundleEvent]{wake: make(chan struct{}, 1)}, wanted: make(map[model.Bundle]bool), out: make(chan store.BundleEvent)}
+	s.feeds[f] = struct{}{}
+	go func() {
+		f.watch.run(ctx, f.out)
+		s.srv.mu.Lock()
+		delete(s.feeds, f)
+		s.srv.mu.Unlock()
+		close(f.out)
+	}()
+	return f, nil
+}
+
+// Want implements store.Feed.
+func (f *feed) Want(bs ...model.Bundle) {
+	f.srv.mu.Lock()
+	defer f.srv.mu.Unlock()
+	es := make([]store.BundleEvent, len(bs))
+	for i, b := range bs {
+		f.wanted[b] = true
+		es[i] = f.srv.whole(b)
+	}
+	f.watch.push(es)
+}
+
+// Leave implements store.Feed.
+func (f *feed) Leave(bs ...model.Bundle) {
+	f.srv.mu.Lock()
+	defer f.srv.mu.Unlock()
+	for _, b := range bs {
+		delete(f.wanted, b)
+	}
+}
+
+// Events implements store.Feed.
+func (f *feed) Events() <-chan store.BundleEvent { return f.out }
+
+// tell passes on what is wanted. The caller holds srv.mu.
+func (f *feed) tell(es []store.BundleEvent) {
+	var mine []store.BundleEvent
+	for _, e := range es {
+		if !f.wanted[e.Bundle] {
+			continue
+		}
+		objects := make([]model.Object, len(e.Objects))
+		for i, o := range e.Objects {
+			objects[i] = model.Clone(o)
+			objects[i].GetMeta().Revision = e.Revision
+		}
+		e.Objects = objects
+		mine = append(mine, e)
+	}
+	if len(mine) > 0 {
+		f.watch.push(mine)
+	}
+}
+
+// Digests implements store.Bundles.
+func (s *Store) Digests(ctx context.Context, bs ...model.Bundle) ([]store.Digest, error) {
+	s.srv.mu.Lock()
+	defer s.srv.mu.Unlock()
+	if err := s.reachable(ctx); err != nil {
+		return nil, err
+	}
+	ds := make([]store.Digest, len(bs))
+	for i, b := range bs {
+		if at := s.srv.bundles.at[b]; at != nil {
+			ds[i].Seq = at.seq
+			for _, rev := range at.held {
+				ds[i].Add(rev)
+			}
+		}
+	}
+	return ds, nil
+}
