@@ -4,9 +4,10 @@
 package tag
 
 import (
-	"encoding/binary"
+	"bytes"
 	"fmt"
 	"hash/maphash"
+	"unsafe"
 
 	"github.com/google/uuid"
 
@@ -58,6 +59,7 @@ type Tag struct {
 	MAC   match.MAC
 	Proto uint8
 	VLAN  uint16
+	pad   uint16 // always 0, so that all of a tag's memory says what it is
 	N     uint32
 	ID    uuid.UUID
 	Addr  match.Addr
@@ -79,20 +81,38 @@ func (t *Tag) Tuple() match.Tuple {
 	return match.Tuple{Src: t.Addr, Dst: t.Peer, SrcPort: uint16(t.N >> 16), DstPort: uint16(t.N), Proto: t.Proto}
 }
 
-var seed = maphash.MakeSeed()
+var seed, seed2 = maphash.MakeSeed(), maphash.MakeSeed()
 
 // Hash is a 64-bit digest that indexes keep in place of the tag. A collision
-// invalidates a flow too many, never one too few. It differs between runs.
+// invalidates a flow too many, never one too few. It differs between runs. Both directions of a connection that is not
+// translated have the same: they come and go together.
 func (t *Tag) Hash() uint64 {
-	var b [64]byte
-	b[0], b[7] = uint8(t.Kind), t.Proto
-	copy(b[1:7], t.MAC[:])
-	binary.LittleEndian.PutUint16(b[8:], t.VLAN)
-	binary.LittleEndian.PutUint32(b[10:], t.N)
-	copy(b[16:32], t.ID[:])
-	copy(b[32:48], t.Addr[:])
-	copy(b[48:64], t.Peer[:])
-	return maphash.Bytes(seed, b[:])
+	o := *t
+	if t.Kind.IsConnection() && t.backwards() {
+		o.Addr, o.Peer, o.N = t.Peer, t.Addr, t.N<<16|t.N>>16
+	}
+	return maphash.Bytes(seed, (*[size]byte)(unsafe.Pointer(&o))[:])
+}
+
+const size = 64
+
+var _ [size]byte = [unsafe.Sizeof(Tag{})]byte{}
+
+// backwards says which of two directions is the other's reverse.
+func (t *Tag) backwards() bool {
+	if c := bytes.Compare(t.Addr[:], t.Peer[:]); c != 0 {
+		return c > 0
+	}
+	return t.N>>16 > t.N&0xffff
+}
+
+// Digest is of a list of tags: 128 bits, that lists which differ do not share. It differs between runs.
+func Digest(tags []Tag) [2]uint64 {
+	if len(tags) == 0 {
+		return [2]uint64{}
+	}
+	b := unsafe.Slice((*byte)(unsafe.Pointer(&tags[0])), len(tags)*size)
+	return [2]uint64{maphash.Bytes(seed, b), maphash.Bytes(seed2, b)}
 }
 
 // String is kind:id with whatever else counts for the kind.

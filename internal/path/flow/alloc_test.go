@@ -26,7 +26,7 @@ var natted = action.Physical{{Op: action.SetEthSrc}, {Op: action.SetEthDst}, {Op
 func TestNoAllocationInSteadyState(t *testing.T) {
 	clk := new(clock.Manual)
 	tb := New(Config{MaxFlows: 2000}, sink{}, clk)
-	ts := []tag.Tag{{Kind: tag.Device}, {Kind: tag.Port, N: 1}, {Kind: tag.Route}}
+	ts := []tag.Tag{{Kind: tag.Device}, {Kind: tag.Port, N: 1}, {Kind: tag.Connection}}
 	n := 0
 	step := func() {
 		n++
@@ -74,7 +74,7 @@ func TestNoAllocationInSteadyState(t *testing.T) {
 
 func fill(b *testing.B, n int) *Table {
 	tb := New(Config{MaxFlows: n, Idle: time.Hour}, sink{}, clock.NewSystem())
-	ts := []tag.Tag{{Kind: tag.Device}, {Kind: tag.Port}, {Kind: tag.Route}}
+	ts := []tag.Tag{{Kind: tag.Device}, {Kind: tag.Port}, {Kind: tag.Connection}}
 	for i := range n {
 		ts[1].N, ts[2].N = uint32(i%100), uint32(i%1000)
 		tb.Add(key(uint32(1+i%100), i), match.All, natted[:4], ts, Normal)
@@ -130,7 +130,7 @@ func BenchmarkWildcardMiss64Masks(b *testing.B) {
 // A new connection in a full table: one goes for each that comes.
 func BenchmarkAddWhenFull(b *testing.B) {
 	sizes(b, func(b *testing.B, t *Table, n int) {
-		ts := []tag.Tag{{Kind: tag.Device}, {Kind: tag.Port}, {Kind: tag.Route}}
+		ts := []tag.Tag{{Kind: tag.Device}, {Kind: tag.Port}, {Kind: tag.Connection}}
 		for i := range b.N {
 			ts[1].N, ts[2].N = uint32(i%100), uint32(i%1000)
 			t.Add(key(uint32(1+i%100), n+i), match.All, natted[:4], ts, Normal)
@@ -144,7 +144,7 @@ func BenchmarkAddWhenFull(b *testing.B) {
 // One thing changes that a thousandth of all flows depend on; they are decided anew.
 func BenchmarkInvalidate(b *testing.B) {
 	sizes(b, func(b *testing.B, t *Table, n int) {
-		ts := []tag.Tag{{Kind: tag.Device}, {Kind: tag.Port}, {Kind: tag.Route}}
+		ts := []tag.Tag{{Kind: tag.Device}, {Kind: tag.Port}, {Kind: tag.Connection}}
 		for i := range b.N {
 			r := uint32(i % 1000)
 			ts[2].N = r

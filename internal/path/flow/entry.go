@@ -45,9 +45,11 @@ type Entry struct {
 
 	flows  list // exact flows
 	nflows int
-	tags   ref // first tagRef
+	set    ref // tagSet
+	tags   ref // first tagRef of its own
 	note   uint32
 	nbrs   links // among the entries of its port and kind
+	peers  links // among those of its set
 	timer  timer
 
 	created   int64

@@ -92,6 +92,7 @@ func (d *installer) check(t *Table) error {
 func consistent(t *Table) error {
 	var live, dead, puts, refs int
 	ports, masks := map[*port][2]int{}, map[*port]map[match.Mask]int{}
+	sets := map[ref]int{}
 	for f := range t.Flows() {
 		live++
 		if !f.Installed {
@@ -127,8 +128,9 @@ func consistent(t *Table) error {
 		if in != 1 {
 			return fmt.Errorf("entry is %d times in its port's list", in)
 		}
-		for r := e.tags; r != 0; r = t.tags.refs.at(r).more {
-			refs++
+		refs += t.tags.chain(e.tags)
+		if e.set != 0 {
+			sets[e.set]++
 		}
 		c := ports[e.port]
 		c[1]++
@@ -143,6 +145,18 @@ func consistent(t *Table) error {
 	}
 	if live > t.cfg.MaxFlows || t.entryIdx.n > t.cfg.MaxFlows {
 		return fmt.Errorf("%d flows, %d entries, allowed are %d", live, t.entryIdx.n, t.cfg.MaxFlows)
+	}
+	for set, n := range sets {
+		refs += t.tags.chain(t.tags.sets.at(set).tags)
+		for r := t.tags.sets.at(set).entries.head; r != 0; r = t.entries.at(r).peers.next {
+			n--
+		}
+		if n != 0 {
+			return fmt.Errorf("%d entries more have a set than it knows", n)
+		}
+	}
+	if used := int(t.tags.sets.next) - len(t.tags.sets.free); used != len(sets) || used != t.tags.setIdx.n {
+		return fmt.Errorf("entries have %d sets of tags, there are %d, and %d in the index", len(sets), used, t.tags.setIdx.n)
 	}
 	if used := int(t.tags.refs.next) - len(t.tags.refs.free); used != refs {
 		return fmt.Errorf("entries have %d tags, the index %d", refs, used)
@@ -164,6 +178,13 @@ func consistent(t *Table) error {
 		}
 	}
 	return nil
+}
+
+func (x *tagIndex) chain(r ref) (n int) {
+	for ; r != 0; r = x.refs.at(r).more {
+		n++
+	}
+	return n
 }
 
 func newTable(tb testing.TB, cfg Config) (*Table, *installer, *clock.Manual) {

@@ -23,7 +23,7 @@ func (p *policy) decide(k *match.Key) (m match.Mask, as action.Physical, ts []ta
 	m = match.InPort | masks[k.Dst[15]%4]
 	mk := m.Apply(k)
 	a, b := k.Dst[15]%8, (mk.Src[15]+uint8(mk.DstPort))%8
-	ts = []tag.Tag{{Kind: tag.Device, N: uint32(a)}, {Kind: tag.Route, N: uint32(b)}, {Kind: tag.DPPort, N: uint32(b)}}
+	ts = []tag.Tag{{Kind: tag.Device, N: uint32(a)}, {Kind: tag.Connection, N: uint32(b)}, {Kind: tag.DPPort, N: uint32(b)}}
 	kind = Kind(k.Dst[15] % uint8(kinds))
 	if kind != Error && kind != Drop {
 		as = action.Physical{{Op: action.SetTOS, Value: mk.DstPort}, {Op: action.SetSrcPort, Value: uint16(p.version[a])},
@@ -174,10 +174,10 @@ func TestAgainstOracle(t *testing.T) {
 				}
 			},
 			"change": func(*rapid.T) {
-				kind := rapid.SampledFrom([]tag.Kind{tag.Device, tag.Route}).Draw(rt, "kind")
+				kind := rapid.SampledFrom([]tag.Kind{tag.Device, tag.Connection}).Draw(rt, "kind")
 				n := uint32(rapid.IntRange(0, 7).Draw(rt, "n"))
 				// A version is read through both tags of its number.
-				for _, kind := range []tag.Kind{kind, tag.Device + tag.Route - kind} {
+				for _, kind := range []tag.Kind{kind, tag.Device + tag.Connection - kind} {
 					tg := pol.change(n, kind)
 					want := o.remove(func(f *fact) bool { return slices.Contains(f.tags, tg) })
 					if got := tb.Invalidate(tg.Hash()); got != want {
@@ -261,7 +261,7 @@ func TestFaults(t *testing.T) {
 			"packet": packet, "another": packet, "third": packet,
 			"change": func(*rapid.T) {
 				n := uint32(rapid.IntRange(0, 7).Draw(rt, "n"))
-				for _, kind := range []tag.Kind{tag.Device, tag.Route} {
+				for _, kind := range []tag.Kind{tag.Device, tag.Connection} {
 					tg := pol.change(n, kind)
 					tb.Invalidate(tg.Hash())
 				}

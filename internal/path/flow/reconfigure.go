@@ -12,6 +12,7 @@ func (t *Table) Reconfigure(cfg Config) {
 		t.exactIdx.reserve(t.cfg.MaxFlows)
 		t.entryIdx.reserve(t.cfg.MaxFlows)
 		t.tags.idx.reserve(4 * t.cfg.MaxFlows)
+		t.tags.setIdx.reserve(t.cfg.MaxFlows)
 	}
 	if t.cfg.Idle != was.Idle || t.cfg.Error != was.Error || t.cfg.Stateful != was.Stateful {
 		t.reschedule()

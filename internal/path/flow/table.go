@@ -122,7 +122,7 @@ func New(cfg Config, inst Installer, clk clock.Clock) *Table {
 		exactIdx: newIndex(cfg.MaxFlows),
 		entryIdx: newIndex(cfg.MaxFlows),
 		// An index that grows stops the worker for as long as it takes to copy: room for a few tags of its own per entry.
-		tags:     tagIndex{idx: newIndex(4 * cfg.MaxFlows)},
+		tags:     tagIndex{idx: newIndex(4 * cfg.MaxFlows), setIdx: newIndex(cfg.MaxFlows)},
 		ports:    make(map[uint32]*port),
 		putBatch: make([]datapath.Flow, 0, batch),
 		putRefs:  make([]ref, 0, batch),
@@ -131,6 +131,7 @@ func New(cfg Config, inst Installer, clk clock.Clock) *Table {
 	t.ofEntry = func(r ref) *links { return &t.exacts.at(r).nbrs }
 	t.ofQueue = func(r ref) *links { return &t.exacts.at(r).queue }
 	t.ofPort = func(r ref) *links { return &t.entries.at(r).nbrs }
+	t.tags.of = func(r ref) *links { return &t.entries.at(r).peers }
 	t.newWheels()
 	return t
 }
@@ -263,8 +264,8 @@ func (t *Table) addEntry(k *match.Key, mask match.Mask, as action.Physical, tags
 	e.setActions(as)
 	t.entryIdx.insert(e.hash, r)
 	t.keep = t.keep[:0]
+	e.set, e.tags = t.tags.tie(r, tags)
 	for i := range tags {
-		e.tags = t.tags.add(r, &tags[i], e.tags)
 		if t.cfg.Keep != nil && t.cfg.Keep(&e.key, tags[i]) && !slices.Contains(t.keep, tags[i]) {
 			t.keep = append(t.keep, tags[i])
 		}
@@ -293,7 +294,7 @@ func (t *Table) remove(e *Entry) {
 	for e.flows.head != 0 {
 		t.dropFlow(e.flows.head)
 	}
-	t.tags.drop(e.tags)
+	t.tags.untie(e.self, e.set, e.tags)
 	if len(e.kept) > 0 {
 		t.cfg.OnRemove(e.kept)
 	}
@@ -317,8 +318,8 @@ func (t *Table) remove(e *Entry) {
 // their flows. It returns how many entries there were. Time grows with what is
 // removed and nothing else.
 func (t *Table) Invalidate(hash uint64) (n int) {
-	for r := t.tags.find(hash); r != 0; r = t.tags.find(hash) {
-		t.remove(t.entries.at(t.tags.refs.at(r).entry))
+	for r := t.tags.entry(hash); r != 0; r = t.tags.entry(hash) {
+		t.remove(t.entries.at(r))
 		n++
 	}
 	t.stats.Invalidated += uint64(n)
