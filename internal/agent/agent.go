@@ -91,6 +91,8 @@ type Agent struct {
 	kept         *disk.Snapshot // what an earlier agent has kept; nil: nothing
 	unconfirmed  bool           // the store has not said that this host is who it takes itself for
 	share        *sharer
+	moves        *mover
+	served       chan struct{} // closed when the agent is ready
 	blocks       *blocks
 
 	// How it waits: other than by sleeping and waiting for a worker where it is made to go step by step (Steps).
@@ -122,7 +124,8 @@ func Run(ctx context.Context, cfg Config) error {
 		events: newEvents(),
 		cfg:    cfg, logs: cfg.Log, log: cfg.Log.For(""), clock: clock.NewSystem(),
 		hostsChanged: make(chan struct{}, 1), reports: make(chan string, 1), auditEvery: make(chan time.Duration, 1),
-		sleep: sleep, call: (*worker.Worker).Call, makeTunnel: (*Tunnel).ensure,
+		served: make(chan struct{}),
+		sleep:  sleep, call: (*worker.Worker).Call, makeTunnel: (*Tunnel).ensure,
 	}
 	if err := a.begin(ctx); err != nil {
 		return fmt.Errorf("host %s: %w", cfg.Host, err)
@@ -173,6 +176,7 @@ func (a *Agent) build() {
 	a.checks = newChecks(a)
 	a.mirror.Subscribe(a.topologyChanged)
 	a.share = newSharer(a)
+	a.moves = newMover(a)
 	a.mirror.Subscribe(a.checks.topologyChanged)
 }
 
@@ -240,6 +244,7 @@ func (a *Agent) topologyChanged(c mirror.Change) {
 	if c.BindingsChanged {
 		a.bindings.SetBindings(c.Bindings)
 	}
+	a.moves.topologyChanged(c)
 }
 
 // changed carries what one worker has learnt to the others. It may be called on any goroutine.
@@ -292,6 +297,7 @@ func (a *Agent) run(ctx context.Context) error {
 	g.Go(func() error { return a.tunnel(ctx) })
 	g.Go(func() error { return a.blocks.run(ctx) })
 	g.Go(func() error { return a.keepConnections(ctx) })
+	g.Go(func() error { return a.moves.run(ctx) })
 	g.Go(func() error { return a.share.tell(ctx) })
 	g.Go(func() error { return a.share.hear(ctx) })
 	g.Go(func() error { return live.Run(ctx, a.cfg.Shared, a.host.ID, a.log, a.mirror.SetHosts) })
@@ -331,6 +337,7 @@ func (a *Agent) takeOver(ctx context.Context) error {
 		return err
 	}
 	a.notReadyBecause("")
+	close(a.served)
 	a.events.add(debug.EventReady, "", "the agent of host %s serves", a.host.Name)
 	a.log.Info("ready", "host", a.host.Name, "ports", a.ports.table.Load().Len())
 	if a.cfg.Ready != nil {

@@ -40,6 +40,9 @@ func (a *Agent) Ports(ctx context.Context) ([]debug.Port, error) {
 	var out []debug.Port
 	for _, b := range a.bindings.State() {
 		p := debug.Port{ID: b.Port.String(), Interface: b.Interface, Status: string(b.State), Reason: b.Reason}
+		if b.From != uuid.Nil {
+			p.Reason = "host " + a.hostName(b.From) + " is to let go of it first"
+		}
 		if v := snap.Port(b.Port); v != nil {
 			describePort(&p, snap, v)
 		}

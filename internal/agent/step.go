@@ -82,7 +82,8 @@ func NewSteps(cfg StepConfig) *Steps {
 		cfg:          Config{Store: cfg.Store, Shared: cfg.Shared, RunDir: cfg.RunDir, TunnelDevice: cfg.TunnelDevice, Log: cfg.Log},
 		boot:         conf.Resolved{Settings: cfg.Settings},
 		hostsChanged: make(chan struct{}, 1), reports: make(chan string, 1), auditEvery: make(chan time.Duration, 1),
-		call: x.call, makeTunnel: func(*Tunnel) error { return nil },
+		served: make(chan struct{}),
+		call:   x.call, makeTunnel: func(*Tunnel) error { return nil },
 		jitter: func() float64 { return float64(cfg.Rand(1024)) / 1024 },
 	}
 	x.a = a
@@ -115,6 +116,12 @@ func NewSteps(cfg StepConfig) *Steps {
 		})},
 		&job{retry: retryStore, do: drain(x.hearLearnt)},
 		&job{retry: retryStore, do: drain(x.serveBlocks)},
+		&job{do: func(ctx context.Context) error {
+			if !x.ready {
+				return nil
+			}
+			return a.moves.step(ctx)
+		}},
 	)
 	next, stop := iter.Pull(func(yield func(time.Duration) bool) {
 		a.sleep = func(_ context.Context, d time.Duration) error {

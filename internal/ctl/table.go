@@ -101,7 +101,11 @@ func row(x *ref.Index, o model.Object) []string {
 		}
 		return []string{name, orDash(strings.Join(ends, ","))}
 	case *model.Binding:
-		return []string{x.Label(model.KindPort, o.PortID), x.Label(model.KindHost, o.HostID), o.Interface}
+		host := x.Label(model.KindHost, o.HostID)
+		if o.FromID != uuid.Nil {
+			host += " (" + x.Label(model.KindHost, o.FromID) + " lets go)"
+		}
+		return []string{x.Label(model.KindPort, o.PortID), host, o.Interface}
 	case *model.FloatingIP:
 		return []string{name, x.Label(model.KindPort, o.PortID), o.Address.String(), o.FixedAddress.String()}
 	case *model.AddressGroup:

@@ -14,6 +14,7 @@ const (
 	EventReady         = "ready"          // the agent has begun, and serves
 	EventPortActive    = "port-active"    // an interface became a port
 	EventPortInactive  = "port-inactive"  // it is no port any more
+	EventPortMoved     = "port-moved"     // from one host to another
 	EventStoreFollowed = "store-followed" // also when it is back
 	EventStoreAway     = "store-away"
 	EventBound         = "bound-reached" // something was not learnt, because its port has no room

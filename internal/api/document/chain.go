@@ -17,8 +17,9 @@ type Chain struct {
 
 // PortGroup is a set of ports, which name it.
 type PortGroup struct {
-	Name string `yaml:"name"`
-	ID   string `yaml:"id"`
+	Name     string `yaml:"name"`
+	ID       string `yaml:"id"`
+	Stateful bool   `yaml:"stateful"`
 }
 
 // AddressGroup is a set of addresses and subnets.

@@ -209,7 +209,7 @@ func (p *planner) object(d *Doc, id uuid.UUID) {
 	case *Chain:
 		p.put(d, "", &wire.Chain{Meta: meta(id, v.Name)})
 	case *PortGroup:
-		p.put(d, "", &wire.PortGroup{Meta: meta(id, v.Name)})
+		p.put(d, "", &wire.PortGroup{Meta: meta(id, v.Name), Stateful: v.Stateful})
 	case *AddressGroup:
 		p.put(d, "", &wire.AddressGroup{Meta: meta(id, v.Name), Addresses: v.Addresses})
 	case *Rule:

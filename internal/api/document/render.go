@@ -119,6 +119,10 @@ func Render(o model.Object, x *ref.Index) ([]byte, error) {
 		link("to_port", model.KindPort, o.ToPortID)
 	case *model.SecurityGroup:
 		add("stateful", o.Stateful)
+	case *model.PortGroup:
+		if o.Stateful {
+			add("stateful", true)
+		}
 	case *model.SecurityGroupRule:
 		doc = append(doc, given(securityGroupRule(o, x))...)
 	case *model.Rule:

@@ -10,6 +10,7 @@ type Chain struct {
 // PortGroup is model.PortGroup on the wire.
 type PortGroup struct {
 	Meta
+	Stateful bool `json:"stateful,omitempty" doc:"Packets of a connection through one of the ports may come in by any other, as they do where several uplinks lead to the same place: the hosts of all of them are told of it."`
 }
 
 // AddressGroup is model.AddressGroup on the wire.
@@ -69,7 +70,7 @@ func (w *Chain) Model() (model.Object, error) {
 // Model implements Object.
 func (w *PortGroup) Model() (model.Object, error) {
 	var p parser
-	return p.done(&model.PortGroup{Meta: p.meta(w.Meta)})
+	return p.done(&model.PortGroup{Meta: p.meta(w.Meta), Stateful: w.Stateful})
 }
 
 // Model implements Object.

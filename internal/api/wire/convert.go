@@ -69,13 +69,13 @@ func FromModel(o model.Object) Object {
 	case *model.TunnelZone:
 		return &TunnelZone{Meta: meta}
 	case *model.Binding:
-		return &Binding{Meta: meta, PortID: idText(o.PortID), HostID: idText(o.HostID), Interface: o.Interface}
+		return &Binding{Meta: meta, PortID: idText(o.PortID), HostID: idText(o.HostID), Interface: o.Interface, FromID: idText(o.FromID)}
 	case *model.FloatingIP:
 		return &FloatingIP{Meta: meta, PortID: idText(o.PortID), Address: o.Address.String(), FixedAddress: o.FixedAddress.String()}
 	case *model.Chain:
 		return &Chain{Meta: meta}
 	case *model.PortGroup:
-		return &PortGroup{Meta: meta}
+		return &PortGroup{Meta: meta, Stateful: o.Stateful}
 	case *model.AddressGroup:
 		g := &AddressGroup{Meta: meta}
 		for _, a := range o.Addresses {
@@ -202,6 +202,7 @@ func (w *Binding) Model() (model.Object, error) {
 	var p parser
 	o := &model.Binding{
 		Meta: p.meta(w.Meta), PortID: p.id("port_id", w.PortID), HostID: p.id("host_id", w.HostID), Interface: w.Interface,
+		FromID: p.id("from_id", w.FromID),
 	}
 	if o.ID == uuid.Nil {
 		o.ID = o.PortID

@@ -102,6 +102,7 @@ type Binding struct {
 	PortID    string `json:"port_id" format:"uuid" doc:"Port that is bound; also the binding's id."`
 	HostID    string `json:"host_id" format:"uuid" doc:"Host on which the interface is."`
 	Interface string `json:"interface" minLength:"1" example:"veth-vm1" doc:"Name of the host's network interface."`
+	FromID    string `json:"from_id,omitempty" format:"uuid" doc:"Of a port that moves, the host that has it still: it lets go, and hands over the port's connections, before host_id begins. The system sets it. Written with the value of host_id, it takes the port without waiting for anybody."`
 }
 
 // FloatingIP is model.FloatingIP on the wire.

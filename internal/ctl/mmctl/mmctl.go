@@ -22,16 +22,17 @@ const Name = "mm-ctl"
 const (
 	Success    = 0
 	BadCommand = 1   // arguments that make no sense
-	StateError = 3   // the network is not so: no such port, another host has it, the store is away
+	StateError = 3   // the network is not so: no such port, the store is away
 	Denied     = 13  // not root
 	Failed     = 255 // anything else, the agent does not run for one
 )
 
-const usage = `usage: mm-ctl --bind-port PORT INTERFACE    attach the virtual port of this id to an interface of this host
+const usage = `usage: mm-ctl --bind-port PORT INTERFACE    attach the virtual port of this id to an interface of this host;
+                                            another host that has it lets go
        mm-ctl --unbind-port PORT            take it off again
 
 Tells the local agent, on its socket (VIADUCT_SOCKET: another one). What is so already is no error.
-Exit codes: 0 done, 1 bad arguments, 3 no such port, bound elsewhere or store away, 13 not root, 255 failed.
+Exit codes: 0 done, 1 bad arguments, 3 no such port or store away, 13 not root, 255 failed.
 `
 
 // timeout leaves the agent time to say that its store does not answer.
@@ -112,7 +113,7 @@ func fix(err error) string {
 	case errors.Is(err, debug.ErrNotFound):
 		return " (`viaduct get port` lists those that there are)"
 	case errors.Is(err, debug.ErrConflict):
-		return " (run mm-ctl --unbind-port there, or `viaduct delete binding` if that host is gone)"
+		return " (somebody else changes the same: try again)"
 	case errors.Is(err, os.ErrPermission):
 		return " (the agent's socket is for root)"
 	}

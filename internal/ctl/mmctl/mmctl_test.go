@@ -35,7 +35,7 @@ func TestExitCodes(t *testing.T) {
 		{"no UUID", "--bind-port web tap0", 0, nil, 1, `"web" is no UUID`},
 		{"invalid interface", "--bind-port " + port + " a/b", 400, debug.Problem{Error: "interface"}, 1, "interface"},
 		{"no such port", "--bind-port " + port + " tap0", 404, debug.Problem{Error: "not found"}, 3, "viaduct get port"},
-		{"elsewhere", "--bind-port " + port + " tap0", 409, debug.Problem{Error: "host h2 has it"}, 3, "host h2 has it (run mm-ctl"},
+		{"conflict", "--bind-port " + port + " tap0", 409, debug.Problem{Error: "changed since"}, 3, "changed since (somebody"},
 		{"store away", "--unbind-port " + port, 503, debug.Problem{Error: "store"}, 3, "store"},
 		{"broken", "--unbind-port " + port, 500, debug.Problem{Error: "broken"}, 255, "broken"},
 	} {

@@ -18,7 +18,8 @@ var ErrElsewhere = fmt.Errorf("bound to another host: %w", store.ErrConflict)
 
 // Bind attaches a port to an interface of the host. It may be there or come later. Idempotent. A port that the host has on another interface moves, and a
 // port that had this interface loses it: whoever makes interfaces knows best which port they are for, and an interface
-// whose VM has died may have left its name to the next. ErrElsewhere when another host has the port.
+// whose VM has died may have left its name to the next. A port that another host has moves here: a hypervisor that takes a VM in
+// binds while the one that gives it away still has it. That host lets go first (model.Binding).
 func Bind(ctx context.Context, s store.Store, host, port uuid.UUID, iface string) error {
 	if _, err := s.Get(ctx, model.KindPort, port); err != nil {
 		return err
@@ -31,9 +32,7 @@ func Bind(ctx context.Context, s store.Store, host, port uuid.UUID, iface string
 		op := store.Op{Verb: store.Create, Object: &model.Binding{Meta: model.Meta{ID: port}, PortID: port, HostID: host, Interface: iface}}
 		switch {
 		case b == nil:
-		case b.HostID != host:
-			return elsewhere(ctx, s, b)
-		case b.Interface == iface:
+		case b.HostID == host && b.Interface == iface:
 			return nil
 		default:
 			op.Verb, op.IfRevision = store.Replace, b.Revision

@@ -44,7 +44,8 @@ type Status struct {
 	Interface string
 	IfIndex   int // 0 while waiting
 	State     State
-	Reason    string // empty when up
+	Reason    string    // empty when up
+	From      uuid.UUID // the host that is to let go of the port first
 }
 
 // Manager compares what is wanted with what is there after every change of either. Safe for concurrent
@@ -129,13 +130,21 @@ func (m *Manager) State() []Status {
 	defer m.mu.Unlock()
 	var list []Status
 	for _, w := range m.wanted {
-		s := Status{Port: w.Port, Interface: w.Interface, State: Waiting}
+		s := Status{Port: w.Port, Interface: w.Interface, State: Waiting, From: w.From}
 		l, ok := m.bound[w.Port]
+		if w.To != uuid.Nil {
+			if !ok {
+				continue // it has gone, and soon the store says so
+			}
+			s.Interface = l.Name
+		}
 		switch {
+		case w.From != uuid.Nil:
+			s.Reason = "another host is to let go of it first"
 		case ok && m.links[l.Index].Up:
 			s.State, s.IfIndex = Up, l.Index
 		case ok:
-			s.State, s.IfIndex, s.Reason = Down, l.Index, fmt.Sprintf("interface %s is down", w.Interface)
+			s.State, s.IfIndex, s.Reason = Down, l.Index, fmt.Sprintf("interface %s is down", s.Interface)
 		case m.failed[w.Port] != nil:
 			s.Reason = m.failed[w.Port].Error()
 		default:
@@ -146,6 +155,20 @@ func (m *Manager) State() []Status {
 	return list
 }
 
+// Release detaches a port that another host is to have (mirror.Binding.To), and reports whether the port was attached. A port that is to stay
+// stays.
+func (m *Manager) Release(port uuid.UUID) (was bool) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	l, ok := m.bound[port]
+	if !ok || !slices.ContainsFunc(m.wanted, func(w mirror.Binding) bool { return w.Port == port && w.To != uuid.Nil }) {
+		return false
+	}
+	m.effects.Unbind(port, l.Name, l.Index)
+	delete(m.bound, port)
+	return true
+}
+
 // reconcile takes back what no longer fits, then attaches what does: an interface that goes
 // from one port to another is free before its new port comes. The caller holds mu.
 func (m *Manager) reconcile() {
@@ -154,8 +177,18 @@ func (m *Manager) reconcile() {
 		byName[l.Name] = l
 	}
 	fits := make(map[uuid.UUID]Link, len(m.wanted))
+	taken := make(map[string]bool, len(m.wanted)) // by ports that stay
 	for _, w := range m.wanted {
-		if l, ok := byName[w.Interface]; ok {
+		taken[w.Interface] = taken[w.Interface] || w.To == uuid.Nil && w.From == uuid.Nil
+	}
+	for _, w := range m.wanted {
+		l, ok := byName[w.Interface]
+		if w.To != uuid.Nil { // it is attached until it is released, and never anew
+			was, attached := m.bound[w.Port]
+			l, ok = byName[was.Name]
+			ok = ok && attached && l.Index == was.Index && !taken[l.Name]
+		}
+		if ok && w.From == uuid.Nil {
 			fits[w.Port] = l
 		}
 	}

@@ -56,6 +56,41 @@ func TestEffects(t *testing.T) {
 			m.LinkChanged(tap1)
 			m.SetLinks([]Link{tap1})
 		}, []string{"bind 1 tap1 7"}},
+		{"moves away", func(m *Manager) {
+			m.SetLinks([]Link{tap1})
+			m.SetBindings(wants(want1Tap1))
+			m.SetBindings(wants(mirror.Binding{Port: p1, To: uuid.UUID{9}}))
+			m.SetLinks([]Link{tap1})
+			m.Release(p1)
+			m.Release(p1)
+			m.SetLinks([]Link{tap1})
+			m.SetBindings(nil)
+		}, []string{"bind 1 tap1 7", "unbind 1 tap1 7"}},
+		{"moves away and its interface goes first", func(m *Manager) {
+			m.SetLinks([]Link{tap1})
+			m.SetBindings(wants(want1Tap1))
+			m.SetBindings(wants(mirror.Binding{Port: p1, To: uuid.UUID{9}}))
+			m.LinkGone(7)
+			m.Release(p1)
+		}, []string{"bind 1 tap1 7", "unbind 1 tap1 7"}},
+		{"moves away and its interface is another port's", func(m *Manager) {
+			m.SetLinks([]Link{tap1})
+			m.SetBindings(wants(want1Tap1))
+			m.SetBindings(wants(mirror.Binding{Port: p1, To: uuid.UUID{9}}, want2Tap1))
+		}, []string{"bind 1 tap1 7", "unbind 1 tap1 7", "bind 2 tap1 7"}},
+		{"is to stay after all", func(m *Manager) {
+			m.SetLinks([]Link{tap1})
+			m.SetBindings(wants(want1Tap1))
+			m.SetBindings(wants(mirror.Binding{Port: p1, To: uuid.UUID{9}}))
+			m.SetBindings(wants(want1Tap1))
+			m.Release(p1)
+		}, []string{"bind 1 tap1 7"}},
+		{"comes from another host", func(m *Manager) {
+			m.SetLinks([]Link{tap1})
+			m.SetBindings(wants(mirror.Binding{Port: p1, Interface: "tap1", From: uuid.UUID{9}}))
+			m.SetLinks([]Link{tap1})
+			m.SetBindings(wants(want1Tap1))
+		}, []string{"bind 1 tap1 7"}},
 		{"vanishes", func(m *Manager) { m.SetBindings(wants(want1Tap1)); m.LinkChanged(tap1); m.LinkGone(7) }, []string{"bind 1 tap1 7", "unbind 1 tap1 7"}},
 		{"comes back as another", func(m *Manager) {
 			m.SetBindings(wants(want1Tap1))

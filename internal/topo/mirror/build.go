@@ -36,7 +36,7 @@ func get[T model.Object](g *model.Graph, id uuid.UUID) (T, bool) {
 func (b builder) plugged(p *model.Port) bool {
 	bound, ok := get[*model.Binding](b.graph, p.ID)
 	_, peered := get[*model.Port](b.graph, p.PeerID)
-	return ok && !b.dead(bound.HostID) || peered
+	return ok && !b.dead(bound.Owner()) || peered
 }
 
 func (b builder) port(id uuid.UUID) *view.Port {
@@ -51,12 +51,16 @@ func (b builder) port(id uuid.UUID) *view.Port {
 		Rules: b.translated(p.InboundFilterID, p.OutboundFilterID), VLAN: p.VLAN,
 	}
 	sortIDs(v.Groups)
+	v.Siblings = b.siblings(p)
 	v.Mirrors = b.mirrors(model.KeyOf(p))
 	b.qos(v, p)
 	if _, ok := get[*model.Port](b.graph, p.PeerID); ok {
 		v.Peer = p.PeerID
 	} else if x, ok := get[*model.Binding](b.graph, p.ID); ok {
-		v.Host, v.Interface = x.HostID, x.Interface
+		v.Host, v.Interface = x.Owner(), x.Interface
+		if v.Host != x.HostID {
+			v.MovesTo = x.HostID
+		}
 	}
 	if p.PortSecurity {
 		v.Sources, v.SecurityGroups = sources(p), b.securityGroups(p)
@@ -74,6 +78,22 @@ func (b builder) port(id uuid.UUID) *view.Port {
 		v.Floating[floating], v.Fixed[fixed] = fixed, floating
 	}
 	return v
+}
+
+// siblings are the other ports of a port's stateful groups.
+func (b builder) siblings(p *model.Port) (ids []uuid.UUID) {
+	for _, id := range p.PortGroups {
+		if g, ok := get[*model.PortGroup](b.graph, id); !ok || !g.Stateful {
+			continue
+		}
+		for o := range b.graph.ReferrersOf(model.Key{Kind: model.KindPortGroup, ID: id}, model.KindPort) {
+			if q := o.GetMeta().ID; q != p.ID {
+				ids = append(ids, q)
+			}
+		}
+	}
+	sortIDs(ids)
+	return slices.Compact(ids)
 }
 
 func (b builder) hasFloating(p *model.Port) bool {

@@ -35,6 +35,11 @@ func (d dirty) add(g *model.Graph, o model.Object) {
 	case *model.Port:
 		d.port(o)
 		d.members(g, o)
+		for _, id := range o.PortGroups {
+			if pg, ok := get[*model.PortGroup](g, id); ok && pg.Stateful {
+				d.siblings(g, id)
+			}
+		}
 		if peer, ok := get[*model.Port](g, o.PeerID); ok {
 			d.port(peer) // a bridge knows the MAC and the addresses of peer router ports
 		}
@@ -45,6 +50,8 @@ func (d dirty) add(g *model.Graph, o model.Object) {
 		if o.Action == model.RuleDNAT || o.Action == model.RuleSNAT || o.Action == model.RuleJump && (builder{graph: g}).translated(o.JumpID) != nil {
 			d.filtered(g, o.ChainID, map[uuid.UUID]bool{}) // what passes the chain has answers to translate back
 		}
+	case *model.PortGroup:
+		d.siblings(g, o.ID)
 	case *model.AddressGroup:
 		d.groups[o.ID] = struct{}{}
 	case *model.SecurityGroup:
@@ -82,6 +89,13 @@ func (d dirty) add(g *model.Graph, o model.Object) {
 		if p, ok := get[*model.Port](g, o.PortID); ok {
 			d.port(p)
 		}
+	}
+}
+
+// siblings marks the ports of a port group.
+func (d dirty) siblings(g *model.Graph, group uuid.UUID) {
+	for p := range g.ReferrersOf(model.Key{Kind: model.KindPortGroup, ID: group}, model.KindPort) {
+		d.ports[p.GetMeta().ID] = struct{}{}
 	}
 }
 
@@ -153,15 +167,15 @@ func with[T any](now, old map[uuid.UUID]*T, id uuid.UUID, v *T) map[uuid.UUID]*T
 }
 
 type place struct {
-	host  uuid.UUID
-	iface string
+	host, to uuid.UUID
+	iface    string
 }
 
 func where(p *view.Port) place {
 	if p == nil {
 		return place{}
 	}
-	return place{p.Host, p.Interface}
+	return place{p.Host, p.MovesTo, p.Interface}
 }
 
 func sameRouter(a, b *view.Router) bool {
@@ -247,8 +261,10 @@ func sorted(set map[uuid.UUID]struct{}) []uuid.UUID {
 	return ids
 }
 
-// Binding is a port that belongs to an interface of this host.
+// Binding is a port that belongs to an interface of this host, did so until now, or will.
 type Binding struct {
 	Port      uuid.UUID
-	Interface string
+	Interface string    // To is Nil: of this host
+	To        uuid.UUID // the host that this one is to let have it; Nil: it stays
+	From      uuid.UUID // the host that has it still: this one has to wait; Nil: nobody
 }

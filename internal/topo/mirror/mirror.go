@@ -309,8 +309,14 @@ func (m *Mirror) rebind(s *view.Snapshot, d dirty) []Binding {
 	}
 	for id := range d.ports {
 		delete(mine, id)
-		if p := s.Port(id); p != nil && p.Exterior() && p.Host == m.host {
-			mine[id] = Binding{id, p.Interface}
+		switch p := s.Port(id); {
+		case p == nil || !p.Exterior():
+		case p.Host == m.host && p.MovesTo == uuid.Nil:
+			mine[id] = Binding{Port: id, Interface: p.Interface}
+		case p.Host == m.host:
+			mine[id] = Binding{Port: id, To: p.MovesTo}
+		case p.MovesTo == m.host:
+			mine[id] = Binding{Port: id, Interface: p.Interface, From: p.Host}
 		}
 	}
 	return slices.SortedFunc(maps.Values(mine), func(a, b Binding) int { return slices.Compare(a.Port[:], b.Port[:]) })

@@ -257,7 +257,7 @@ func TestRoutesOfADownPortGiveWay(t *testing.T) {
 
 func TestBindingsOfThisHost(t *testing.T) {
 	r := start(t)
-	if c := r.next(t); !c.BindingsChanged || !slices.Equal(c.Bindings, []Binding{{vm1, "tap1"}, {wan, "eth1"}}) {
+	if c := r.next(t); !c.BindingsChanged || !slices.Equal(c.Bindings, []Binding{{Port: vm1, Interface: "tap1"}, {Port: wan, Interface: "eth1"}}) {
 		t.Errorf("at first: %+v", c.Bindings)
 	}
 	r.txn(t, replace(binding(vm2, there, "tap3")))
@@ -265,9 +265,50 @@ func TestBindingsOfThisHost(t *testing.T) {
 		t.Errorf("another host's binding: %+v", c.Bindings)
 	}
 	r.txn(t, replace(binding(vm2, here, "tap3")), remove(binding(wan, here, "")))
-	if c := r.next(t); !c.BindingsChanged || !slices.Equal(c.Bindings, []Binding{{vm1, "tap1"}, {vm2, "tap3"}}) {
-		t.Errorf("after a move: %+v", c.Bindings)
+	if c := r.next(t); !c.BindingsChanged || !slices.Equal(c.Bindings, []Binding{{Port: vm1, Interface: "tap1"}, {Port: vm2, Interface: "tap3", From: there}}) {
+		t.Errorf("another host is to let go: %+v", c.Bindings)
+	} else if p := c.Snapshot.Port(vm2); p.Host != there || p.MovesTo != here {
+		t.Errorf("the port is at %s, moves to %s", p.Host, p.MovesTo)
 	}
+	r.txn(t, replace(binding(vm2, here, "tap3").Released()))
+	if c := r.next(t); !c.BindingsChanged || !slices.Equal(c.Bindings, []Binding{{Port: vm1, Interface: "tap1"}, {Port: vm2, Interface: "tap3"}}) {
+		t.Errorf("after a move: %+v", c.Bindings)
+	} else if p := c.Snapshot.Port(vm2); p.Host != here || p.MovesTo != uuid.Nil {
+		t.Errorf("the port is at %s, moves to %s", p.Host, p.MovesTo)
+	}
+	r.txn(t, replace(binding(vm1, there, "tap9")))
+	if c := r.next(t); !c.BindingsChanged || !slices.Equal(c.Bindings, []Binding{{Port: vm1, To: there}, {Port: vm2, Interface: "tap3"}}) {
+		t.Errorf("this host is to let go: %+v", c.Bindings)
+	}
+}
+
+// The hosts of all ports of a stateful group are told of a connection: each port knows the others, as they come and go.
+func TestSiblings(t *testing.T) {
+	r := start(t)
+	r.next(t)
+	group := &model.PortGroup{Meta: model.Meta{ID: id(60), Name: "uplinks"}, Stateful: true}
+	in := func(p *model.Port) *model.Port { p.PortGroups = []uuid.UUID{group.ID}; return p }
+	siblings := func(want1, want2 []uuid.UUID) {
+		t.Helper()
+		if c := r.next(t); !slices.Equal(c.Snapshot.Port(vm1).Siblings, want1) || !slices.Equal(c.Snapshot.Port(vm2).Siblings, want2) {
+			t.Errorf("siblings %v and %v, want %v and %v", c.Snapshot.Port(vm1).Siblings, c.Snapshot.Port(vm2).Siblings, want1, want2)
+		}
+	}
+	port2 := func() *model.Port {
+		return model.Clone(sample()[slices.IndexFunc(sample(), func(o model.Object) bool { return o.GetMeta().ID == vm2 && o.Kind() == model.KindPort })]).(*model.Port)
+	}
+	r.txn(t, append(create(group), replace(in(vm1Port())))...)
+	siblings(nil, nil)
+	r.txn(t, replace(in(port2())))
+	siblings([]uuid.UUID{vm2}, []uuid.UUID{vm1})
+	plain := *group
+	plain.Stateful = false
+	r.txn(t, replace(&plain))
+	siblings(nil, nil)
+	r.txn(t, replace(group))
+	siblings([]uuid.UUID{vm2}, []uuid.UUID{vm1})
+	r.txn(t, replace(port2()))
+	siblings(nil, nil)
 }
 
 func TestOutage(t *testing.T) {

@@ -16,6 +16,8 @@ type Chain struct {
 // PortGroup is a set of ports: those whose PortGroups name it.
 type PortGroup struct {
 	Meta
+	// Stateful: packets of a connection through one of the ports may come in by any other. The hosts of all of them are told of it.
+	Stateful bool
 }
 
 // AddressGroup is a set of addresses and subnets of either family.

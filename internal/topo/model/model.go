@@ -171,14 +171,6 @@ type TunnelEnd struct {
 	Address netip.Addr // of the underlay
 }
 
-// Binding attaches a port to a host's interface. Its ID is the port's.
-type Binding struct {
-	Meta
-	PortID    uuid.UUID
-	HostID    uuid.UUID
-	Interface string
-}
-
 // FloatingIP is an address on the link of a router port that stands for a fixed one behind the router, both
 // ways: the router answers for it, packets to it go to the fixed address, and what comes from there leaves with it.
 type FloatingIP struct {

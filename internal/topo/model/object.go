@@ -184,6 +184,7 @@ func Refs(o Object) []Key {
 	case *Binding:
 		add(KindPort, o.PortID)
 		add(KindHost, o.HostID)
+		add(KindHost, o.FromID)
 	case *FloatingIP:
 		add(KindPort, o.PortID)
 	case *LoadBalancer:

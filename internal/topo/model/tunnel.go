@@ -22,6 +22,9 @@ func Inherit(o, stored Object) {
 	if key, have := keyed(o), keyed(stored); key != nil && have != nil && *key == 0 {
 		*key = *have
 	}
+	if b, ok := o.(*Binding); ok {
+		b.inherit(stored)
+	}
 }
 
 // keyed is where an object has its tunnel key; nil for what has none.

@@ -22,8 +22,9 @@ type Port struct {
 	AdminUp bool
 
 	Peer      uuid.UUID // interior: the port at the other end
-	Host      uuid.UUID // exterior: where it is bound
+	Host      uuid.UUID // exterior: where it is bound; of a port that moves, the host that has it still
 	Interface string    // exterior: the host's interface
+	MovesTo   uuid.UUID // exterior: the host that is to have it as soon as Host has let go, on Interface; Nil: it stays
 
 	MAC   match.MAC      // router port: its own; bridge port: the VM's, when known
 	Addrs []netip.Prefix // router port: own addresses with their subnets; bridge port: the VM's
@@ -42,6 +43,8 @@ type Port struct {
 	VIPs              []match.Addr // load balancers' on the router port's link, in order
 	Inbound, Outbound uuid.UUID    // filter chains; Nil: none
 	Groups            []uuid.UUID  // port groups that it is in, in order
+	// Siblings are the other ports of its stateful port groups, in order: what comes through this one may come through them.
+	Siblings []uuid.UUID
 	// Sources is what the VM may send from; nil: anything.
 	Sources []Source
 	// SecurityGroups that decide what the VM may send and receive, ordered by id; nil: all of it. An empty list: nothing.

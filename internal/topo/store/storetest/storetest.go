@@ -104,7 +104,7 @@ func network() []model.Object {
 			Address: netip.MustParseAddr("10.0.0.20"), FixedAddress: netip.MustParseAddr("10.9.0.20")},
 		&model.Chain{Meta: model.Meta{ID: id(10), Name: "in"}},
 		&model.Chain{Meta: model.Meta{ID: id(11)}},
-		&model.PortGroup{Meta: model.Meta{ID: id(12), Name: "vms"}},
+		&model.PortGroup{Meta: model.Meta{ID: id(12), Name: "vms"}, Stateful: true},
 		&model.AddressGroup{Meta: model.Meta{ID: id(13)}, Addresses: []netip.Prefix{netip.MustParsePrefix("10.0.0.0/8"), netip.MustParsePrefix("fd00::/8")}},
 		&model.Bridge{Meta: model.Meta{ID: id(14)}, PreForwardingID: id(10), PostForwardingID: id(11)},
 		&model.Router{Meta: model.Meta{ID: id(15)}, PreRoutingID: id(10), PostRoutingID: id(11)},

@@ -134,12 +134,18 @@ type wireRange struct {
 	To   uint16 `json:"to"`
 }
 
+type wirePortGroup struct {
+	ID       uuid.UUID `json:"id"`
+	Name     string    `json:"name,omitempty"`
+	Stateful bool      `json:"stateful,omitempty"`
+}
+
 func encodePolicy(o model.Object) ([]byte, error) {
 	switch o := o.(type) {
 	case *model.Chain:
 		return json.Marshal(wireNamed{o.ID, o.Name})
 	case *model.PortGroup:
-		return json.Marshal(wireNamed{o.ID, o.Name})
+		return json.Marshal(wirePortGroup{o.ID, o.Name, o.Stateful})
 	case *model.AddressGroup:
 		return json.Marshal(wireAddressGroup{o.ID, o.Name, o.Addresses})
 	case *model.SecurityGroup:
@@ -165,8 +171,8 @@ func decodePolicy(kind model.Kind, data []byte) (model.Object, error) {
 		w, err := read[wireNamed](data)
 		return &model.Chain{Meta: meta(w.ID, w.Name)}, err
 	case model.KindPortGroup:
-		w, err := read[wireNamed](data)
-		return &model.PortGroup{Meta: meta(w.ID, w.Name)}, err
+		w, err := read[wirePortGroup](data)
+		return &model.PortGroup{Meta: meta(w.ID, w.Name), Stateful: w.Stateful}, err
 	case model.KindAddressGroup:
 		w, err := read[wireAddressGroup](data)
 		return &model.AddressGroup{Meta: meta(w.ID, w.Name), Addresses: w.Addresses}, err

@@ -84,6 +84,8 @@ type wireBinding struct {
 	Port      uuid.UUID `json:"port"`
 	Host      uuid.UUID `json:"host"`
 	Interface string    `json:"interface"`
+
+	From *uuid.UUID `json:"from,omitempty"`
 }
 
 type wireFloatingIP struct {
@@ -185,7 +187,7 @@ func encodeKind(o model.Object) ([]byte, error) {
 	case *model.TunnelZone:
 		return json.Marshal(wireNamed{o.ID, o.Name})
 	case *model.Binding:
-		return json.Marshal(wireBinding{o.ID, o.Name, o.PortID, o.HostID, o.Interface})
+		return json.Marshal(wireBinding{o.ID, o.Name, o.PortID, o.HostID, o.Interface, optional(o.FromID)})
 	case *model.FloatingIP:
 		return json.Marshal(wireFloatingIP{o.ID, o.Name, o.PortID, o.Address, o.FixedAddress})
 	case *model.Subnet:
@@ -250,7 +252,7 @@ func decodeKind(kind model.Kind, data []byte) (model.Object, error) {
 		return &model.TunnelZone{Meta: meta(w.ID, w.Name)}, err
 	case model.KindBinding:
 		w, err := read[wireBinding](data)
-		return &model.Binding{Meta: meta(w.ID, w.Name), PortID: w.Port, HostID: w.Host, Interface: w.Interface}, err
+		return &model.Binding{Meta: meta(w.ID, w.Name), PortID: w.Port, HostID: w.Host, Interface: w.Interface, FromID: value(w.From)}, err
 	case model.KindFloatingIP:
 		w, err := read[wireFloatingIP](data)
 		return &model.FloatingIP{Meta: meta(w.ID, w.Name), PortID: w.Port, Address: w.Address, FixedAddress: w.FixedAddress}, err
