@@ -31,7 +31,7 @@ func New(extra ...*cobra.Command) *cobra.Command {
 	connectFlags(root)
 	root.PersistentFlags().Duration("timeout", 30*time.Second, "how long to wait for the server")
 	root.AddCommand(
-		newServer(), newAgent(), newApply(), newGet(), newDescribe(), newDelete(), newWatch(), newVersion(),
+		newServer(), newAgent(), newApply(), newGet(), newDescribe(), newDelete(), newMove(), newWatch(), newVersion(),
 		newWhoami(), newToken(), newCerts(), newMan(),
 	)
 	root.AddCommand(extra...)

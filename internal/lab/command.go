@@ -26,7 +26,7 @@ func Command() *cobra.Command {
 		Args: cobra.NoArgs, RunE: func(c *cobra.Command, _ []string) error { return c.Help() }}
 	name := c.PersistentFlags().String("name", "", "name of the laboratory (default: the file's, or the only one there is)")
 	c.AddCommand(upCommand(name), downCommand(name), execCommand(name), statusCommand(name), listCommand(),
-		plugCommand(name), unplugCommand(name), tool.Command())
+		plugCommand(name), unplugCommand(name), moveCommand(name), tool.Command())
 	return c
 }
 
@@ -147,6 +147,28 @@ func unplugCommand(name *string) *cobra.Command {
 	return &cobra.Command{Use: "unplug VM", Example: "  viaduct lab unplug alice",
 		Short: "Take a VM's interface away", Args: cobra.ExactArgs(1),
 		RunE: func(_ *cobra.Command, args []string) error { return withVM(*name, args[0], (*Lab).Unplug) }}
+}
+
+func moveCommand(name *string) *cobra.Command {
+	return &cobra.Command{Use: "move VM HOST", Example: "  viaduct lab move bob h1",
+		Short: "Take a running VM to another host", Args: cobra.ExactArgs(2),
+		RunE: func(c *cobra.Command, args []string) error {
+			l, err := Open(*name)
+			if err != nil {
+				return err
+			}
+			vm, err := l.VM(args[0])
+			if err != nil {
+				return err
+			}
+			to, err := l.Host(args[1])
+			if err != nil {
+				return err
+			}
+			ctx, cancel := context.WithTimeout(c.Context(), time.Minute)
+			defer cancel()
+			return l.Move(ctx, vm, to)
+		}}
 }
 
 func withVM(name, vm string, do func(*Lab, *VM) error) error {

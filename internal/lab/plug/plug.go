@@ -98,6 +98,33 @@ func Unplug(host ns.Space, ifname string) error {
 	return h.LinkDel(link)
 }
 
+// Move takes the host's end of a cable to another host, where it is up again.
+func Move(from ns.Space, ifname string, to ns.Space) error {
+	h, err := from.Netlink()
+	if err != nil {
+		return err
+	}
+	defer h.Close()
+	there, err := to.Netlink()
+	if err != nil {
+		return err
+	}
+	defer there.Close()
+	inside, err := openSpace(to)
+	if err != nil {
+		return err
+	}
+	defer unix.Close(inside)
+	link, err := h.LinkByName(ifname)
+	if err != nil {
+		return fmt.Errorf("interface %s: %w", ifname, err)
+	}
+	if err := h.LinkSetNsFd(link, inside); err != nil {
+		return fmt.Errorf("interface %s into %s: %w", ifname, to, err)
+	}
+	return up(there, ifname)
+}
+
 // Configure gives an existing interface its MAC, addresses and routes, and brings it up.
 func Configure(vm ns.Space, nic NIC) error {
 	h, err := vm.Netlink()

@@ -18,12 +18,14 @@ type TCPResult struct {
 	Bytes   int64   `json:"bytes"`
 	Seconds float64 `json:"seconds"`
 	Gbit    float64 `json:"gbit_per_second"`
+	// Gap is the longest time between two reads of the receiver.
+	Gap float64 `json:"longest_gap_ms"`
 }
 
 const tcpBlock = 128 << 10
 
-func tcpResult(n int64, took time.Duration) TCPResult {
-	return TCPResult{Bytes: n, Seconds: took.Seconds(), Gbit: float64(n) * 8 / 1e9 / took.Seconds()}
+func tcpResult(n int64, took, gap time.Duration) TCPResult {
+	return TCPResult{Bytes: n, Seconds: took.Seconds(), Gbit: float64(n) * 8 / 1e9 / took.Seconds(), Gap: gap.Seconds() * 1000}
 }
 
 // Receive accepts one TCP connection on addr and counts what comes until the sender closes it, at most for d. The
@@ -54,14 +56,17 @@ func Receive(ctx context.Context, addr netip.AddrPort, d time.Duration, ready fu
 		return TCPResult{}, err
 	}
 	start, buf, total := time.Now(), make([]byte, 2*tcpBlock), int64(0)
-	for {
+	var gap time.Duration
+	for last := start; ; {
 		n, err := conn.Read(buf)
 		total += int64(n)
+		now := time.Now()
+		gap, last = max(gap, now.Sub(last)), now
 		if errors.Is(err, io.EOF) {
-			return tcpResult(total, time.Since(start)), nil
+			return tcpResult(total, now.Sub(start), gap), nil
 		}
 		if err != nil {
-			return tcpResult(total, time.Since(start)), fmt.Errorf("after %d bytes: %w", total, err)
+			return tcpResult(total, now.Sub(start), gap), fmt.Errorf("after %d bytes: %w", total, err)
 		}
 	}
 }
@@ -86,7 +91,7 @@ func Send(ctx context.Context, addr netip.AddrPort, d time.Duration) (TCPResult,
 		n, err := conn.Write(block)
 		total += int64(n)
 		if err != nil {
-			return tcpResult(total, time.Since(start)), fmt.Errorf("after %d bytes: %w", total, err)
+			return tcpResult(total, time.Since(start), 0), fmt.Errorf("after %d bytes: %w", total, err)
 		}
 	}
 	if err := conn.CloseWrite(); err != nil {
@@ -94,9 +99,9 @@ func Send(ctx context.Context, addr netip.AddrPort, d time.Duration) (TCPResult,
 	}
 	// The receiver closes when it has read everything: our end of file is its acknowledgement.
 	if _, err := conn.Read(block[:1]); !errors.Is(err, io.EOF) {
-		return tcpResult(total, time.Since(start)), fmt.Errorf("wait for the receiver: %w", err)
+		return tcpResult(total, time.Since(start), 0), fmt.Errorf("wait for the receiver: %w", err)
 	}
-	return tcpResult(total, time.Since(start)), nil
+	return tcpResult(total, time.Since(start), 0), nil
 }
 
 // useCubic takes the congestion control that VMs have by default (RFC 9438), whatever this machine has set: one that paces

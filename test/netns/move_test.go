@@ -1,0 +1,132 @@
+package netns
+
+import (
+	"context"
+	"fmt"
+	"os/exec"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/viaduct-net/viaduct/internal/agent/debug"
+	"github.com/viaduct-net/viaduct/internal/lab"
+	"github.com/viaduct-net/viaduct/internal/lab/examples"
+	"github.com/viaduct-net/viaduct/internal/lab/traffic"
+)
+
+// ctl runs the command line against the laboratory's server.
+func ctl(t *testing.T, l *lab.Lab, args ...string) string {
+	t.Helper()
+	out, err := exec.CommandContext(t.Context(), viaduct, append(args, "--server", "unix://"+l.Server.Socket)...).CombinedOutput()
+	if err != nil {
+		t.Fatalf("viaduct %s: %v\n%s", strings.Join(args, " "), err, out)
+	}
+	return string(out)
+}
+
+// hostPort is a port as a host's agent has it; nil: it has not.
+func hostPort(ctx context.Context, h *lab.Host, name string) (*debug.Port, error) {
+	ports, err := debug.NewClient(h.Socket()).Ports(ctx)
+	for i := range ports {
+		if ports[i].Name == name {
+			return &ports[i], err
+		}
+	}
+	return nil, err
+}
+
+// A VM moves between hosts while it downloads, there and back: no byte is lost, the stream goes on, and nobody but the new host
+// has the port.
+func TestMove(t *testing.T) {
+	l := up(t, examples.TwoHosts)
+	h1, h2 := &l.Hosts[0], &l.Hosts[1]
+	bob := vm(t, l, "bob")
+	receive, err := tools().StartReady(t.Context(), space(t, l, "bob"), "tcp", "receive", "--duration=60s")
+	if err != nil {
+		t.Fatal(err)
+	}
+	send, err := tools().Start(t.Context(), space(t, l, "carol"), "tcp", "send", "10.0.1.11:5001", "--duration=3s")
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, to := range []*lab.Host{h1, h2} {
+		time.Sleep(500 * time.Millisecond) // of downloading: no condition
+		from := h1
+		if to == h1 {
+			from = h2
+		}
+		if err := l.Move(t.Context(), bob, to); err != nil {
+			t.Fatal(err)
+		}
+		if p, err := hostPort(t.Context(), from, "bob"); err != nil || p != nil {
+			t.Errorf("host %s still has %+v, %v", from.Name, p, err)
+		}
+	}
+	var sent, received traffic.TCPResult
+	if err := send.Wait(&sent); err != nil {
+		t.Error(err)
+	}
+	if err := receive.Wait(&received); err != nil {
+		t.Error(err)
+	}
+	if sent.Bytes == 0 || sent.Bytes != received.Bytes {
+		t.Errorf("%d bytes sent, %d received", sent.Bytes, received.Bytes)
+	}
+	t.Logf("longest gap %.0f ms", received.Gap)
+	ping(t, space(t, l, "bob"), "10.0.1.10")
+	ping(t, space(t, l, "dave"), "10.0.1.11")
+}
+
+// Two hosts are told to serve the same port: the last one does, as soon as the other has let go; also when that one is dead.
+func TestMoveWaits(t *testing.T) {
+	l := up(t, examples.TwoHosts)
+	h1, h2 := &l.Hosts[0], &l.Hosts[1]
+	if out := ctl(t, l, "move", "port", "alice", "--to", "h2"); !strings.Contains(out, "moved to host h2, interface tap-alice") {
+		t.Errorf("it says %q", out)
+	}
+	if out := ctl(t, l, "get", "binding", "alice"); !strings.Contains(out, "h2") || strings.Contains(out, "lets go") {
+		t.Errorf("the binding is\n%s", out)
+	}
+	if out := ctl(t, l, "move", "port", "alice", "--to", "h1"); !strings.Contains(out, "moved to host h1") {
+		t.Errorf("it says %q", out)
+	}
+	eventually(t, "alice is back", func(ctx context.Context) error {
+		p, err := hostPort(ctx, h1, "alice")
+		if err == nil && (p == nil || p.Status != debug.StatusUp) {
+			err = fmt.Errorf("%+v", p)
+		}
+		return err
+	})
+	ping(t, space(t, l, "alice"), "10.0.2.10")
+
+	kill(t, h2)
+	ctl(t, l, "move", "port", "dave", "--to", "h1", "--no-wait")
+	if out := ctl(t, l, "get", "binding", "dave"); !strings.Contains(out, "h1 (h2 lets go)") {
+		t.Errorf("the binding is\n%s", out)
+	}
+	eventually(t, "dave's port waits", func(ctx context.Context) error {
+		p, err := hostPort(ctx, h1, "dave")
+		if err == nil && (p == nil || p.Reason != "host h2 is to let go of it first") {
+			err = fmt.Errorf("%+v", p)
+		}
+		return err
+	})
+	eventually(t, "the dead is not waited for", func(ctx context.Context) error {
+		p, err := hostPort(ctx, h1, "dave")
+		if err == nil && (p == nil || !strings.Contains(p.Reason, "interface tap-dave does not exist")) {
+			err = fmt.Errorf("%+v", p)
+		}
+		return err
+	})
+	if err := l.Move(t.Context(), vm(t, l, "dave"), h1); err != nil {
+		t.Fatal(err)
+	}
+	if err := l.StartAgent(t.Context(), h2); err != nil {
+		t.Fatal(err)
+	}
+	if p, err := hostPort(t.Context(), h2, "dave"); err != nil || p != nil {
+		t.Errorf("the host that has come back has %+v, %v", p, err)
+	}
+	ping(t, space(t, l, "dave"), "10.0.1.10")
+	ping(t, space(t, l, "bob"), "10.0.2.11")
+}
