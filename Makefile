@@ -11,6 +11,8 @@ PACKAGES := clang-14 llvm-14 libbpf-dev iproute2 iputils-ping iputils-arping ipe
             ethtool tcpdump ndisc6 netcat-openbsd nmap jq curl python3 isc-dhcp-client udhcpc prometheus
 BUILD_PACKAGES := git gzip
 INTEROP_PACKAGES := ovn-central
+ATTACK_PACKAGES  := openvswitch-switch ovn-central ovn-host
+ROGUES   ?= 1,8
 PAIRS    ?= 400
 SEED     ?= 1
 LIBVIRT_PACKAGES := libvirt-daemon libvirt-daemon-driver-qemu libvirt-daemon-system libvirt-clients jq
@@ -22,7 +24,7 @@ ARCHITECTURES  := amd64 arm64
 SOURCES   = $(shell git ls-files '*.go')
 
 .DEFAULT_GOAL := build
-.PHONY: help setup root build packages release test test-packages test-libvirt test-vm interop unit race check generate fresh bench bench-ovs demo fuzz clean
+.PHONY: help setup root build packages release test test-packages test-libvirt test-vm interop unit race check generate fresh bench bench-attacks bench-ovs demo fuzz clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  %-13s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -130,6 +132,12 @@ fresh: setup
 
 bench: root setup ## the benchmarks that the documentation quotes (root)
 	$(GO) run ./test/bench
+
+bench-attacks: root setup ## what a VM feels of 20 attacks by ROGUES (1,8) others, here and with OVN on Open vSwitch (root, 15 minutes)
+	@$(MAKE) --no-print-directory setup PACKAGES="$(ATTACK_PACKAGES)"
+	@mkdir -p build
+	$(GO) run ./test/bench -only attacks,rivals -nets viaduct,ovn -rogues $(ROGUES) >build/attacks.json; status=$$?; \
+	cat build/attacks.json; $(GO) run ./test/bench -draw build/attacks.svg <build/attacks.json; exit $$status
 
 demo: root setup build ## a small cloud on this machine (root)
 	bin/viaduct demo

@@ -43,6 +43,7 @@ type bench struct {
 	duration time.Duration
 	rounds   int
 	flowConf []string // of the host that new_flows_per_s is measured on
+	attack   attackOptions
 	emit     func(...Figure)
 }
 
@@ -60,6 +61,8 @@ var measurements = []measurement{
 	{"stateful", stateful},
 	{"victim", victim},
 	{"drivers", drivers},
+	{"attacks", attackSuite},
+	{"rivals", flowsOfNets},
 }
 
 func main() {
@@ -72,13 +75,21 @@ func main() {
 func run() error {
 	var (
 		b    = bench{emit: emit}
-		only = flag.String("only", "", "measurements to make, separated by commas (default all but drivers, which needs openvswitch.ko): "+names())
+		only = flag.String("only", "", "measurements to make, separated by commas (default all but attacks and rivals, see make bench-attacks, and drivers, which needs openvswitch.ko): "+names())
 		set  = flag.String("flow-conf", "", "KEY=VALUE, separated by blanks: configuration of the host that new flows are counted on")
 	)
 	flag.StringVar(&b.binary, "binary", "", "path of viaduct (default: it is built)")
 	flag.DurationVar(&b.duration, "duration", 10*time.Second, "of one measurement")
 	flag.IntVar(&b.rounds, "rounds", 5, "of what is measured in turns")
+	flag.StringVar(&b.attack.rogues, "rogues", "1,8", "attacks: how many VMs attack at once, separated by commas")
+	flag.StringVar(&b.attack.attacks, "attacks", "", "attacks: names, separated by commas (default all)")
+	flag.StringVar(&b.attack.nets, "nets", "viaduct", "attacks: viaduct and ovn, separated by commas")
+	flag.IntVar(&b.attack.rate, "rate", 500_000, "attacks: frames per second of all rogues together (0: as fast as they can)")
+	draw := flag.String("draw", "", "attacks: make tables and the plot FILE of lines that were measured before, read from the input, and end")
 	flag.Parse()
+	if *draw != "" {
+		return drawAttacks(os.Stdin, os.Stdout, *draw)
+	}
 	b.flowConf = strings.Fields(*set)
 	if os.Geteuid() != 0 {
 		return errors.New("needs root: it makes network namespaces")
@@ -114,7 +125,9 @@ func run() error {
 
 func choose(only string) ([]measurement, error) {
 	if only == "" { // what any machine has
-		return slices.DeleteFunc(slices.Clone(measurements), func(m measurement) bool { return m.name == "drivers" }), nil
+		return slices.DeleteFunc(slices.Clone(measurements), func(m measurement) bool {
+			return slices.Contains([]string{"drivers", "attacks", "rivals"}, m.name)
+		}), nil
 	}
 	var list []measurement
 	for name := range strings.SplitSeq(only, ",") {

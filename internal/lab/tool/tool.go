@@ -159,6 +159,7 @@ func burn() *cobra.Command {
 	fl := c.Flags()
 	fl.Float64Var(&b.CPUs, "cpus", 1, "how many CPUs' time")
 	fl.DurationVar(&b.Duration, "duration", 10*time.Second, "time at most")
+	fl.IntVar(&b.Nice, "nice", 0, "niceness")
 	return c
 }
 

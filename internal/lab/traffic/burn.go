@@ -17,6 +17,7 @@ import (
 type Burn struct {
 	CPUs     float64       // how many CPUs' time
 	Duration time.Duration // at most; required
+	Nice     int
 }
 
 // BurnResult is what a Burn has taken.
@@ -28,12 +29,12 @@ type BurnResult struct {
 // burnPeriod is how often each thread takes its share: about as long as a batch of packets and what surrounds it takes.
 const burnPeriod = time.Millisecond
 
-// Run burns until Duration or ctx ends. It takes what it is to take, before others that have work to do: niceness -15.
+// Run burns until Duration or ctx ends.
 func (b Burn) Run(ctx context.Context) (BurnResult, error) {
 	if b.Duration <= 0 || b.CPUs < 0 {
 		return BurnResult{}, errors.New("a burner needs a duration, and a number of CPUs that is not negative")
 	}
-	if err := unix.Setpriority(unix.PRIO_PROCESS, 0, -15); err != nil {
+	if err := unix.Setpriority(unix.PRIO_PROCESS, 0, b.Nice); err != nil {
 		return BurnResult{}, fmt.Errorf("niceness: %w", err)
 	}
 	ctx, cancel := context.WithTimeout(ctx, b.Duration)

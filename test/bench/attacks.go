@@ -1,0 +1,387 @@
+package main
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"math"
+	"os"
+	"strconv"
+	"strings"
+	"time"
+
+	"github.com/viaduct-net/viaduct/internal/lab/attacks"
+	"github.com/viaduct-net/viaduct/internal/lab/ns"
+	"github.com/viaduct-net/viaduct/internal/lab/tool"
+	"github.com/viaduct-net/viaduct/internal/lab/traffic"
+)
+
+// attackOptions are those of the attack suite.
+type attackOptions struct {
+	rogues  string // how many at once, separated by commas
+	attacks string // names, separated by commas
+	nets    string // viaduct, ovn, separated by commas
+	rate    int    // frames per second, of all rogues together
+}
+
+// rogueNice is the rogues' niceness: two processors are shared by attackers, victims and the switch, and what is to be felt is the
+// network, not that somebody computes beside.
+const rogueNice = 19
+
+// arena is an implementation of the network of the suite.
+type arena interface {
+	space(vm string) (ns.Space, error)
+	processes() []int                 // that decide and switch
+	inject(ctx context.Context) error // the rules of attacks.Policy
+	balanced(ctx context.Context) error
+	close() error
+}
+
+// attackLine is one attack on one network, a line of output.
+type attackLine struct {
+	Figure string  `json:"figure"` // "attack"
+	Net    string  `json:"net"`
+	Attack string  `json:"attack"` // "idle": none
+	Rogues int     `json:"rogues"`
+	Sent   float64 `json:"sent_per_s"`
+
+	Flows int64 `json:"flows"` // that the victim began
+	Lost  int64 `json:"lost"`
+	P50   int64 `json:"p50_us"`
+	P99   int64 `json:"p99_us"`
+	P999  int64 `json:"p999_us"`
+	Late  int64 `json:"late_us"` // what the machine has kept the prober waiting, at worst
+
+	TCP       float64 `json:"tcp_gbit"`
+	TCPBurner float64 `json:"tcp_burner_gbit"` // with a burner in the attack's place
+	TCPRatio  float64 `json:"tcp_ratio"`
+
+	SwitchCPU float64 `json:"switch_cpus"` // while the victim probes
+	RogueCPU  float64 `json:"rogue_cpus"`
+	RSS       float64 `json:"rss_mib"`
+}
+
+// attackSuite measures each attack with each number of rogues, on each network.
+func attackSuite(ctx context.Context, b *bench) error {
+	list, err := attacks.Choose(b.attack.attacks)
+	if err != nil {
+		return err
+	}
+	var errs []error
+	for net := range strings.SplitSeq(b.attack.nets, ",") {
+		make := arenas[net]
+		if make == nil {
+			return fmt.Errorf("-nets %q: there are viaduct and ovn", net)
+		}
+		var lines []attackLine
+		for s := range strings.SplitSeq(b.attack.rogues, ",") {
+			n, err := strconv.Atoi(s)
+			if err != nil || n < 1 || n > 32 {
+				return fmt.Errorf("-rogues %q: want numbers from 1 to 32", s)
+			}
+			a, err := make(ctx, b, n)
+			if err != nil {
+				return fmt.Errorf("%s: %w", net, err)
+			}
+			got, err := b.attackAll(ctx, a, net, n, list)
+			lines = append(lines, got...)
+			if err := errors.Join(err, a.close()); err != nil {
+				errs = append(errs, fmt.Errorf("%s, %d rogues: %w", net, n, err))
+			}
+		}
+		b.emit(worst(net, lines)...)
+	}
+	return errors.Join(errs...)
+}
+
+var arenas = map[string]func(context.Context, *bench, int) (arena, error){"viaduct": viaductArena, "ovn": ovnArena}
+
+// worst are the suite's figures of a network; those of Viaduct have no prefix.
+func worst(net string, lines []attackLine) []Figure {
+	var lost int64
+	idle, ratio, tcp := attackLine{}, 0.0, math.Inf(1)
+	var p99 int64
+	for _, l := range lines {
+		if l.Attack == "idle" {
+			idle = l
+			continue
+		}
+		lost = max(lost, l.Lost)
+		p99 = max(p99, l.P99)
+		ratio = max(ratio, float64(l.P99)/float64(max(idle.P99, 1)))
+		tcp = min(tcp, l.TCPRatio)
+	}
+	prefix := ""
+	if net != "viaduct" {
+		prefix = net + "_"
+	}
+	return []Figure{figure(prefix+"attack_loss", float64(lost), "flows"), figure(prefix+"attack_p99_us", float64(p99), "us"),
+		figure(prefix+"attack_p99_ratio", ratio, "ratio"), figure(prefix+"attack_tcp_ratio", tcp, "ratio")}
+}
+
+// attackAll is the suite on one arena.
+func (b *bench) attackAll(ctx context.Context, a arena, net string, rogues int, list []attacks.Attack) (lines []attackLine, err error) {
+	alice, err := a.space("alice")
+	if err != nil {
+		return nil, err
+	}
+	bob, err := a.space("bob")
+	if err != nil {
+		return nil, err
+	}
+	echo, err := b.tools().StartReady(ctx, bob, "echo")
+	if err != nil {
+		return nil, err
+	}
+	defer func() { _ = echo.Stop(nil) }() // it has served its purpose, whatever it says
+	if err := b.warm(ctx, alice); err != nil {
+		return nil, err
+	}
+	r := rivals{b: b, arena: a, alice: alice, bob: bob}
+	idle := attackLine{Figure: "attack", Net: net, Attack: "idle"}
+	if _, err := r.measure(ctx, &idle, nil); err != nil {
+		return nil, fmt.Errorf("idle: %w", err)
+	}
+	lines = append(lines, idle)
+	told(idle)
+	for i, x := range list {
+		l := attackLine{Figure: "attack", Net: net, Attack: x.Name, Rogues: rogues}
+		if err := r.attack(ctx, &l, x, uint32(i)<<22); err != nil {
+			return lines, fmt.Errorf("%s: %w", x.Name, err)
+		}
+		lines = append(lines, l)
+		told(l)
+	}
+	return lines, a.balanced(ctx)
+}
+
+func told(l attackLine) {
+	_ = json.NewEncoder(os.Stdout).Encode(l) // a reader that has left ends us by SIGPIPE
+	fmt.Fprintf(os.Stderr, "  %-8s %d x %-13s %7.0f/s: %4d of %4d flows lost, p50 %d us, p99 %d us, p99.9 %d us (late %d us); TCP %.2f of %.2f Gbit/s; switch %.2f CPUs, rogues %.2f, %.0f MiB\n",
+		l.Net, l.Rogues, l.Attack, l.Sent, l.Lost, l.Flows, l.P50, l.P99, l.P999, l.Late, l.TCP, l.TCPBurner, l.SwitchCPU, l.RogueCPU, l.RSS)
+}
+
+// warm returns when the victims reach each other: the first flows pay for what is made once.
+func (b *bench) warm(ctx context.Context, alice ns.Space) error {
+	for end := time.Now().Add(30 * time.Second); ; {
+		r, err := b.probe(ctx, alice, 300*time.Millisecond)
+		if err != nil {
+			return err
+		}
+		if r.Sent > 0 && r.Lost == 0 {
+			return nil
+		}
+		if time.Now().After(end) {
+			return fmt.Errorf("the victims do not reach each other: %d of %d flows lost", r.Lost, r.Sent)
+		}
+	}
+}
+
+// flowsOfNets: new_flows_per_s in the suite's network, with its stateful groups, on each of the nets.
+func flowsOfNets(ctx context.Context, b *bench) error {
+	with, per := *b, map[string]float64{}
+	// The flood begins a million connections, which is more than one port may have.
+	with.flowConf = append([]string{"agent.conntrack.max_per_port=16777216"}, b.flowConf...)
+	for net := range strings.SplitSeq(b.attack.nets, ",") {
+		make := arenas[net]
+		if make == nil {
+			return fmt.Errorf("-nets %q: there are viaduct and ovn", net)
+		}
+		a, err := make(ctx, &with, 1)
+		if err != nil {
+			return fmt.Errorf("%s: %w", net, err)
+		}
+		per[net], err = b.newFlowsIn(ctx, a)
+		if err := errors.Join(err, a.close()); err != nil {
+			return fmt.Errorf("%s: %w", net, err)
+		}
+	}
+	f := figure("new_flows_vs_ovn", per["viaduct"], "flows/s")
+	if per["ovn"] > 0 {
+		f = f.against(per["ovn"])
+	}
+	b.emit(f)
+	return nil
+}
+
+func (b *bench) newFlowsIn(ctx context.Context, a arena) (best float64, err error) {
+	alice, err := a.space("alice")
+	if err != nil {
+		return 0, err
+	}
+	bob, err := a.space("bob")
+	if err != nil {
+		return 0, err
+	}
+	echo, err := b.tools().StartReady(ctx, bob, "echo")
+	if err != nil {
+		return 0, err
+	}
+	err = b.warm(ctx, alice)
+	_ = echo.Stop(nil) // it has served its purpose, whatever it says
+	if err != nil {
+		return 0, err
+	}
+	from, err := a.space(attacks.Rogue(0, false))
+	if err != nil {
+		return 0, err
+	}
+	to, err := a.space("carol")
+	if err != nil {
+		return 0, err
+	}
+	first := uint32(1) << 30
+	for _, rate := range []int{40_000, 60_000, 80_000, 120_000, 160_000, 0} {
+		perSecond, sent, err := b.deliver(ctx, from, to, rate, first)
+		if err != nil {
+			return 0, err
+		}
+		fmt.Fprintf(os.Stderr, "  offered %.0f/s, delivered %.0f/s\n", sent.PerSecond, perSecond)
+		best = max(best, perSecond)
+		first += uint32(sent.Sent + sent.Refused)
+	}
+	return best, nil
+}
+
+// rivals are the victims and who attacks them.
+type rivals struct {
+	b          *bench
+	arena      arena
+	alice, bob ns.Space
+	quietTCP   float64 // CPUs of the switch during the quiet stream
+}
+
+// attack measures one attack, and then the stream beside a burner that takes as much CPU time as attackers and switch have taken.
+func (r *rivals) attack(ctx context.Context, l *attackLine, a attacks.Attack, first uint32) error {
+	if a.Policy {
+		if err := r.arena.inject(ctx); err != nil {
+			return err
+		}
+	}
+	s, err := r.arena.space(attacks.Rogue(0, a.Free))
+	if err != nil {
+		return err
+	}
+	running, err := a.Start(ctx, r.b.tools(), r.arena.space, attacks.Force{
+		Rogues: l.Rogues, Rate: r.b.attack.rate, Duration: 4*r.b.duration + time.Minute, Nice: rogueNice, First: first,
+	})
+	if err != nil {
+		return err
+	}
+	var cpus load
+	err = awaitTraffic(ctx, s, 500)
+	if err == nil {
+		cpus, err = r.measure(ctx, l, running)
+	}
+	sent, stopped := running.Stop()
+	l.Sent = sent.PerSecond
+	if err := errors.Join(err, stopped); err != nil {
+		return err
+	}
+	return r.burner(ctx, l, cpus)
+}
+
+// measure probes, and then streams, while an attack is under way; nil: there is none. took is what the attack has taken of the machine:
+// what the rogues want, and the switch's time beyond what the stream alone costs it.
+func (r *rivals) measure(ctx context.Context, l *attackLine, running *attacks.Running) (took load, err error) {
+	times := func() (sw, rogues time.Duration, err error) {
+		if running != nil {
+			if rogues, err = running.CPU(); err != nil {
+				return 0, 0, err
+			}
+		}
+		for _, pid := range r.arena.processes() {
+			d, err := attacks.CPUTime(pid)
+			if err != nil {
+				return 0, 0, err
+			}
+			sw += d
+		}
+		return sw, rogues, nil
+	}
+	during := func(f func() error) (sw, rogues float64, err error) {
+		s0, r0, err := times()
+		start := time.Now()
+		if err == nil {
+			err = f()
+		}
+		took := time.Since(start)
+		s1, r1, err1 := times()
+		return float64(s1-s0) / float64(took), float64(r1-r0) / float64(took), errors.Join(err, err1)
+	}
+	var p traffic.ProbeResult
+	l.SwitchCPU, l.RogueCPU, err = during(func() (err error) {
+		p, err = r.b.probe(ctx, r.alice, r.b.duration)
+		return err
+	})
+	if err != nil {
+		return took, err
+	}
+	l.Flows, l.Lost, l.P50, l.P99, l.P999, l.Late = p.Sent, p.Lost, p.P50, p.P99, p.P999, p.Late
+	for _, pid := range r.arena.processes() {
+		n, err := attacks.Memory(pid)
+		if err != nil {
+			return took, err
+		}
+		l.RSS += float64(n) / (1 << 20)
+	}
+	sw, _, err := during(func() (err error) {
+		l.TCP, err = r.stream(ctx)
+		return err
+	})
+	if running == nil {
+		r.quietTCP = sw
+		l.TCPBurner, l.TCPRatio = l.TCP, 1
+	}
+	return load{l.RogueCPU, max(0, sw-r.quietTCP)}, err
+}
+
+// load is CPU time that somebody takes, in CPUs.
+type load struct{ rogues, sw float64 }
+
+// burner measures the stream beside burners in the attack's place: one that wants what the rogues wanted and is as nice, and one that takes
+// what the switch took, with a switch's priority.
+func (r *rivals) burner(ctx context.Context, l *attackLine, took load) error {
+	var burners []*tool.Process
+	var err error
+	for _, x := range []struct {
+		cpus float64
+		nice int
+	}{{took.rogues, rogueNice}, {took.sw, -10}} {
+		var p *tool.Process
+		p, err = r.b.tools().Start(ctx, r.alice, "burn", fmt.Sprintf("--cpus=%.3f", x.cpus), fmt.Sprintf("--nice=%d", x.nice), "--duration=1m")
+		if err != nil {
+			break
+		}
+		burners = append(burners, p)
+	}
+	if err == nil {
+		l.TCPBurner, err = r.stream(ctx)
+	}
+	for _, p := range burners {
+		err = joinStop(err, p, nil)
+	}
+	if l.TCPBurner > 0 {
+		l.TCPRatio = l.TCP / l.TCPBurner
+	}
+	return err
+}
+
+// stream is the rate of a TCP stream of the victim's, in Gbit/s; 0 when it cannot even be begun, or does not come to its end.
+func (r *rivals) stream(ctx context.Context) (float64, error) {
+	receive, err := r.b.tools().StartReady(ctx, r.bob, "tcp", "receive", "--duration=20s")
+	if err != nil {
+		return 0, err
+	}
+	var got traffic.TCPResult
+	duration := max(r.b.duration/2, 500*time.Millisecond)
+	err = r.b.tools().Run(ctx, r.alice, nil, "tcp", "send", bob+":5001", "--duration="+duration.String())
+	if err != nil && ctx.Err() == nil {
+		_ = receive.Stop(nil)
+		fmt.Fprintln(os.Stderr, "  the stream failed:", err)
+		return 0, nil
+	}
+	err = joinStop(err, receive, &got)
+	return got.Gbit, err
+}

@@ -1,0 +1,70 @@
+package main
+
+import (
+	"context"
+	"fmt"
+	"os"
+	"strings"
+	"time"
+
+	"github.com/viaduct-net/viaduct/internal/agent/debug"
+	"github.com/viaduct-net/viaduct/internal/api/client"
+	"github.com/viaduct-net/viaduct/internal/api/document"
+	"github.com/viaduct-net/viaduct/internal/lab"
+	"github.com/viaduct-net/viaduct/internal/lab/attacks"
+	"github.com/viaduct-net/viaduct/internal/lab/ns"
+)
+
+// labArena is Viaduct's.
+type labArena struct{ *lab.Lab }
+
+func viaductArena(ctx context.Context, b *bench, rogues int) (arena, error) {
+	set, err := document.Parse(strings.NewReader(attacks.Document(rogues)), "attacks.yaml")
+	if err != nil {
+		return nil, err
+	}
+	l, err := lab.Up(ctx, lab.Options{Name: fmt.Sprintf("bench%d", os.Getpid()), Binary: b.binary, Conf: b.flowConf}, set)
+	if err != nil {
+		return nil, err
+	}
+	return labArena{l}, nil
+}
+
+func (a labArena) space(vm string) (ns.Space, error) { return a.Space(vm) }
+func (a labArena) processes() []int                  { return []int{a.Hosts[0].PID} }
+func (a labArena) close() error                      { return a.Down() }
+
+func (a labArena) inject(ctx context.Context) error {
+	set, err := document.Parse(strings.NewReader(attacks.PolicyDocument()), "policy.yaml")
+	if err != nil {
+		return err
+	}
+	c, err := client.New("unix://" + a.Server.Socket)
+	if err != nil {
+		return err
+	}
+	defer c.Close()
+	_, err = set.Apply(ctx, c)
+	return err
+}
+
+// balanced reports packets and tokens that do not add up.
+func (a labArena) balanced(ctx context.Context) error {
+	agent := debug.NewClient(a.Hosts[0].Socket())
+	for end := time.Now().Add(10 * time.Second); ; time.Sleep(50 * time.Millisecond) {
+		s, err := agent.Stats(ctx)
+		if err != nil {
+			return err
+		}
+		ended := s.Executed + s.Consumed + uint64(s.Waiting)
+		for _, n := range s.Dropped {
+			ended += n
+		}
+		if ended == s.In && s.Taken == s.Returned+uint64(s.InFlight) && s.Dropped["internal"] == 0 {
+			return nil
+		}
+		if time.Now().After(end) {
+			return fmt.Errorf("does not add up: in %d, ended %d; tokens taken %d, returned %d, in flight %d; %v", s.In, ended, s.Taken, s.Returned, s.InFlight, s.Dropped)
+		}
+	}
+}
