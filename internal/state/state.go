@@ -9,6 +9,7 @@ import (
 	"github.com/viaduct-net/viaduct/internal/base/tag"
 	"github.com/viaduct-net/viaduct/internal/state/arp"
 	"github.com/viaduct-net/viaduct/internal/state/conntrack"
+	"github.com/viaduct-net/viaduct/internal/state/fragment"
 	"github.com/viaduct-net/viaduct/internal/state/mac"
 	"github.com/viaduct-net/viaduct/internal/state/nat"
 	"github.com/viaduct-net/viaduct/internal/state/table"
@@ -21,6 +22,7 @@ type Config struct {
 
 	Conntrack conntrack.Config
 	NAT       nat.Config
+	Fragments fragment.Config
 	Leaser    nat.Leaser // of the ports for translation; nil: all are this host's
 
 	Jitter func() float64 // numbers in [0, 1), between retries; nil: random ones
@@ -28,7 +30,7 @@ type Config struct {
 
 // DefaultConfig has the defaults of each table.
 func DefaultConfig() Config {
-	return Config{MAC: mac.DefaultConfig(), ARP: arp.DefaultConfig(), Conntrack: conntrack.DefaultConfig(), NAT: nat.DefaultConfig()}
+	return Config{MAC: mac.DefaultConfig(), ARP: arp.DefaultConfig(), Conntrack: conntrack.DefaultConfig(), NAT: nat.DefaultConfig(), Fragments: fragment.DefaultConfig()}
 }
 
 // Tables is all learnt state. It implements what a simulation asks (sim.State): those
@@ -41,6 +43,7 @@ type Tables struct {
 	heard *arp.Table // of bridges
 	conns *conntrack.Table
 	nat   *nat.Ports
+	frags *fragment.Table
 	far   *table.Table[tag.Tag, Learnt] // what other hosts have learnt; bounded where it was
 }
 
@@ -50,7 +53,7 @@ func New(cfg Config, c clock.Clock) *Tables {
 		cfg.Leaser = nat.NewLocal()
 	}
 	t := &Tables{clock: c, macs: mac.New(cfg.MAC), ports: arp.New(cfg.ARP), heard: arp.New(cfg.ARP), nat: nat.New(cfg.NAT, cfg.Leaser),
-		far: table.New[tag.Tag, Learnt](0)}
+		frags: fragment.New(cfg.Fragments), far: table.New[tag.Tag, Learnt](0)}
 	if cfg.Jitter != nil {
 		t.ports.Jitter, t.heard.Jitter = cfg.Jitter, cfg.Jitter
 	}
@@ -66,6 +69,7 @@ func (t *Tables) Reconfigure(cfg Config) {
 	t.heard.Reconfigure(cfg.ARP)
 	t.nat.Reconfigure(cfg.NAT)
 	t.conns.Reconfigure(cfg.Conntrack)
+	t.frags.Reconfigure(cfg.Fragments)
 }
 
 // MAC finds the port behind which a bridge has seen m.
@@ -93,6 +97,22 @@ func (t *Tables) BridgeNeighbour(bridge uuid.UUID, addr match.Addr) (m match.MAC
 	}
 	l, ok := t.far.Get(tag.Tag{Kind: tag.Neighbour, ID: bridge, Addr: addr})
 	return l.MAC, ok
+}
+
+// FirstFragment finds what the first fragment of the datagram that tg names said; not ok while it has not come.
+func (t *Tables) FirstFragment(tg tag.Tag) (srcPort, dstPort uint16, tcpFlags uint8, ok bool) {
+	f, ok := t.frags.Lookup(fragment.KeyOf(tg))
+	return f.SrcPort, f.DstPort, f.TCPFlags, ok
+}
+
+// RememberFragment notes a first fragment of the datagram that tg names; awaited: packets wait for the tag, and can go on.
+func (t *Tables) RememberFragment(tg tag.Tag, f fragment.First) (awaited bool) {
+	return t.frags.Remember(fragment.KeyOf(tg), f, t.clock.Now())
+}
+
+// AwaitFragment notes that a later fragment waits for its first one; true when that has come meanwhile.
+func (t *Tables) AwaitFragment(tg tag.Tag) (known bool) {
+	return t.frags.Await(fragment.KeyOf(tg), t.clock.Now())
 }
 
 // LearnMAC registers that m is behind port. The flows of the tag are out of date when it is news. Not ok: the port
@@ -150,6 +170,7 @@ func (t *Tables) Release(tags []tag.Tag) {
 
 // Forget removes what was learnt at a port that is gone, or on a device that is gone.
 func (t *Tables) Forget(id uuid.UUID) (changed []tag.Tag) {
+	t.frags.Forget(id)
 	changed = t.macs.Forget(id, changed)
 	changed = t.ports.Forget(id, changed)
 	changed = t.conns.Forget(id, changed)
@@ -160,6 +181,7 @@ func (t *Tables) Forget(id uuid.UUID) (changed []tag.Tag) {
 // called about once a second, by one goroutine.
 func (t *Tables) Tick() (ask []arp.Key, changed []tag.Tag) {
 	now := t.clock.Now()
+	t.frags.Tick(now)
 	changed = t.macs.Tick(now, changed)
 	ask, changed = t.ports.Tick(now, ask, changed)
 	_, changed = t.heard.Tick(now, nil, changed) // nothing holds these: they are heard, not asked for

@@ -59,6 +59,28 @@ func balances(t *testing.T, l *lab.Lab) {
 			get(t, space(t, l, "web-1"), "http://203.0.113.80/name")
 		}
 	})
+	t.Run("datagrams in fragments", func(t *testing.T) {
+		for _, name := range []string{"web-1", "web-2"} {
+			echoDatagrams(t, space(t, l, name))
+		}
+		apply(t, l, fmt.Sprintf(`
+{kind: pool, name: echo}
+---
+{kind: pool_member, name: echo-1, pool: echo, address: 10.0.1.10, port: %[1]d}
+---
+{kind: pool_member, name: echo-2, pool: echo, address: 10.0.1.11, port: %[1]d}
+---
+{kind: load_balancer, name: datagrams, router: gateway, address: 203.0.113.81, listeners: [{protocol: udp, port: %[1]d, pool: echo}]}
+---
+{kind: pool, name: echo-ipv6}
+---
+{kind: pool_member, name: echo-1-ipv6, pool: echo-ipv6, address: "fd00:1::10", port: %[1]d}
+---
+{kind: load_balancer, name: datagrams-ipv6, router: gateway, address: "2001:db8::81", listeners: [{protocol: udp, port: %[1]d, pool: echo-ipv6}]}
+`, datagramPort))
+		datagrams(t, world, "203.0.113.81", 8192)
+		datagrams(t, world, "2001:db8::81", 8192)
+	})
 	t.Run("ping", func(t *testing.T) { ping(t, world, "203.0.113.80") })
 	t.Run("a port that nothing listens to", func(t *testing.T) { refused(t, world, "http://203.0.113.80:82/name") })
 	t.Run("no new connections to who is disabled", func(t *testing.T) {

@@ -57,7 +57,17 @@ func translated(t *testing.T, l *lab.Lab) {
 		ping(t, alice, "203.0.113.11")
 		stream(t, alice, bob, "203.0.113.11:5001")
 	})
-	t.Run("fragments to a floating IP", func(t *testing.T) { ping(t, world, "203.0.113.11", "-s", "4000") })
+	t.Run("fragments", func(t *testing.T) {
+		ping(t, world, "203.0.113.11", "-s", "4000")  // to a floating IP
+		ping(t, world, "2001:db8::11", "-s", "4000")  // of IPv6
+		ping(t, alice, "203.0.113.100", "-s", "4000") // masqueraded, and the answer
+		ping(t, alice, "203.0.113.11", "-s", "4000")  // turned round
+		echoDatagrams(t, world)
+		echoDatagrams(t, bob)
+		datagrams(t, alice, "203.0.113.100", 8192)
+		datagrams(t, world, "203.0.113.11", 8192)
+		datagrams(t, world, "2001:db8::11", 8192)
+	})
 	t.Run("errors are rewritten inside", func(t *testing.T) {
 		// Nobody listens: world's port unreachable reaches alice's socket only if the quote names her own address and port.
 		out, err := command(alice, "bash", "-c", "exec 3<>/dev/udp/203.0.113.100/9; echo x >&3; sleep 0.5; echo y >&3")

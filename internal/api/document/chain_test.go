@@ -73,7 +73,7 @@ func TestPolicyAppliesAgain(t *testing.T) {
 	}
 	unchanged(strings.Join(shown, "---\n"))
 	rule := x.Named(model.KindRule, "first").(*model.Rule)
-	const want = "in_ports [vm], port_group vms, traversed r, eth_src 02:00:00:00:00:00/ff:00:00:00:00:00, tos 0, proto tcp, not src_group nets, dst_ports 80-90, fragment header"
+	const want = "in_ports [vm], port_group vms, traversed r, eth_src 02:00:00:00:00:00/ff:00:00:00:00:00, tos 0, proto tcp, not src_group nets, dst_ports 80-90"
 	if got := document.MatchText(&rule.Match, x); got != want {
 		t.Errorf("condition\n%s\nwant\n%s", got, want)
 	}

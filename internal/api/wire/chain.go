@@ -48,7 +48,7 @@ type Match struct {
 	ICMPCodes    string   `json:"icmp_codes,omitempty" yaml:"icmp_codes" example:"0-15" doc:"ICMP code or range; needs proto icmp or icmpv6."`
 	QuotedSrc    string   `json:"quoted_src,omitempty" yaml:"quoted_src" doc:"Source of the packet that an ICMP error quotes."`
 	QuotedDst    string   `json:"quoted_dst,omitempty" yaml:"quoted_dst" doc:"Destination of the packet that an ICMP error quotes."`
-	Fragment     string   `json:"fragment,omitempty" yaml:"fragment" enum:"any,header,nonheader,unfragmented" doc:"Pieces of fragmented packets that the rule is about: all; those with a transport header; the later ones; none. Default any, with transport fields header."`
+	Fragment     string   `json:"fragment,omitempty" yaml:"fragment" enum:"any,follow,header,nonheader,unfragmented" doc:"Pieces of fragmented packets that the rule is about: all; all, the later ones as the first one of their datagram; those with a transport header; the later ones; none. Default any, with ports or ICMP fields follow, with quoted_ fields header."`
 	Connection   string   `json:"connection,omitempty" yaml:"connection" enum:"new,return" doc:"Packets that the rule is about by their connection: return, answers to what has passed at the same port, bridge or router, and ICMP errors about it; new, all others. Asking has the connection tracked."`
 }
 

@@ -241,7 +241,7 @@ func FromCondition(m *model.Condition, ident func(model.Kind, uuid.UUID) string)
 		w.TOS = &tos
 	}
 	fitsAll := m.Given() == 0 && !m.Invert
-	if m.Fragment != model.FragmentAny {
+	if m.Fragment != model.FragmentAny && m.Fragment != model.FragmentFollow {
 		w.Fragment = string(m.Fragment)
 	}
 	w.Connection = string(m.Connection)

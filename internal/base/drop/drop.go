@@ -50,7 +50,7 @@ const (
 	ExceedsMTU    // sim: router: longer than the egress port's MTU
 	NatExhausted  // sim: NAT: every port is taken for this destination
 	NatConflict   // sim: NAT: another connection has the translated addresses and ports
-	NatFragment   // sim: NAT: a fragment, whose ports are not known
+	NatFragment   // sim: NAT: a fragment of SCTP
 	NatProtocol   // sim: NAT: a protocol without ports or identifier
 	NoMember      // sim: load balancer: no member takes new connections
 	TooManyConns  // sim: the port has as many connections as it may
@@ -151,7 +151,7 @@ var info = [NumReasons + 1]struct{ name, stage, meaning string }{
 	ExceedsMTU:    {"exceeds_mtu", "sim", "longer than the MTU of the router's egress port"},
 	NatExhausted:  {"nat_exhausted", "sim", "every port of the translated address is taken for this destination"},
 	NatConflict:   {"nat_conflict", "sim", "another connection has the translated addresses and ports"},
-	NatFragment:   {"nat_fragment", "sim", "a fragment cannot be translated: its ports are not known"},
+	NatFragment:   {"nat_fragment", "sim", "a fragment of SCTP cannot be translated: its checksum is over the whole packet"},
 	NatProtocol:   {"nat_protocol", "sim", "a protocol without ports or identifier cannot be translated"},
 	NoMember:      {"no_member", "sim", "no member of the load balancer's pool takes new connections"},
 	TooManyConns:  {"too_many_connections", "sim", "the port has as many connections as it may"},

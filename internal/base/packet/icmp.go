@@ -132,8 +132,11 @@ func (v *View) Quoted() (q View, ok bool) {
 		q.L3Len, q.TTL = int(be16(h[2:])), h[8]
 		k.TOS, k.Proto = h[1], h[9]
 		k.Src, k.Dst = Addr4(h[12:]), Addr4(h[16:])
-		if be16(h[6:])&0x1fff != 0 {
+		switch frag := be16(h[6:]); {
+		case frag&0x1fff != 0:
 			k.Frag = match.FragLater
+		case frag&0x2000 != 0:
+			k.Frag = match.FragFirst
 		}
 	} else {
 		if len(h) < IPv6Len || h[0]>>4 != 6 {
@@ -142,6 +145,7 @@ func (v *View) Quoted() (q View, ok bool) {
 		q.L3Len, q.TTL = IPv6Len+int(be16(h[4:])), h[7]
 		k.TOS, k.Proto = h[0]<<4|h[1]>>4, h[6]
 		k.Src, k.Dst = match.Addr(h[8:24]), match.Addr(h[24:40])
+		k.Proto, hlen, k.Frag = quotedExtensions(h)
 	}
 	if k.Frag == match.FragLater || len(h) < hlen+8 {
 		return q, true
@@ -160,6 +164,30 @@ func (v *View) Quoted() (q View, ok bool) {
 	}
 	q.L4 = at + hlen
 	return q, true
+}
+
+// quotedExtensions walks the extension headers of a quoted IPv6 packet as far as it is quoted: the protocol behind them, where its
+// header begins, and the fragment that it is.
+func quotedExtensions(h []byte) (proto uint8, at int, frag uint8) {
+	proto, at = h[6], IPv6Len
+	for n := 0; isExt(proto) && n < maxExtHeaders && len(h) >= at+8; n++ {
+		e := h[at:]
+		size := (int(e[1]) + 1) * 8
+		switch proto {
+		case extAH:
+			size = (int(e[1]) + 2) * 4
+		case extFragment:
+			size = 8
+			switch field := be16(e[2:]); {
+			case field&^7 != 0:
+				return e[0], at + size, match.FragLater
+			case field&1 != 0:
+				frag = match.FragFirst
+			}
+		}
+		proto, at = e[0], at+size
+	}
+	return proto, at, frag
 }
 
 func isEcho(proto, typ uint8) bool {

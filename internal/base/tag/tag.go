@@ -38,10 +38,11 @@ const (
 	Balancer         // a load balancer, its members excepted: ID
 	Members          // those of a load balancer that get new connections, and their weights: ID
 	Member           // whether a member of a load balancer serves: ID load balancer, and where the member is (see OfMember)
+	Fragment         // the first fragment of a datagram, which is waited for: ID port, Addr source, Peer destination, Proto, N identification
 	Affinity         // a client's member, absent or not: ID load balancer, as Connection
 )
 
-var kindNames = [...]string{"", "device", "port", "route", "mac", "neighbour", "flood", "dp_port", "binding", "chain", "group", "connection", "translation", "floating", "ports", "destination", "host", "balancer", "members", "member", "affinity"}
+var kindNames = [...]string{"", "device", "port", "route", "mac", "neighbour", "flood", "dp_port", "binding", "chain", "group", "connection", "translation", "floating", "ports", "destination", "host", "balancer", "members", "member", "fragment", "affinity"}
 
 // IsConnection reports a kind that Of makes tags of.
 func (k Kind) IsConnection() bool { return k == Connection || k == Translation || k == Destination }
@@ -126,6 +127,8 @@ func (t Tag) String() string {
 		return fmt.Sprintf("member:%s/%s:%d", t.ID, t.Addr, t.N)
 	case Connection, Translation, Destination, Affinity:
 		return fmt.Sprintf("%s:%s/%d/%s:%d>%s:%d", t.Kind, t.ID, t.Proto, t.Addr, t.N>>16, t.Peer, t.N&0xffff)
+	case Fragment:
+		return fmt.Sprintf("fragment:%s/%d/%s>%s/%d", t.ID, t.Proto, t.Addr, t.Peer, t.N)
 	case Group:
 		if t.Addr != (match.Addr{}) {
 			return fmt.Sprintf("group:%s/%s", t.ID, t.Addr)

@@ -38,7 +38,7 @@ type Injection struct {
 //	dhcp, dhcp6, rs, ra                   see dhcp.go
 //	other type=N                          any EtherType, 46 bytes of payload
 //
-// IP packets also take frag=first|later, and IPv6 ones ext: a hop-by-hop options header.
+// IP packets also take frag=first|later [datagram=N], and IPv6 ones ext: a hop-by-hop options header.
 func (t *Topology) Inject(line string) (in Injection, err error) {
 	defer func() {
 		if r := recover(); r != nil {

@@ -12,7 +12,7 @@ import (
 
 // Script runs a .txtar file: the file "network" is a topology (see Parse), each further file is
 // named by a title and holds the packet on a line that starts with >, then its
-// whole outcome; after >+ ports that it needs are leased, and the connections that it begins are committed, so that later packets may answer it. A line that starts with
+// whole outcome; after >+ ports that it needs are leased, and the connections that it begins are committed, so that later packets may answer it, or follow it as fragments. A line that starts with
 // - takes the named rule of a security group away first. With rewrite the outcomes are replaced by what came out.
 func Script(t *testing.T, path string, rewrite bool) {
 	t.Helper()
@@ -41,6 +41,7 @@ func Script(t *testing.T, path string, rewrite bool) {
 		}
 		var c sim.Context
 		if commit {
+			topo.State.Remember(&in)
 			if topo.Simulate(&c, &in); c.Result == sim.ResultNotYet {
 				topo.State.Lease(&c) // the ports that it waits for, if it does
 			}

@@ -11,6 +11,7 @@ import (
 	"github.com/viaduct-net/viaduct/internal/path/sim"
 	"github.com/viaduct-net/viaduct/internal/state"
 	"github.com/viaduct-net/viaduct/internal/state/conntrack"
+	"github.com/viaduct-net/viaduct/internal/state/fragment"
 	"github.com/viaduct-net/viaduct/internal/state/nat"
 )
 
@@ -60,6 +61,18 @@ func (s *State) Connection(k tag.Kind, device uuid.UUID, t *match.Tuple) (other 
 	return s.Tables.Connection(k, device, t)
 }
 
+// FirstFragment implements sim.State.
+func (s *State) FirstFragment(t tag.Tag) (srcPort, dstPort uint16, tcpFlags uint8, ok bool) {
+	return s.Tables.FirstFragment(t)
+}
+
+// Remember notes a first fragment.
+func (s *State) Remember(in *Injection) {
+	if v := &in.View; v.Key.Frag == match.FragFirst {
+		s.Tables.RememberFragment(sim.Datagram(in.Port, v), fragment.First{SrcPort: v.Key.SrcPort, DstPort: v.Key.DstPort, TCPFlags: v.TCPFlags()})
+	}
+}
+
 // FreePort implements sim.State.
 func (s *State) FreePort(device uuid.UUID, t *match.Tuple, addr match.Addr, lo, hi, want uint16) (port uint16, exhausted bool) {
 	return s.Tables.FreePort(device, t, addr, lo, hi, want)
@@ -67,6 +80,9 @@ func (s *State) FreePort(device uuid.UUID, t *match.Tuple, addr match.Addr, lo, 
 
 // Lease has the ports leased that a simulation waits for.
 func (s *State) Lease(c *sim.Context) {
+	if c.Wait.Kind != tag.Ports {
+		return
+	}
 	s.Tables.LeasePorts(c.Wait.ID, c.Wait.Addr, c.Lease.Lo, c.Lease.Hi, c.Lease.Want, func(tag.Tag) {})
 }
 

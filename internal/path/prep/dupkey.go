@@ -24,7 +24,7 @@ const (
 
 var seed = maphash.MakeSeed()
 
-// DupKey returns the Key of a miss. For ARP, DHCP, and ICMP other than echo (errors, whose inner
+// DupKey returns the Key of a miss. For ARP, DHCP, later fragments, and ICMP other than echo (errors, whose inner
 // header counts, and neighbour discovery) the whole frame is content: two solicitations for
 // different targets are no duplicates. The digest of other packets is 0.
 func DupKey(m *datapath.Miss) Key {
@@ -44,7 +44,7 @@ func readsContent(k *match.Key) bool {
 		return false
 	}
 	if k.Frag == match.FragLater {
-		return false
+		return true // of which datagram it is, and where in it
 	}
 	switch k.Proto {
 	case packet.ProtoICMP: // echo reply 0, echo request 8 (RFC 792)

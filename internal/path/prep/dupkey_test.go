@@ -18,8 +18,8 @@ func TestDupKey(t *testing.T) {
 	}{
 		{"tcp", match.Key{EthType: v4, Proto: packet.ProtoTCP, DstPort: 67}, false},
 		{"udp", match.Key{EthType: v4, Proto: packet.ProtoUDP, DstPort: 53}, false},
-		{"later fragment of udp", match.Key{EthType: v4, Proto: packet.ProtoUDP, Frag: match.FragLater}, false},
-		{"later fragment of icmp", match.Key{EthType: v4, Proto: packet.ProtoICMP, Frag: match.FragLater, SrcPort: 3 << 8}, false},
+		{"later fragment of udp", match.Key{EthType: v4, Proto: packet.ProtoUDP, Frag: match.FragLater}, true},
+		{"later fragment of icmp", match.Key{EthType: v4, Proto: packet.ProtoICMP, Frag: match.FragLater, SrcPort: 3 << 8}, true},
 		{"unknown ethertype", match.Key{EthType: 0x88cc, Proto: packet.ProtoICMP, SrcPort: 3 << 8}, false},
 		{"echo request", match.Key{EthType: v4, Proto: packet.ProtoICMP, SrcPort: 8 << 8}, false},
 		{"echo reply", match.Key{EthType: v4, Proto: packet.ProtoICMP}, false},

@@ -29,7 +29,7 @@ func (c *Context) balance(r *view.Router, in *view.Port, b *branch) natResult {
 	t, quoted, why := c.tuple(b)
 	switch {
 	case why == drop.NatFragment:
-		return c.natDrop(b, why)
+		return c.natDrop(b, why) // or waits
 	case why != drop.None:
 		return natPassed
 	}

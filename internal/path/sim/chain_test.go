@@ -88,7 +88,7 @@ func condition(t *rapid.T) model.Condition {
 	m.Not = m.Given() & model.MatchField(rapid.Uint32().Draw(t, "not"))
 	if m.SrcPorts != nil || m.DstPorts != nil || m.ICMPTypes != nil {
 		m.Not &^= model.MatchProto
-		m.Fragment = pick(t, "fragment", model.FragmentHeader, model.FragmentUnfragmented)
+		m.Fragment = pick(t, "fragment", model.FragmentFollow, model.FragmentFollow, model.FragmentHeader, model.FragmentUnfragmented)
 	} else {
 		m.Fragment = pick(t, "fragment", model.FragmentAny, model.FragmentAny, model.FragmentNonheader, model.FragmentUnfragmented)
 		if m.Fragment != model.FragmentAny && rapid.Bool().Draw(t, "not fragment") {
@@ -130,6 +130,7 @@ type oracle struct {
 	rules       rules
 	topo        *pathtest.Topology
 	v           packet.View
+	first       match.Key // of the first fragment of its datagram, or its own
 	in, out     *view.Port
 	traversed   []string
 	group       []netip.Prefix
@@ -162,7 +163,7 @@ func (o *oracle) run(chain int) model.RuleAction {
 func (o *oracle) fits(m *model.Condition) bool {
 	k := &o.v.Key
 	piece := map[model.Fragment]bool{
-		model.FragmentAny: true, model.FragmentHeader: k.Frag != match.FragLater, model.FragmentNonheader: k.Frag == match.FragLater,
+		model.FragmentAny: true, model.FragmentFollow: true, model.FragmentHeader: k.Frag != match.FragLater, model.FragmentNonheader: k.Frag == match.FragLater,
 		model.FragmentUnfragmented: k.Frag == match.FragNone,
 	}
 	if piece[m.Fragment] == (m.Not&model.MatchFragment != 0) {
@@ -174,8 +175,9 @@ func (o *oracle) fits(m *model.Condition) bool {
 	if o.v.IsICMPError() {
 		quoted, isError = o.v.Quoted()
 	}
-	hasPorts := ip && (k.Proto == 6 || k.Proto == 17) && k.Frag != match.FragLater
-	hasICMP := ip && (k.Proto == 1 || k.Proto == 58) && k.Frag != match.FragLater
+	known := k.Frag != match.FragLater || m.Fragment == model.FragmentFollow
+	hasPorts := ip && (k.Proto == 6 || k.Proto == 17) && known
+	hasICMP := ip && (k.Proto == 1 || k.Proto == 58) && known
 	mac := func(a match.MAC, m model.MACMatch) bool {
 		for i := range a {
 			if a[i]&m.Mask[i] != m.Addr[i] {
@@ -213,10 +215,10 @@ func (o *oracle) fits(m *model.Condition) bool {
 		model.MatchDst:          addrs && m.Dst.IsValid() && in(m.Dst, k.Dst),
 		model.MatchSrcGroup:     addrs && group(m.SrcGroup, k.Src),
 		model.MatchDstGroup:     addrs && group(m.DstGroup, k.Dst),
-		model.MatchSrcPorts:     hasPorts && within(m.SrcPorts, k.SrcPort),
-		model.MatchDstPorts:     hasPorts && within(m.DstPorts, k.DstPort),
-		model.MatchICMPTypes:    hasICMP && within(m.ICMPTypes, k.SrcPort>>8),
-		model.MatchICMPCodes:    hasICMP && within(m.ICMPCodes, k.SrcPort&0xff),
+		model.MatchSrcPorts:     hasPorts && within(m.SrcPorts, o.first.SrcPort),
+		model.MatchDstPorts:     hasPorts && within(m.DstPorts, o.first.DstPort),
+		model.MatchICMPTypes:    hasICMP && within(m.ICMPTypes, o.first.SrcPort>>8),
+		model.MatchICMPCodes:    hasICMP && within(m.ICMPCodes, o.first.SrcPort&0xff),
 		model.MatchQuotedSrc:    isError && m.QuotedSrc.IsValid() && in(m.QuotedSrc, quoted.Key.Src),
 		model.MatchQuotedDst:    isError && m.QuotedDst.IsValid() && in(m.QuotedDst, quoted.Key.Dst),
 	} {
@@ -272,6 +274,9 @@ func TestRulesAgainstOracle(t *testing.T) {
 			if o.out != nil {
 				in.View.Key.EthDst = vb.MAC
 			}
+			whole := in
+			whole.View.Key.Frag, o.first = match.FragFirst, in.View.Key
+			topo.State.Remember(&whole)
 			fragment(t, &in.View)
 			o.v = in.View
 			topo.Simulate(&c, &in)
@@ -319,11 +324,10 @@ func TestMaskIsSoundWithFilters(t *testing.T) {
 		for range 50 {
 			g := gen{t, topo}
 			in := pathtest.Injection{Port: pathtest.ID(pick(t, "port", "va", "va", "vc", "vb")), View: g.view()}
-			fragment(t, &in.View)
+			topo.State.Remember(&in)
 			topo.Simulate(&a, &in)
 			if a.Result != sim.ResultConsumed && a.Result != sim.ResultNotYet && !a.UserSpace {
 				other := g.view()
-				fragment(t, &other)
 				checkTwin(t, topo, &a, &b, in, mutate(in.View, other, a.Mask))
 			}
 		}
@@ -354,12 +358,11 @@ func TestMaskIsSoundWithSecurity(t *testing.T) {
 		for range 100 {
 			g := gen{t, topo}
 			in := pathtest.Injection{Port: pathtest.ID(pick(t, "port", "va", "vb")), View: g.view()}
-			fragment(t, &in.View)
+			topo.State.Remember(&in)
 			topo.Simulate(&a, &in)
 			seen[a.Reason]++
 			if a.Result != sim.ResultConsumed && a.Result != sim.ResultNotYet && !a.UserSpace {
 				other := g.view()
-				fragment(t, &other)
 				checkTwin(t, topo, &a, &b, in, mutate(in.View, other, a.Mask))
 			}
 		}

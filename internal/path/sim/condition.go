@@ -17,7 +17,7 @@ import (
 func (c *Context) fits(m *view.Condition, at *place, b *branch) bool {
 	// The fragment policy is not inverted; it comes last so that a packet that does not fit anyway has not read it.
 	return c.fitsAll(m, at.out, b) != m.Invert &&
-		(m.Fragment == view.FragmentsAny || c.fitsFragment(m.Fragment) != (m.Not&model.MatchFragment != 0)) &&
+		(m.Fragment <= view.FragmentsFollow || c.fitsFragment(m.Fragment) != (m.Not&model.MatchFragment != 0)) &&
 		(m.Connection == model.ConnectionAny || c.isReturn(b, at.id) != ((m.Connection == model.ConnectionReturn) == (m.Not&model.MatchConnection != 0)))
 }
 
@@ -118,13 +118,13 @@ func (c *Context) fitsField(m *view.Condition, field model.MatchField, out *view
 	case dstGroup:
 		return c.hasAddresses() && c.grouped(m.DstGroup, *c.readDstAddr(b))
 	case srcPorts: // that there are any follows from proto, which comes before, and the fragment policy
-		return within(c.readSrcPort(b), &m.SrcPorts)
+		return c.followed(m, b) && within(c.readSrcPort(b), &m.SrcPorts)
 	case dstPorts:
-		return within(c.readDstPort(b), &m.DstPorts)
+		return c.followed(m, b) && within(c.readDstPort(b), &m.DstPorts)
 	case icmpTypes:
-		return within(c.readSrcPort(b)>>8, &m.ICMPTypes)
+		return c.followed(m, b) && within(c.readSrcPort(b)>>8, &m.ICMPTypes)
 	case icmpCodes:
-		return within(c.readSrcPort(b)&0xff, &m.ICMPCodes)
+		return c.followed(m, b) && within(c.readSrcPort(b)&0xff, &m.ICMPCodes)
 	case quotedSrc:
 		q, ok := c.quoted()
 		return ok && m.QuotedSrc.Contains(&q.Key.Src)
@@ -133,6 +133,11 @@ func (c *Context) fitsField(m *view.Condition, field model.MatchField, out *view
 		return ok && m.QuotedDst.Contains(&q.Key.Dst)
 	}
 	return false // the model knows no other
+}
+
+// followed reports whether the ports are known, of a condition that later fragments fit with their first one; false ends the simulation.
+func (c *Context) followed(m *view.Condition, b *branch) bool {
+	return m.Fragment != view.FragmentsFollow || c.hasPorts(b)
 }
 
 // The packet as the branch has it: what a device has rewritten depends on no field.

@@ -125,6 +125,7 @@ func TestFragmentPolicies(t *testing.T) {
 		fits   [3]bool // whole, first, later
 	}{
 		{"any", [3]bool{true, true, true}},
+		{"follow", [3]bool{true, true, true}},
 		{"header", [3]bool{true, true, false}},
 		{"nonheader", [3]bool{false, false, true}},
 		{"unfragmented", [3]bool{true, false, false}},

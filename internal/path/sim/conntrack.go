@@ -17,8 +17,7 @@ type proposal struct {
 }
 
 // isReturn reports whether the packet belongs to a connection that device has seen the beginning of, from the other
-// side; an ICMP error does when it quotes a packet of one. A packet of an unknown connection begins one, if it arrives. A later
-// fragment, whose ports are not known, is no return.
+// side; an ICMP error does when it quotes a packet of one. A packet of an unknown connection begins one, if it arrives.
 func (c *Context) isReturn(b *branch, device uuid.UUID) bool {
 	t, quoted, why := c.tuple(b)
 	if why != drop.None {
@@ -84,8 +83,10 @@ func (c *Context) tuple(b *branch) (t match.Tuple, quoted bool, why drop.Reason)
 	switch {
 	case k.EthType != packet.EthTypeIPv4 && k.EthType != packet.EthTypeIPv6:
 		return t, false, drop.NatProtocol
-	case k.Frag != match.FragNone:
-		return t, false, drop.NatFragment
+	case k.Frag != match.FragNone && k.Proto == packet.ProtoSCTP:
+		return t, false, drop.NatFragment // its checksum is over what is not there
+	case !c.hasPorts(b):
+		return t, false, drop.NatFragment // and has to wait
 	}
 	src, dst := c.readIPs(b)
 	sport, dport := c.readPorts(b)

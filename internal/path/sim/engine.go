@@ -61,6 +61,7 @@ type scratch struct {
 	rewrites  action.Physical
 	rewriter  packet.Rewriter
 	choice    ruleChoice
+	first     first
 	consumed  bool // a branch was answered by a device
 	stopped   bool // the result is final, whatever other branches would do
 	visits    int
@@ -113,6 +114,7 @@ func SimulateEgress(c *Context, port uuid.UUID) {
 func (c *Context) received() branch {
 	k := &c.Packet.Key
 	h := header{ethSrc: k.EthSrc, ethDst: k.EthDst, src: k.Src, dst: k.Dst, srcPort: k.SrcPort, dstPort: k.DstPort, tos: k.TOS, vlan: k.VLAN}
+	c.follow(&h)
 	return branch{header: h, node: c.Trace}
 }
 
@@ -141,6 +143,9 @@ func (c *Context) turn(b *branch) bool {
 
 // drop ends a branch. Of several branches the first of the gravest result counts.
 func (c *Context) drop(b *branch, r Result, why drop.Reason) {
+	if c.scratch.stopped {
+		return
+	}
 	if b.node != nil {
 		b.node.Add("sim", r.String(), "%s: %s", why, why.Meaning())
 	}
@@ -159,6 +164,9 @@ func (c *Context) consume(b *branch, device string, name string) {
 
 // wait ends the simulation: it starts again when what t names has changed.
 func (c *Context) wait(t tag.Tag) {
+	if c.scratch.stopped {
+		return
+	}
 	c.Result, c.Reason, c.Wait = ResultNotYet, drop.None, t
 	c.stop()
 }
@@ -173,6 +181,10 @@ func (c *Context) stop() {
 // error message) keeps a forwarded packet in user space.
 func (c *Context) finish() {
 	s := &c.scratch
+	if c.Mask&(match.SrcPort|match.DstPort) != 0 {
+		c.Mask |= match.Frag // a flow of whole packets is not to take first fragments, which have to be seen (hasPorts)
+		c.UserSpace = c.UserSpace || c.Packet.Key.Frag == match.FragFirst
+	}
 	switch {
 	case s.stopped:
 	case len(s.outs) > 0:

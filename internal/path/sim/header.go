@@ -89,11 +89,12 @@ func (c *Context) assemble() {
 			now.dst = o.dst
 			c.act(action.Action{Op: action.SetDst, Addr: o.dst})
 		}
-		if c.sets(match.SrcPort, &now, o, now.srcPort == o.srcPort) {
+		later := c.Packet.Key.Frag == match.FragLater // and has no ports; to be so is in the mask of whoever has written some
+		if !later && c.sets(match.SrcPort, &now, o, now.srcPort == o.srcPort) {
 			now.srcPort = o.srcPort
 			c.act(action.Action{Op: action.SetSrcPort, Value: o.srcPort})
 		}
-		if c.sets(match.DstPort, &now, o, now.dstPort == o.dstPort) {
+		if !later && c.sets(match.DstPort, &now, o, now.dstPort == o.dstPort) {
 			now.dstPort = o.dstPort
 			c.act(action.Action{Op: action.SetDstPort, Value: o.dstPort})
 		}

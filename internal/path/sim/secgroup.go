@@ -35,6 +35,9 @@ func (c *Context) guard(p *view.Port, out bool, b *branch) bool {
 	if c.linkNeeds(a.six, out, b) {
 		return c.pass(&a, b, "what the link needs")
 	}
+	if !c.hasPorts(b) {
+		return false
+	}
 	a.packet(c, b)
 	stateful := false
 	for _, id := range p.SecurityGroups {
@@ -53,7 +56,6 @@ func (c *Context) guard(p *view.Port, out bool, b *branch) bool {
 
 // guardConnection is the part of guard about connections.
 func (c *Context) guardConnection(a *asked, b *branch) bool {
-	k := c.read(match.Proto | match.Frag)
 	t, quoted, tracked := c.tracked(b)
 	if !tracked {
 		if by := c.judge(a, true); by.rule != nil {
@@ -63,19 +65,16 @@ func (c *Context) guardConnection(a *asked, b *branch) bool {
 	}
 	_, reply, known := c.connection(tag.Connection, a.port.ID, &t, quoted)
 	switch {
-	case known && portless(&t, k.Frag):
-		return c.pass(a, b, "a later fragment of what has passed")
 	case known && (reply || quoted):
 		first := a.first(t, reply)
 		by := c.judge(&first, true)
 		if by.rule == nil {
 			return c.forbid(a, b, drop.ConnRevoked)
 		}
-		c.fragments(b, a.port, &t, k.Frag)
 		return c.allow(a, b, by, "return traffic of what it allows: ")
 	case quoted && !known:
 		return c.forbid(a, b, drop.ConnInvalid)
-	case !known && !c.begins(k.Frag):
+	case !known && !c.begins():
 		c.UserSpace = true // flags are not in the key
 		return c.forbid(a, b, drop.ConnInvalid)
 	}
@@ -86,7 +85,6 @@ func (c *Context) guardConnection(a *asked, b *branch) bool {
 	if !known {
 		c.begin(b, a.port.ID, t)
 	}
-	c.fragments(b, a.port, &t, k.Frag)
 	return c.allow(a, b, by, "")
 }
 
@@ -106,16 +104,14 @@ type asked struct {
 
 // packet asks about the packet at hand.
 func (a *asked) packet(c *Context, b *branch) {
-	k := c.read(match.Proto | match.Frag)
-	a.proto = k.Proto
+	a.proto = c.read(match.Proto).Proto
 	if a.out {
 		a.remote, a.readRemote = b.dst, match.Dst&^b.written
 	} else {
 		a.remote, a.readRemote = b.src, match.Src&^b.written
 	}
-	switch {
-	case k.Frag == match.FragLater:
-	case k.Proto == packet.ProtoICMP, k.Proto == packet.ProtoICMPv6:
+	switch a.proto {
+	case packet.ProtoICMP, packet.ProtoICMPv6:
 		a.service, a.hasService, a.readPort = b.srcPort, true, match.SrcPort&^b.written
 	default:
 		a.service, a.hasService, a.readPort = b.dstPort, true, match.DstPort&^b.written

@@ -40,6 +40,9 @@ type State interface {
 	// (tag.Translation) or its destination (tag.Destination), or a client's member (tag.Affinity), that has t as one of its directions; other is the opposite one. reply: t is
 	// how answers come; replied: one has been seen.
 	Connection(k tag.Kind, device uuid.UUID, t *match.Tuple) (other match.Tuple, reply, replied, ok bool)
+	// FirstFragment finds what the first fragment of the datagram that t names (kind tag.Fragment) said: the ports, as in match.Key, and
+	// TCP's flags. Not ok: it has not come.
+	FirstFragment(t tag.Tag) (srcPort, dstPort uint16, tcpFlags uint8, ok bool)
 	// FreePort proposes a port of addr, from lo to hi, for translating the source of t: no other connection of the device to
 	// the same destination has it. want is preferred. 0: there is none among those leased; exhausted: nor are there
 	// more to be leased.
@@ -141,7 +144,7 @@ type Context struct {
 	Generated []Generated
 	Rules     []*view.Rule // that the packet fitted, in order; one may repeat
 	Logged    []Logged     // of Rules, those that are to be logged
-	Wait      tag.Tag      // for ResultNotYet: a neighbour of a router port, or ports for translation
+	Wait      tag.Tag      // for ResultNotYet: a neighbour of a router port, ports for translation, or a first fragment
 	Lease     Lease        // for a Wait for ports
 	Stateful  bool         // depends on connections
 	Quoted    match.Tuple  // what the packet that an ICMP error quotes becomes; zero: it stays

@@ -121,6 +121,7 @@ func (g gen) view() packet.View {
 	if why != drop.None {
 		t.Fatalf("built a packet that does not parse: %s", why)
 	}
+	fragment(t, &v)
 	return v
 }
 
@@ -161,6 +162,7 @@ func maskIsSound(t *testing.T, text string, groups bool) {
 		for range 100 { // packets to one test, so that the default number of tests suffices
 			g := gen{t, topo}
 			in := pathtest.Injection{Port: pathtest.ID(pick(t, "port", "va", "vb", "vc", "ve", "up")), View: g.view()}
+			topo.State.Remember(&in)
 			topo.Simulate(&a, &in)
 			seen[fmt.Sprint(a.Result, " ", a.Reason)]++
 			if a.Result == sim.ResultForward {

@@ -6,21 +6,17 @@ import (
 	"github.com/viaduct-net/viaduct/internal/base/match"
 	"github.com/viaduct-net/viaduct/internal/base/packet"
 	"github.com/viaduct-net/viaduct/internal/base/tag"
-	"github.com/viaduct-net/viaduct/internal/topo/view"
 )
 
 // tracked is the direction of the connection that the packet is of; quoted: it is an ICMP error about a packet of the opposite
-// one. Protocols without ports have connections between addresses, and so have later fragments (see fragments). ok is
-// false for what nobody answers: ICMP but for echo, errors that quote too little, packets to many.
+// one. Protocols without ports have connections between addresses. ok is false for what nobody answers: ICMP but for echo,
+// errors that quote too little, packets to many. The caller has asked hasPorts.
 func (c *Context) tracked(b *branch) (t match.Tuple, quoted, ok bool) {
 	k := c.read(match.EthType | match.Proto | match.Frag)
 	src, dst := c.readIPs(b)
 	t = match.Tuple{Src: src, Dst: dst, Proto: k.Proto}
 	if toMany(&dst) {
 		return t, false, false
-	}
-	if k.Frag == match.FragLater {
-		return t, false, true
 	}
 	if c.isICMPError() {
 		t, ok = c.quotedTuple()
@@ -42,39 +38,15 @@ func toMany(a *match.Addr) bool {
 	return a[0] == 0xff
 }
 
-// portless reports a later fragment of a protocol whose ports are in the first one.
-func portless(t *match.Tuple, frag uint8) bool {
-	switch t.Proto {
-	case packet.ProtoTCP, packet.ProtoUDP, packet.ProtoSCTP, packet.ProtoICMP, packet.ProtoICMPv6:
-		return frag == match.FragLater
-	}
-	return false
-}
-
-// fragments lets the later fragments follow a first one that passes, between the same addresses: they are tracked as a connection
-// without ports. Without their first one they are of no use to anybody.
-func (c *Context) fragments(b *branch, p *view.Port, t *match.Tuple, frag uint8) {
-	if frag != match.FragFirst {
-		return
-	}
-	pair := match.Tuple{Src: t.Src, Dst: t.Dst, Proto: t.Proto}
-	if pair == *t {
-		return // a protocol without ports
-	}
-	if _, _, known := c.connection(tag.Connection, p.ID, &pair, false); !known {
-		c.begin(b, p.ID, pair)
-	}
-}
-
 // begins reports whether the packet may be the first that is seen of a connection: of TCP a SYN, or an ACK, so that connections older
 // than what is remembered of them go on, as Linux has it (nf_conntrack_tcp_loose). Everything else, such as FIN or
 // RST alone, no flags, or SYN with FIN, belongs to a connection or is invalid.
-func (c *Context) begins(frag uint8) bool {
-	if c.Packet.Key.Proto != packet.ProtoTCP || frag == match.FragLater {
+func (c *Context) begins() bool {
+	if c.Packet.Key.Proto != packet.ProtoTCP {
 		return true
 	}
 	const deciding = packet.FlagSYN | packet.FlagACK | packet.FlagFIN | packet.FlagRST
-	flags := c.Packet.TCPFlags() & deciding
+	flags := (c.Packet.TCPFlags() | c.scratch.first.tcpFlags) & deciding
 	return flags == packet.FlagSYN || flags == packet.FlagACK
 }
 

@@ -156,6 +156,10 @@ func (w *Worker) resolve(wait tag.Tag, l sim.Lease, depth int) (ok bool) {
 			w.solicit(wait.ID, wait.Addr, depth)
 		}
 		return ok
+	case tag.Fragment:
+		if w.tables.AwaitFragment(wait) { // it came to another worker meanwhile
+			w.tell(nil, []tag.Tag{wait})
+		}
 	case tag.Ports:
 		w.tables.LeasePorts(wait.ID, wait.Addr, l.Lo, l.Hi, l.Want, func(changed tag.Tag) {
 			w.tell(nil, []tag.Tag{changed})

@@ -42,6 +42,7 @@ func (w *Worker) packet(m *datapath.Miss) (kept bool) {
 	if !ok {
 		return kept
 	}
+	w.firstFragment(&v, vport)
 	d, why := w.settle(&v, vport, m.GSO)
 	switch {
 	case why != drop.None:
@@ -158,6 +159,7 @@ func (w *Worker) park(m *datapath.Miss, vport uuid.UUID) (kept bool) {
 // commit is stage 7, after settle: the flow, with what it depends on.
 func (w *Worker) commit(m *datapath.Miss, d decision) {
 	if d.result == sim.ResultConsumed || w.sim.UserSpace {
+		w.touch(&m.Key)
 		w.explainNoFlow()
 		return
 	}

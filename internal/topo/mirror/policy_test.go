@@ -40,7 +40,7 @@ func TestChains(t *testing.T) {
 		t.Fatalf("%+v", c)
 	}
 	first := c.Rules[0]
-	if first.ID != id(84) || first.Verdict != view.VerdictJump || first.Jump != id(81) || first.Match.String() != "proto=6 !dst_ports=80-90 fragment=header" ||
+	if first.ID != id(84) || first.Verdict != view.VerdictJump || first.Jump != id(81) || first.Match.String() != "proto=6 !dst_ports=80-90" ||
 		c.Rules[1].ID != id(85) || c.Rules[1].Verdict != view.VerdictDrop {
 		t.Errorf("rules %+v", c.Rules)
 	}

@@ -78,6 +78,7 @@ type Fragment string
 // Fragment policies.
 const (
 	FragmentAny          Fragment = "any"
+	FragmentFollow       Fragment = "follow"       // all: later fragments fit when the first one of their datagram does
 	FragmentHeader       Fragment = "header"       // with a transport header: whole packets and first fragments
 	FragmentNonheader    Fragment = "nonheader"    // later fragments
 	FragmentUnfragmented Fragment = "unfragmented" // whole packets
@@ -128,7 +129,8 @@ type Condition struct {
 	ICMPTypes, ICMPCodes *Range
 	// Addresses of the packet that an ICMP error quotes.
 	QuotedSrc, QuotedDst netip.Prefix
-	// Fragment applies whatever Invert says; MatchFragment inverts it. "": any, or header when transport fields are given.
+	// Fragment applies whatever Invert says; MatchFragment inverts it. "": any; follow when fields of the
+	// transport header are given, header when those of what an ICMP error quotes are.
 	Fragment Fragment
 	// Connection applies whatever Invert says, and last; MatchConnection inverts it: what the rule's port, bridge or router has seen of the packet's
 	// connection.

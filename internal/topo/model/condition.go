@@ -151,20 +151,20 @@ func badTransport(m *Condition, given MatchField) (field, reason string) {
 		return "fragment", "inverted: later fragments have no transport header, which other fields ask for"
 	}
 	switch m.Fragment {
-	case "", FragmentHeader, FragmentUnfragmented:
+	case "", FragmentFollow, FragmentHeader, FragmentUnfragmented:
 	case FragmentAny, FragmentNonheader:
 		if transport(given) {
 			return "fragment", fmt.Sprintf("%q: later fragments have no transport header, which other fields ask for", m.Fragment)
 		}
 	default:
-		return "fragment", fmt.Sprintf("%q is none of any, header, nonheader, unfragmented", m.Fragment)
+		return "fragment", fmt.Sprintf("%q is none of any, follow, header, nonheader, unfragmented", m.Fragment)
 	}
 	return "", ""
 }
 
 // outside is the set of fields that are tested whatever Invert says.
 func (m *Condition) outside() (f MatchField) {
-	if m.Fragment != "" && m.Fragment != FragmentAny {
+	if m.Fragment != "" && m.Fragment != FragmentAny && m.Fragment != FragmentFollow {
 		f |= MatchFragment
 	}
 	if m.Connection != ConnectionAny {
@@ -186,14 +186,17 @@ func normalizeRule(r *Rule) {
 	normalizeCondition(&r.Match)
 }
 
-// normalizeCondition: a transport field needs the header.
+// normalizeCondition: a transport field needs the header, of the packet's first fragment at least.
 func normalizeCondition(m *Condition) {
 	if m.Fragment != "" {
 		return
 	}
 	m.Fragment = FragmentAny
-	if transport(m.Given()) {
+	switch given := m.Given(); {
+	case given&(MatchQuotedSrc|MatchQuotedDst) != 0:
 		m.Fragment = FragmentHeader
+	case transport(given):
+		m.Fragment = FragmentFollow
 	}
 }
 

@@ -158,7 +158,7 @@ func TestRulesAccepted(t *testing.T) {
 	if f := g.Get(KindRule, id(130)).(*Rule).Match.Fragment; f != FragmentAny {
 		t.Errorf("fragment policy %q", f)
 	}
-	if f := g.Get(KindRule, id(131)).(*Rule).Match.Fragment; f != FragmentHeader {
+	if f := g.Get(KindRule, id(131)).(*Rule).Match.Fragment; f != FragmentFollow {
 		t.Errorf("fragment policy %q with ports", f)
 	}
 }

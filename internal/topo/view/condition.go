@@ -41,6 +41,7 @@ type FragmentPolicy uint8
 // Fragment policies; see model.Fragment.
 const (
 	FragmentsAny FragmentPolicy = iota
+	FragmentsFollow
 	FragmentsHeader
 	FragmentsNonheader
 	FragmentsNone
@@ -69,7 +70,7 @@ func NewCondition(m *model.Condition) Condition {
 }
 
 var fragmentPolicies = map[model.Fragment]FragmentPolicy{
-	model.FragmentAny: FragmentsAny, model.FragmentHeader: FragmentsHeader,
+	model.FragmentAny: FragmentsAny, model.FragmentFollow: FragmentsFollow, model.FragmentHeader: FragmentsHeader,
 	model.FragmentNonheader: FragmentsNonheader, model.FragmentUnfragmented: FragmentsNone,
 }
 
@@ -96,8 +97,8 @@ func (c *Condition) String() string {
 	if c.Invert {
 		text = "!(" + text + ")"
 	}
-	if c.Fragment != FragmentsAny {
-		text += " " + not(c.Not&model.MatchFragment) + "fragment=" + [...]string{"any", "header", "nonheader", "unfragmented"}[c.Fragment]
+	if c.Fragment > FragmentsFollow {
+		text += " " + not(c.Not&model.MatchFragment) + "fragment=" + [...]string{"any", "follow", "header", "nonheader", "unfragmented"}[c.Fragment]
 	}
 	if c.Connection != model.ConnectionAny {
 		text += " " + not(c.Not&model.MatchConnection) + "connection=" + string(c.Connection)
