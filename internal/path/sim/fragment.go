@@ -13,6 +13,8 @@ type first struct {
 	known    bool
 	told     bool // in the trace
 	tcpFlags uint8
+
+	aside, missed bool // nobody is to wait for it; somebody would have
 }
 
 // Datagram names the datagram that a fragment which entered at a port is of. It is what fragments have in common, as received
@@ -43,6 +45,10 @@ func (c *Context) hasPorts(b *branch) bool {
 	}
 	c.UserSpace = true
 	f := &c.scratch.first
+	if f.aside && !f.known {
+		f.missed = true
+		return false
+	}
 	if b.node != nil && !f.told && !c.scratch.stopped {
 		f.told = true
 		if id := c.Packet.FragmentID(); f.known {

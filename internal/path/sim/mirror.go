@@ -13,7 +13,7 @@ const MaxCopies = 8
 func (c *Context) copies(ms []view.Mirror, point view.MirrorPoint, at *place, b *branch) {
 	for i := range ms {
 		m := &ms[i]
-		if m.At&point == 0 || at.out != nil && at.out.ID == m.To || !c.fits(&m.Match, at, b) {
+		if m.At&point == 0 || at.out != nil && at.out.ID == m.To || !c.fitsMirror(m, at, b) {
 			continue
 		}
 		c.depend(tag.Tag{Kind: tag.Port, ID: m.To})
@@ -39,4 +39,14 @@ func (c *Context) copies(ms []view.Mirror, point view.MirrorPoint, at *place, b 
 		c.scratch.copies++
 		c.scratch.outs = append(c.scratch.outs, output{b.header, to.ID, 0})
 	}
+}
+
+// fitsMirror is fits for a mirror: what it asks holds nothing up. A later fragment whose first one has not come is not copied where
+// ports are asked for.
+func (c *Context) fitsMirror(m *view.Mirror, at *place, b *branch) bool {
+	f := &c.scratch.first
+	f.aside, f.missed = true, false
+	fits := c.fits(&m.Match, at, b)
+	f.aside = false
+	return fits && !f.missed
 }
