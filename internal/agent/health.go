@@ -145,8 +145,12 @@ func (c *checks) note(r check.Result) bool {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	was, known := c.report[r.Router][r.Member]
+	r.Since = was.Since
 	if known && was == r.Status {
 		return false
+	}
+	if !known || was.Up != r.Up {
+		r.Since = time.Now().Truncate(time.Second).UTC()
 	}
 	members := maps.Clone(c.report[r.Router])
 	if members == nil {

@@ -1,12 +1,14 @@
 package ctl
 
 import (
+	"context"
 	"fmt"
 	"io"
 	"slices"
 
 	"github.com/spf13/cobra"
 
+	"github.com/viaduct-net/viaduct/internal/api/client"
 	"github.com/viaduct-net/viaduct/internal/api/document"
 	"github.com/viaduct-net/viaduct/internal/api/ref"
 	"github.com/viaduct-net/viaduct/internal/api/wire"
@@ -43,7 +45,7 @@ func newDescribe() *cobra.Command {
 				if i > 0 {
 					fmt.Fprintln(cmd.OutOrStdout())
 				}
-				if err := describe(cmd.OutOrStdout(), x, o); err != nil {
+				if err := describe(ctx, cmd.OutOrStdout(), c, x, o); err != nil {
 					return err
 				}
 			}
@@ -54,12 +56,11 @@ func newDescribe() *cobra.Command {
 }
 
 // describe prints an object as a document, and then tables of what belongs to it.
-func describe(w io.Writer, x *ref.Index, o model.Object) error {
+func describe(ctx context.Context, w io.Writer, c *client.Client, x *ref.Index, o model.Object) error {
 	b, err := document.Render(o, x)
 	if err != nil {
 		return err
 	}
-	fmt.Fprintf(w, "%srevision: %d\n", b, o.GetMeta().Revision)
 	own := model.KeyOf(o)
 	var parts []model.Object
 	for _, k := range model.Kinds {
@@ -69,11 +70,20 @@ func describe(w io.Writer, x *ref.Index, o model.Object) error {
 			}
 		}
 	}
+	states, err := statesFor(ctx, c, append(parts[:len(parts):len(parts)], o))
+	if err != nil {
+		return err
+	}
+	status, err := states.document(x, o.GetMeta().ID)
+	if err != nil {
+		return err
+	}
+	fmt.Fprintf(w, "%srevision: %d\n%s", b, o.GetMeta().Revision, status)
 	if len(parts) == 0 {
 		return nil
 	}
 	fmt.Fprintln(w)
-	return printTables(w, listing{index: x, objects: parts}, false)
+	return printTables(w, listing{index: x, objects: parts, members: states}, false)
 }
 
 func refersTo(o model.Object, k model.Key) bool {

@@ -48,7 +48,11 @@ func newGet() *cobra.Command {
 			if err != nil {
 				return err
 			}
-			return printers[*form](cmd.OutOrStdout(), listing{index: x, objects: objects, single: len(args) == 2})
+			states, err := statesFor(ctx, c, objects)
+			if err != nil {
+				return err
+			}
+			return printers[*form](cmd.OutOrStdout(), listing{index: x, objects: objects, single: len(args) == 2, members: states})
 		},
 		ValidArgsFunction: completeObjects,
 	}
@@ -74,7 +78,7 @@ var related = map[model.Kind][]model.Kind{
 	model.KindSecurityGroupRule: {model.KindSecurityGroup, model.KindAddressGroup},
 
 	model.KindLoadBalancer: {model.KindRouter, model.KindPool},
-	model.KindPoolMember:   {model.KindPool},
+	model.KindPoolMember:   {model.KindPool, model.KindLoadBalancer, model.KindHost},
 }
 
 // loadFor reads the kinds and those they are shown with.

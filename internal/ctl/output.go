@@ -18,6 +18,7 @@ type listing struct {
 	index   *ref.Index
 	objects []model.Object
 	single  bool // one was asked for by name
+	members memberStates
 }
 
 // printers are the forms of -o.
@@ -44,6 +45,11 @@ func printYAML(w io.Writer, l listing) error {
 		if err != nil {
 			return err
 		}
+		status, err := l.members.document(l.index, o.GetMeta().ID)
+		if err != nil {
+			return err
+		}
+		b = append(b, status...)
 		if i > 0 {
 			b = append([]byte("---\n"), b...)
 		}
@@ -60,6 +66,13 @@ func printJSON(w io.Writer, l listing) error {
 		b, err := objectJSON(o)
 		if err != nil {
 			return err
+		}
+		if s := l.members[o.GetMeta().ID]; s != nil {
+			status, err := json.Marshal(s)
+			if err != nil {
+				return err
+			}
+			b = append(append(append(bytes.TrimSuffix(b, []byte("}")), `,"status":`...), status...), '}')
 		}
 		items[i] = b
 	}

@@ -43,7 +43,7 @@ var columns = map[model.Kind][]string{
 
 	model.KindLoadBalancer: {"NAME", "ROUTER", "ADMIN", "ADDRESS", "LISTENERS"},
 	model.KindPool:         {"NAME", "PERSISTENCE", "MONITOR"},
-	model.KindPoolMember:   {"NAME", "POOL", "ADMIN", "ADDRESS", "WEIGHT"},
+	model.KindPoolMember:   {"NAME", "POOL", "ADMIN", "ADDRESS", "WEIGHT", "STATE", "SINCE", "REASON"},
 }
 
 // printTables prints one table for each kind, with the id and revision when wide.
@@ -64,6 +64,9 @@ func printTables(w io.Writer, l listing, wide bool) error {
 			fmt.Fprintln(tw, strings.Join(header, "\t"))
 		}
 		cells := row(l.index, o)
+		if kind == model.KindPoolMember {
+			cells = append(cells, l.members.cells(o.GetMeta().ID)...)
+		}
 		if wide {
 			m := o.GetMeta()
 			cells = append(cells, owner(m), m.ID.String(), strconv.FormatInt(m.Revision, 10))

@@ -2,13 +2,16 @@ package netns
 
 import (
 	"context"
+	"encoding/json"
 	"fmt"
 	"os"
 	"os/exec"
 	"path/filepath"
+	"regexp"
 	"strings"
 	"testing"
 
+	"github.com/viaduct-net/viaduct/internal/api/wire"
 	"github.com/viaduct-net/viaduct/internal/lab"
 	"github.com/viaduct-net/viaduct/internal/lab/examples"
 	"github.com/viaduct-net/viaduct/internal/lab/ns"
@@ -32,6 +35,8 @@ func balances(t *testing.T, l *lab.Lab) {
 	t.Run("and one down that dies, and up again", func(t *testing.T) {
 		stop["web-2"]()
 		serving(t, world, "web-1", "web-3")
+		state(t, l, "web-1", "up", "")
+		state(t, l, "web-2", "down", "refused")
 		serve(whole, space(t, l, "web-2"), "web-2") // to the end of the whole test
 		serving(t, world, "web-1", "web-2", "web-3")
 	})
@@ -81,6 +86,31 @@ func balances(t *testing.T, l *lab.Lab) {
 		datagrams(t, world, "203.0.113.81", 8192)
 		datagrams(t, world, "2001:db8::81", 8192)
 	})
+	t.Run("checked by ping", func(t *testing.T) {
+		apply(t, l, `
+{kind: pool, name: pinged, health_monitor: {type: PING, delay: 1, timeout: 1, max_retries: 1, max_retries_down: 2}}
+---
+{kind: pool_member, name: pinged-1, pool: pinged, address: 10.0.1.10, port: 9}
+---
+{kind: pool_member, name: pinged-2, pool: pinged, address: 10.0.1.99, port: 9}
+---
+{kind: pool, name: pinged-ipv6, health_monitor: {type: PING, delay: 1, timeout: 1, max_retries: 1, max_retries_down: 2}}
+---
+{kind: pool_member, name: pinged-1-ipv6, pool: pinged-ipv6, address: "fd00:1::10", port: 9}
+---
+{kind: load_balancer, name: pings, router: gateway, address: 203.0.113.82, listeners: [{protocol: tcp, port: 80, pool: pinged}]}
+---
+{kind: load_balancer, name: pings-ipv6, router: gateway, address: "2001:db8::82", listeners: [{protocol: tcp, port: 80, pool: pinged-ipv6}]}
+`)
+		eventually(t, "who answers is up, who does not is down", func(context.Context) error {
+			for name, want := range map[string]string{"pinged-1": "up", "pinged-1-ipv6": "up", "pinged-2": "down"} {
+				if s, text := memberStatus(t, l, name); s.State != want {
+					return fmt.Errorf("%s", text)
+				}
+			}
+			return nil
+		})
+	})
 	t.Run("ping", func(t *testing.T) { ping(t, world, "203.0.113.80") })
 	t.Run("a port that nothing listens to", func(t *testing.T) { refused(t, world, "http://203.0.113.80:82/name") })
 	t.Run("no new connections to who is disabled", func(t *testing.T) {
@@ -105,6 +135,33 @@ func balances(t *testing.T, l *lab.Lab) {
 			return nil
 		})
 	})
+}
+
+// state holds what "viaduct describe pool" and "get -o json" say of a member.
+func state(t *testing.T, l *lab.Lab, name, want, why string) {
+	t.Helper()
+	out, err := exec.CommandContext(t.Context(), viaduct, "--server=unix://"+l.Server.Socket, "describe", "pool", "web").CombinedOutput()
+	row := regexp.MustCompile(`(?m)^` + name + ` .*$`).FindString(string(out))
+	if err != nil || !regexp.MustCompile(` `+want+` +\d{4}-\d\d-\d\dT\S+Z +.*`+why).MatchString(row) {
+		t.Errorf("%v, want %s %s:\n%s", err, want, why, out)
+	}
+	if s, text := memberStatus(t, l, name); s.State != want || !strings.Contains(s.Reason, why) || s.Since == nil || s.HostID == "" {
+		t.Errorf("want %s %s:\n%s", want, why, text)
+	}
+}
+
+// memberStatus is what "viaduct get -o json" says of a member behind one load balancer.
+func memberStatus(t *testing.T, l *lab.Lab, name string) (s wire.MemberStatus, text string) {
+	t.Helper()
+	out, err := exec.CommandContext(t.Context(), viaduct, "--server=unix://"+l.Server.Socket, "get", "pool_member", name, "-o", "json").CombinedOutput()
+	var m struct{ Status []wire.MemberStatus }
+	if err == nil {
+		err = json.Unmarshal(out, &m)
+	}
+	if err != nil || len(m.Status) != 1 {
+		t.Fatalf("%v:\n%s", err, out)
+	}
+	return m.Status[0], string(out)
 }
 
 // serving waits until connections go to exactly these servers, and all of them succeed.

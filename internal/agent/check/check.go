@@ -118,6 +118,8 @@ func (s *Space) once(ctx context.Context, t Target) error {
 		return s.http(ctx, at, &t.Monitor)
 	case model.MonitorUDP:
 		return s.udp(ctx, at)
+	case model.MonitorPing:
+		return s.ping(ctx, t.Address)
 	}
 	conn, err := s.dial(ctx, "tcp", at)
 	if err != nil {

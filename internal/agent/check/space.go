@@ -46,6 +46,9 @@ func Open(router uuid.UUID, mac match.MAC) (*Space, error) {
 			// Connections must come from ports by which the router knows their answers.
 			err = os.WriteFile("/proc/sys/net/ipv4/ip_local_port_range", fmt.Appendf(nil, "%d %d", health.PortLow, 65535), 0o644)
 		}
+		if err == nil {
+			err = os.WriteFile("/proc/sys/net/ipv4/ping_group_range", []byte("0 0"), 0o644) // of IPv6, too
+		}
 		made <- err
 	}()
 	if err := <-made; err != nil {

@@ -47,6 +47,7 @@ type PoolMember struct {
 	Port         int    `yaml:"port,required"`
 	Weight       *int   `yaml:"weight"`
 	MonitorPort  int    `yaml:"monitor_port"`
+	Status       []any  `yaml:"status"` // of "viaduct get -o yaml": read, and left alone
 }
 
 // Kind implements Value.

@@ -74,6 +74,7 @@ func newAPI(mux *http.ServeMux, c Config) huma.API {
 	registerKind[wire.LoadBalancer](api, c.Store)
 	registerKind[wire.Pool](api, c.Store)
 	registerKind[wire.PoolMember](api, c.Store)
+	registerMemberStatus(api, c)
 	registerTransactions(api, c.Store)
 	registerConf(api, c)
 	registerWhoami(api)

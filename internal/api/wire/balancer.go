@@ -2,6 +2,7 @@ package wire
 
 import (
 	"strconv"
+	"time"
 
 	"github.com/viaduct-net/viaduct/internal/topo/model"
 )
@@ -33,7 +34,7 @@ type Pool struct {
 
 // HealthMonitor is model.HealthMonitor on the wire and in documents.
 type HealthMonitor struct {
-	Type           string `json:"type" yaml:"type,required" enum:"TCP,HTTP,UDP-CONNECT" doc:"TCP: a connection can be made. HTTP: a GET is answered with an expected status. UDP-CONNECT: a datagram is not answered with an ICMP error."`
+	Type           string `json:"type" yaml:"type,required" enum:"TCP,HTTP,UDP-CONNECT,PING" doc:"TCP: a connection can be made. HTTP: a GET is answered with an expected status. UDP-CONNECT: a datagram is not answered with an ICMP error. PING: an ICMP echo request is answered."`
 	Delay          int    `json:"delay,omitempty" yaml:"delay" default:"5" minimum:"0" maximum:"3600" doc:"Seconds between two checks of a member."`
 	Timeout        int    `json:"timeout,omitempty" yaml:"timeout" minimum:"0" maximum:"3600" doc:"Seconds that a check may take, at most the delay; default 5, or the delay if that is less."`
 	MaxRetries     int    `json:"max_retries,omitempty" yaml:"max_retries" default:"3" minimum:"0" maximum:"10" doc:"Successes in a row that bring a member up."`
@@ -51,6 +52,21 @@ type PoolMember struct {
 	Port         int    `json:"port" minimum:"1" maximum:"65535" doc:"Port of the server."`
 	Weight       *int   `json:"weight,omitempty" default:"1" minimum:"0" maximum:"256" doc:"Share of new connections, in proportion to the others; 0: none."`
 	MonitorPort  int    `json:"monitor_port,omitempty" minimum:"0" maximum:"65535" doc:"Port at which it is checked; default port."`
+}
+
+// MemberStatus is what is known of a member behind a load balancer. A member of a pool that none uses has one without it.
+type MemberStatus struct {
+	ID             string     `json:"id" format:"uuid" doc:"The pool member."`
+	LoadBalancerID string     `json:"load_balancer_id,omitempty" format:"uuid" doc:"The load balancer; absent when no listener uses the pool."`
+	State          string     `json:"state" enum:"up,down,unknown,unchecked,disabled" doc:"up, down: as checks have found. unknown: nothing has been found yet, it is taken to be well. unchecked: the pool has no health monitor, or no load balancer. disabled: administratively down."`
+	Reason         string     `json:"reason,omitempty" doc:"Why it is down."`
+	Since          *time.Time `json:"since,omitempty" doc:"When the host that checks found it so first."`
+	HostID         string     `json:"host_id,omitempty" format:"uuid" doc:"The host that checks."`
+}
+
+// MemberStatuses is what is known of all members.
+type MemberStatuses struct {
+	Items []MemberStatus `json:"items" doc:"Ordered by member and load balancer."`
 }
 
 // Kind implements Object.

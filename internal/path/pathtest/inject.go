@@ -32,7 +32,7 @@ type Injection struct {
 //	ip    ip=SRC>DST proto=N [len=N]      any other protocol
 //	echo  ip=SRC>DST [id=N] [ttl=N] [len=N]
 //	error ip=SRC>DST                      an ICMP error that quotes a packet
-//	icmp  ip=SRC>DST type=N [code=N]      any other message of either family
+//	icmp  ip=SRC>DST type=N [code=N] [id=N]  any other message of either family
 //	ns    ip=SRC>DST target=ADDR [lla=MAC]
 //	na    ip=SRC>DST target=ADDR [lla=MAC]
 //	dhcp, dhcp6, rs, ra                   see dhcp.go
@@ -145,7 +145,7 @@ func (w words) frame(kind string) []byte {
 	case "echo":
 		return packet.BuildEchoRequest(nil, eth, w.ip(), uint16(w.number("id", 1)), 1, payload)
 	case "icmp":
-		return packet.BuildICMP(nil, eth, w.ip(), packet.ICMP{Type: uint8(w.number("type", 0)), Code: uint8(w.number("code", 0))}, payload)
+		return packet.BuildICMP(nil, eth, w.ip(), packet.ICMP{Type: uint8(w.number("type", 0)), Code: uint8(w.number("code", 0)), Rest: uint32(w.number("id", 0)) << 16}, payload)
 	case "error":
 		ip := w.ip()
 		quoted, _ := packet.Parse(packet.BuildUDP(nil, eth.Reverse(), packet.IP{Src: ip.Dst, Dst: ip.Src}, 1, 2, nil), 1)

@@ -9,6 +9,7 @@ import (
 	"net/netip"
 	"slices"
 	"strings"
+	"time"
 
 	"github.com/google/uuid"
 )
@@ -24,13 +25,14 @@ func Key(host uuid.UUID) string { return root + host.String() }
 // Status is what checks of a member have found.
 type Status struct {
 	Up     bool
-	Reason string // why it is down
+	Reason string    // why it is down
+	Since  time.Time // when it was first found so, to the second; zero: by a host that does not say
 }
 
 // Report is what a host has found, by the router from which it checks, and by member.
 type Report map[uuid.UUID]map[uuid.UUID]Status
 
-// Text is the report as it is announced: a line for each member, "ROUTER MEMBER up|down REASON".
+// Text is the report as it is announced: a line for each member, "ROUTER MEMBER up|down since=TIME REASON".
 func (r Report) Text() string {
 	var lines []string
 	for router, members := range r {
@@ -40,12 +42,17 @@ func (r Report) Text() string {
 				state = "up"
 			}
 			reason := strings.Join(strings.Fields(s.Reason), " ")
+			if !s.Since.IsZero() {
+				reason = sinceWord + s.Since.UTC().Format(time.RFC3339) + " " + reason
+			}
 			lines = append(lines, strings.TrimSpace(fmt.Sprintf("%s %s %s %s", router, member, state, reason)))
 		}
 	}
 	slices.Sort(lines)
 	return strings.Join(lines, "\n")
 }
+
+const sinceWord = "since="
 
 // Parse reads what Text has written. Lines that it cannot read, as a later version may write, are left out.
 func Parse(text string) Report {
@@ -63,6 +70,11 @@ func Parse(text string) Report {
 		s := Status{Up: f[2] == "up"}
 		if len(f) == 4 {
 			s.Reason = f[3]
+			if since, rest, _ := strings.Cut(f[3], " "); strings.HasPrefix(since, sinceWord) {
+				if at, err := time.Parse(time.RFC3339, since[len(sinceWord):]); err == nil {
+					s.Since, s.Reason = at, rest
+				}
+			}
 		}
 		if r[router] == nil {
 			r[router] = make(map[uuid.UUID]Status)

@@ -3,6 +3,7 @@ package health
 import (
 	"reflect"
 	"testing"
+	"time"
 
 	"github.com/google/uuid"
 )
@@ -10,11 +11,12 @@ import (
 func id(n byte) uuid.UUID { return uuid.UUID{n, 15: 1} }
 
 func TestText(t *testing.T) {
+	at := time.Date(2026, 11, 29, 3, 0, 1, 0, time.UTC)
 	r := Report{
 		id(1): {id(2): {Up: true}, id(3): {Reason: "connection refused"}},
-		id(4): {id(2): {Reason: "two\n lines"}},
+		id(4): {id(2): {Reason: "two\n lines", Since: at}, id(3): {Up: true, Since: at}},
 	}
-	want := Report{id(1): r[id(1)], id(4): {id(2): {Reason: "two lines"}}}
+	want := Report{id(1): r[id(1)], id(4): {id(2): {Reason: "two lines", Since: at}, id(3): {Up: true, Since: at}}}
 	if got := Parse(r.Text()); !reflect.DeepEqual(got, want) {
 		t.Errorf("%+v, want %+v", got, want)
 	}

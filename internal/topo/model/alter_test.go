@@ -53,7 +53,9 @@ func TestAlteringRulesRefused(t *testing.T) {
 		{"pop no tag", func(r *Rule) { r.Action, r.Match.NoVLAN = RulePopVLAN, true }, "match.no_vlan: there is no tag"},
 		{"vlan of a pop", func(r *Rule) { r.Action, r.VLAN = RulePopVLAN, 7 }, "vlan: has no meaning with action pop_vlan"},
 		{"inverted any fragment", func(r *Rule) { r.Match.Not = MatchFragment }, "match.not: [fragment]: inverts what is not there"},
-		{"inverted header", func(r *Rule) { r.Match.Proto, r.Match.DstPorts, r.Match.Fragment, r.Match.Not = 6, &Range{80, 80}, FragmentHeader, MatchFragment }, "match.fragment: inverted"},
+		{"inverted header", func(r *Rule) {
+			r.Match.Proto, r.Match.DstPorts, r.Match.Fragment, r.Match.Not = 6, &Range{80, 80}, FragmentHeader, MatchFragment
+		}, "match.fragment: inverted"},
 		{"inverted any connection", func(r *Rule) { r.Match.Not = MatchConnection }, "match.not: [connection]"},
 	} {
 		t.Run(c.name, func(t *testing.T) {

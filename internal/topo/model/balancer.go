@@ -55,6 +55,7 @@ const (
 	MonitorTCP  MonitorType = "TCP"         // a connection can be made
 	MonitorHTTP MonitorType = "HTTP"        // a GET is answered with an expected status
 	MonitorUDP  MonitorType = "UDP-CONNECT" // a datagram is not answered with an ICMP error
+	MonitorPing MonitorType = "PING"        // an ICMP echo request is answered
 )
 
 // HealthMonitor is how the members of a pool are checked. Times are in seconds.
@@ -255,8 +256,8 @@ func validatePool(p *Pool) error {
 }
 
 func (m *HealthMonitor) bad() (field, reason string) {
-	if !slices.Contains([]MonitorType{MonitorTCP, MonitorHTTP, MonitorUDP}, m.Type) {
-		return "type", fmt.Sprintf("%q is none of %s, %s, %s", m.Type, MonitorTCP, MonitorHTTP, MonitorUDP)
+	if !slices.Contains([]MonitorType{MonitorTCP, MonitorHTTP, MonitorUDP, MonitorPing}, m.Type) {
+		return "type", fmt.Sprintf("%q is none of %s, %s, %s, %s", m.Type, MonitorTCP, MonitorHTTP, MonitorUDP, MonitorPing)
 	}
 	for _, x := range []struct {
 		field   string
