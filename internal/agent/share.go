@@ -183,10 +183,13 @@ func (s *sharer) write(ctx context.Context, x store.Session, t tag.Tag) error {
 
 const learntPrefix = "learnt/"
 
-// learntPath is the entry's path: learnt/mac/BRIDGE/VLAN/MAC or learnt/neighbour/PORT-OR-BRIDGE/ADDRESS.
+// learntPath is the entry's path: learnt/mac/BRIDGE/VLAN/MAC or learnt/neighbour/PORT-OR-BRIDGE[/VLAN]/ADDRESS.
 func learntPath(t tag.Tag) string {
 	if t.Kind == tag.MACEntry {
 		return fmt.Sprintf("%smac/%s/%d/%s", learntPrefix, t.ID, t.VLAN, t.MAC)
+	}
+	if t.VLAN != 0 {
+		return fmt.Sprintf("%sneighbour/%s/%d/%s", learntPrefix, t.ID, t.VLAN, t.Addr)
 	}
 	return fmt.Sprintf("%sneighbour/%s/%s", learntPrefix, t.ID, t.Addr)
 }
@@ -210,13 +213,19 @@ func parseLearnt(path string) (t tag.Tag, err error) {
 			return t, bad
 		}
 		t.VLAN, t.MAC = uint16(vlan), mac
-	case f[0] == "neighbour" && len(f) == 3:
+	case f[0] == "neighbour" && (len(f) == 3 || len(f) == 4):
 		t.Kind = tag.Neighbour
-		a, err := netip.ParseAddr(f[2])
+		a, err := netip.ParseAddr(f[len(f)-1])
 		if err != nil {
 			return t, bad
 		}
-		t.Addr = match.AddrFrom(a)
+		if t.Addr = match.AddrFrom(a); len(f) == 4 {
+			vlan, err := strconv.ParseUint(f[2], 10, 12)
+			if err != nil {
+				return t, bad
+			}
+			t.VLAN = uint16(vlan)
+		}
 	default:
 		return t, bad
 	}

@@ -5,6 +5,7 @@ import (
 
 	"github.com/viaduct-net/viaduct/internal/base/match"
 	"github.com/viaduct-net/viaduct/internal/base/tag"
+	"github.com/viaduct-net/viaduct/internal/state/arp"
 )
 
 // Learnt is where an address was seen: of a tag.MACEntry the Port, of a tag.Neighbour the MAC.
@@ -19,8 +20,9 @@ func (t *Tables) Learnt(tg tag.Tag) (l Learnt, ok bool) {
 	case tag.MACEntry:
 		l.Port, ok = t.macs.Lookup(tg.ID, tg.VLAN, tg.MAC)
 	case tag.Neighbour:
-		if l.MAC, ok, _ = t.ports.Lookup(tg.ID, tg.Addr); !ok {
-			l.MAC, ok, _ = t.heard.Lookup(tg.ID, tg.Addr)
+		k := arp.Key{ID: tg.ID, Addr: tg.Addr, VLAN: tg.VLAN}
+		if l.MAC, ok, _ = t.ports.Lookup(k); !ok {
+			l.MAC, ok, _ = t.heard.Lookup(k)
 		}
 	}
 	return l, ok

@@ -83,19 +83,19 @@ func (t *Tables) MAC(bridge uuid.UUID, vlan uint16, m match.MAC) (port uuid.UUID
 
 // Neighbour finds the MAC of addr on the link of a router port; failed: it does not answer.
 func (t *Tables) Neighbour(port uuid.UUID, addr match.Addr) (m match.MAC, ok, failed bool) {
-	if m, ok, failed = t.ports.Lookup(port, addr); ok {
+	if m, ok, failed = t.ports.Lookup(arp.Key{ID: port, Addr: addr}); ok {
 		return m, true, false
 	}
 	l, ok := t.far.Get(tag.Tag{Kind: tag.Neighbour, ID: port, Addr: addr})
 	return l.MAC, ok, failed && !ok
 }
 
-// BridgeNeighbour finds an address that was announced on a bridge.
-func (t *Tables) BridgeNeighbour(bridge uuid.UUID, addr match.Addr) (m match.MAC, ok bool) {
-	if m, ok, _ = t.heard.Lookup(bridge, addr); ok {
+// BridgeNeighbour finds an address that was announced in a VLAN of a bridge.
+func (t *Tables) BridgeNeighbour(bridge uuid.UUID, vlan uint16, addr match.Addr) (m match.MAC, ok bool) {
+	if m, ok, _ = t.heard.Lookup(arp.Key{ID: bridge, Addr: addr, VLAN: vlan}); ok {
 		return m, true
 	}
-	l, ok := t.far.Get(tag.Tag{Kind: tag.Neighbour, ID: bridge, Addr: addr})
+	l, ok := t.far.Get(tag.Tag{Kind: tag.Neighbour, ID: bridge, Addr: addr, VLAN: vlan})
 	return l.MAC, ok
 }
 
@@ -124,12 +124,12 @@ func (t *Tables) LearnMAC(bridge uuid.UUID, vlan uint16, m match.MAC, port uuid.
 // LearnNeighbour registers that addr on the link of a router port has m. When it is news, packets that wait for
 // it can go on. It counts against owner, the port that taught it. Not ok: that has taught as many as it may.
 func (t *Tables) LearnNeighbour(port uuid.UUID, addr match.Addr, m match.MAC, owner uuid.UUID) (changed tag.Tag, news, ok bool) {
-	return t.ports.Learn(port, addr, m, owner, t.clock.Now())
+	return t.ports.Learn(arp.Key{ID: port, Addr: addr}, m, owner, t.clock.Now())
 }
 
-// LearnBridgeNeighbour registers an announcement on a bridge, likewise.
-func (t *Tables) LearnBridgeNeighbour(bridge uuid.UUID, addr match.Addr, m match.MAC, owner uuid.UUID) (changed tag.Tag, news, ok bool) {
-	return t.heard.Learn(bridge, addr, m, owner, t.clock.Now())
+// LearnBridgeNeighbour registers an announcement in a VLAN of a bridge, likewise.
+func (t *Tables) LearnBridgeNeighbour(bridge uuid.UUID, vlan uint16, addr match.Addr, m match.MAC, owner uuid.UUID) (changed tag.Tag, news, ok bool) {
+	return t.heard.Learn(arp.Key{ID: bridge, Addr: addr, VLAN: vlan}, m, owner, t.clock.Now())
 }
 
 // Resolve makes sure that addr is being asked for on the link of a router port, on behalf of owner. send: the caller sends

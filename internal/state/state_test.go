@@ -218,7 +218,7 @@ func TestNeighboursAreBoundedPerTeacher(t *testing.T) {
 	router := uuid.UUID{9}
 	for i := range 20 {
 		_, _, ok := s.LearnNeighbour(router, nthAddr(i), m1, p1)
-		_, _, heard := s.LearnBridgeNeighbour(bridge, nthAddr(i), m1, p1)
+		_, _, heard := s.LearnBridgeNeighbour(bridge, 0, nthAddr(i), m1, p1)
 		_, asked := s.Resolve(router, nthAddr(100+i), p1)
 		if ok != (i < 4) || heard != (i < 4) || asked != (i < 3) {
 			t.Errorf("%d: taught %v, %v, waits %v", i, ok, heard, asked)
@@ -226,7 +226,7 @@ func TestNeighboursAreBoundedPerTeacher(t *testing.T) {
 	}
 	for i := range 4 {
 		_, _, ok := s.LearnNeighbour(router, nthAddr(200+i), m2, p2)
-		_, _, heard := s.LearnBridgeNeighbour(bridge, nthAddr(200+i), m2, p2)
+		_, _, heard := s.LearnBridgeNeighbour(bridge, 0, nthAddr(200+i), m2, p2)
 		if !ok || !heard {
 			t.Errorf("the other port's %d: taught %v, %v", i, ok, heard)
 		}
@@ -251,8 +251,8 @@ func TestNeighboursAreBoundedPerTeacher(t *testing.T) {
 
 func TestBridgeNeighbours(t *testing.T) {
 	s, clk := setup(nil)
-	s.LearnBridgeNeighbour(bridge, a1, m1, p1)
-	if m, ok := s.BridgeNeighbour(bridge, a1); !ok || m != m1 {
+	s.LearnBridgeNeighbour(bridge, 0, a1, m1, p1)
+	if m, ok := s.BridgeNeighbour(bridge, 0, a1); !ok || m != m1 {
 		t.Errorf("BridgeNeighbour = %v %v", m, ok)
 	}
 	if _, ok, _ := s.Neighbour(bridge, a1); ok {
@@ -272,7 +272,7 @@ func TestLookupsDoNotAllocate(t *testing.T) {
 		s.MAC(bridge, 0, m1)
 		s.Neighbour(p1, a1)
 		s.Neighbour(p2, a1)
-		s.BridgeNeighbour(bridge, a1)
+		s.BridgeNeighbour(bridge, 0, a1)
 	}); n != 0 {
 		t.Errorf("%v allocations", n)
 	}

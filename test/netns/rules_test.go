@@ -2,12 +2,15 @@ package netns
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"io"
 	"net"
 	"net/http"
+	"os/exec"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/viaduct-net/viaduct/internal/agent/debug"
 	"github.com/viaduct-net/viaduct/internal/lab/examples"
@@ -135,4 +138,62 @@ func answer(t *testing.T, s ns.Space, address, name string) {
 	srv := &http.Server{Handler: http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) { _, _ = io.WriteString(w, name) })}
 	t.Cleanup(func() { srv.Close() })
 	go func() { _ = srv.Serve(ln) }()
+}
+
+// TestRedirect: what a rule redirects leaves by another port, and not where it was sent; into a port, it is what the VM there sends.
+func TestRedirect(t *testing.T) {
+	l := twoSubnets(t)
+	alice, bob, mallory := space(t, l, "alice"), space(t, l, "bob"), space(t, l, "mallory")
+	ping(t, alice, "10.0.2.10")
+	rule := func(redirect, failOpen string) string {
+		return fmt.Sprintf(`
+{kind: chain, name: aside}
+---
+{kind: rule, name: aside-1, chain: aside, position: 1, match: {proto: icmp, dst: 10.0.2.10}, action: redirect, redirect: {port: mallory, egress: %s%s}}
+---
+`, redirect, failOpen) + fmt.Sprintf(aliceWith, ", inbound_filter: aside")
+	}
+	apply(t, l, rule("true", ""))
+	eventually(t, "mallory gets what alice sends to bob", func(ctx context.Context) error {
+		var seen strings.Builder
+		ctx, cancel := context.WithTimeout(ctx, 5*time.Second)
+		defer cancel()
+		cmd := exec.CommandContext(ctx, "tcpdump", "-n", "-l", "-c", "1", "-i", "eth0", "icmp and src 10.0.1.10 and dst 10.0.2.10")
+		cmd.Stdout = &seen
+		if err := mallory.Start(cmd); err != nil {
+			return err
+		}
+		out, err := command(alice, "ping", "-n", "-c", "3", "-i", "0.3", "-W", "1", "10.0.2.10")
+		if err == nil {
+			return fmt.Errorf("bob answers: %s", out)
+		}
+		if err := cmd.Wait(); err != nil || !strings.Contains(seen.String(), "10.0.1.10 > 10.0.2.10") {
+			return fmt.Errorf("%v: %s", err, &seen)
+		}
+		return nil
+	})
+	ping(t, bob, "10.0.1.1") // everything else goes its way
+	apply(t, l, rule("false", ""))
+	eventually(t, "into mallory's port: to bob as if mallory had sent it", func(context.Context) error {
+		out, err := command(alice, "ping", "-n", "-c", "2", "-i", "0.2", "-W", "1", "10.0.2.10")
+		if err != nil {
+			return errors.New(out)
+		}
+		return nil
+	})
+	apply(t, l, `{kind: port, name: mallory, bridge: blue, mac: "02:00:00:00:01:66", addresses: [10.0.1.66, "fd00:1::66"], admin_state_up: false, binding: {host: h1, interface: tap-mallory}}`)
+	eventually(t, "a redirect to a port that is down drops", func(context.Context) error {
+		if out, err := command(alice, "ping", "-n", "-c", "2", "-i", "0.2", "-W", "1", "10.0.2.10"); err == nil {
+			return errors.New(out)
+		}
+		return nil
+	})
+	apply(t, l, rule("true", ", fail_open: true"))
+	eventually(t, "but for one that fails open", func(context.Context) error {
+		out, err := command(alice, "ping", "-n", "-c", "2", "-i", "0.2", "-W", "1", "10.0.2.10")
+		if err != nil {
+			return errors.New(out)
+		}
+		return nil
+	})
 }

@@ -1,7 +1,9 @@
 package netns
 
 import (
+	"context"
 	"errors"
+	"fmt"
 	"strings"
 	"testing"
 
@@ -60,6 +62,79 @@ func TestVLANs(t *testing.T) {
 				t.Errorf("%s reaches %s:\n%s", x.from, x.address, out)
 			}
 		}
+	})
+}
+
+// TestDHCPInVLANs: clients at access ports and one that sends tags get what the subnet of their VLAN says, in both families.
+func TestDHCPInVLANs(t *testing.T) {
+	needs(t, "dhclient", "udhcpc", "rdisc6")
+	l := laboratory(t, examples.VLAN)
+	apply(t, l, `
+{kind: router, name: r10}
+---
+{kind: port, name: r10-switch, router: r10, mac: 02:00:00:00:09:f1, addresses: [10.9.0.254/24, "fd00:9::fe/64"], peer: switch-r10}
+---
+{kind: port, name: switch-r10, bridge: switch, vlan: 10}
+---
+{kind: subnet, name: ten, bridge: switch, vlan: 10, cidr: 10.9.0.0/24, gateway: 10.9.0.254, mtu: 1400}
+---
+{kind: subnet, name: ten-six, bridge: switch, vlan: 10, cidr: "fd00:9::/64", gateway: "fd00:9::fe", ipv6_ra_mode: dhcpv6-stateful, ipv6_address_mode: dhcpv6-stateful}
+---
+{kind: subnet, name: twenty, bridge: switch, vlan: 20, cidr: 10.9.0.0/24, mtu: 1300}
+---
+{kind: subnet, name: thirty, bridge: switch, vlan: 30, cidr: 10.30.0.0/24, mtu: 1280}
+---
+{kind: port, name: trunk, bridge: switch, mac: 02:00:00:00:09:01, addresses: [10.30.0.7]}
+`)
+	told := func(s ns.Space, want ...string) {
+		t.Helper()
+		c := newClient(t, s)
+		c.dhclient(t)
+		eventually(t, "dhclient is told", func(context.Context) error {
+			for _, w := range want {
+				if log := c.log(); !strings.Contains(log, w) {
+					return fmt.Errorf("want %q:\n%s", w, log)
+				}
+			}
+			return nil
+		})
+	}
+	red, blue, trunk := space(t, l, "red"), space(t, l, "blue"), space(t, l, "trunk")
+	for _, s := range []ns.Space{red, blue} {
+		if out, err := command(s, "ip", "addr", "flush", "dev", "eth0", "scope", "global"); err != nil {
+			t.Fatal(err, out)
+		}
+	}
+	told(red, "new_ip_address=10.9.0.11", "new_interface_mtu=1400", "new_routers=10.9.0.254")
+	told(blue, "new_ip_address=10.9.0.11", "new_interface_mtu=1300")
+	ping(t, red, "10.9.0.254")
+	inVLAN(t, trunk, "eth0", 30)
+	c := newClient(t, trunk) // dhclient does not take frames whose tag it sees
+	if out, err := command(trunk, "udhcpc", "-f", "-n", "-q", "-t", "10", "-T", "1", "-i", "eth0", "-s", c.file("script"), "-O", "mtu"); err != nil {
+		t.Error(err, out)
+	}
+	if log := c.log(); !strings.Contains(log, "ip=10.30.0.7;") || !strings.Contains(log, "mtu=1280") {
+		t.Errorf("the trunk is told:\n%s", log)
+	}
+	t.Run("IPv6", func(t *testing.T) {
+		eventually(t, "the router of the VLAN answers", func(context.Context) error {
+			out, err := command(red, "rdisc6", "-1", "-q", "-w", "1000", "eth0")
+			if err == nil && !strings.Contains(out, "fd00:9::/64") {
+				err = errors.New(out)
+			}
+			return err
+		})
+		if out, err := command(blue, "rdisc6", "-1", "-q", "-r", "1", "-w", "1000", "eth0"); err == nil {
+			t.Errorf("a router answers in the other VLAN: %s", out)
+		}
+		c := newClient(t, red)
+		c.dhclient(t, "-6")
+		eventually(t, "dhclient -6 is told", func(context.Context) error {
+			if log := c.log(); !strings.Contains(log, "new_ip6_address=fd00:9::11") {
+				return errors.New(log)
+			}
+			return nil
+		})
 	})
 }
 

@@ -13,6 +13,7 @@ type Subnet struct {
 	Name            string            `yaml:"name"`
 	ID              string            `yaml:"id"`
 	Bridge          string            `yaml:"bridge,required"`
+	VLAN            int               `yaml:"vlan"`
 	CIDR            string            `yaml:"cidr,required"`
 	Gateway         string            `yaml:"gateway"`
 	EnableDHCP      *bool             `yaml:"enable_dhcp"`
@@ -33,7 +34,7 @@ func (v *Subnet) identity() (name, id string) { return v.Name, v.ID }
 
 func (p *planner) subnet(d *Doc, v *Subnet, id uuid.UUID) {
 	p.put(d, "", &wire.Subnet{
-		Meta: meta(id, v.Name), BridgeID: p.find(d, "bridge", model.KindBridge, v.Bridge), CIDR: v.CIDR, Gateway: v.Gateway,
+		Meta: meta(id, v.Name), BridgeID: p.find(d, "bridge", model.KindBridge, v.Bridge), VLAN: v.VLAN, CIDR: v.CIDR, Gateway: v.Gateway,
 		EnableDHCP: v.EnableDHCP, DNSServers: v.DNSServers, Domain: v.Domain, MTU: v.MTU, LeaseTime: v.LeaseTime,
 		HostRoutes: v.HostRoutes, ExtraOptions: v.ExtraOptions, IPv6RAMode: v.IPv6RAMode, IPv6AddressMode: v.IPv6AddressMode,
 	})
@@ -43,6 +44,9 @@ func (p *planner) subnet(d *Doc, v *Subnet, id uuid.UUID) {
 func renderSubnet(o *model.Subnet, x *ref.Index, add func(string, any), text func(key, value string)) {
 	w := wire.FromModel(o).(*wire.Subnet)
 	add("bridge", x.Label(model.KindBridge, o.BridgeID))
+	if w.VLAN != 0 {
+		add("vlan", w.VLAN)
+	}
 	text("cidr", w.CIDR)
 	text("gateway", w.Gateway)
 	add("enable_dhcp", o.EnableDHCP)

@@ -12,7 +12,8 @@ import (
 type Subnet struct {
 	Meta
 	BridgeID        string            `json:"bridge_id" format:"uuid" doc:"Bridge whose hosts the subnet is for."`
-	CIDR            string            `json:"cidr" example:"10.0.1.0/24" doc:"Range of addresses. Those of the bridge's ports must be in one of its subnets; subnets of one bridge do not overlap."`
+	VLAN            int               `json:"vlan,omitempty" minimum:"0" maximum:"4094" doc:"VLAN of the hosts: those at access ports of it, and those that send its tag. 0: without a tag."`
+	CIDR            string            `json:"cidr" example:"10.0.1.0/24" doc:"Range of addresses. Those of the bridge's ports must be in one of its subnets; subnets of one bridge and VLAN do not overlap."`
 	Gateway         string            `json:"gateway,omitempty" example:"10.0.1.1" doc:"Default router of the hosts; DHCP answers come from it."`
 	EnableDHCP      *bool             `json:"enable_dhcp,omitempty" default:"true" doc:"Whether hosts are answered: each gets the address of its port."`
 	DNSServers      []string          `json:"dns_servers,omitempty" maxItems:"8" doc:"Resolvers, of the subnet's family."`
@@ -38,7 +39,7 @@ func (*Subnet) Kind() model.Kind { return model.KindSubnet }
 func (w *Subnet) Model() (model.Object, error) {
 	var p parser
 	o := &model.Subnet{
-		Meta: p.meta(w.Meta), BridgeID: p.id("bridge_id", w.BridgeID), CIDR: p.prefix("cidr", w.CIDR), EnableDHCP: orTrue(w.EnableDHCP),
+		Meta: p.meta(w.Meta), BridgeID: p.id("bridge_id", w.BridgeID), VLAN: p.vlan("vlan", w.VLAN), CIDR: p.prefix("cidr", w.CIDR), EnableDHCP: orTrue(w.EnableDHCP),
 		Domain: w.Domain, MTU: model.DefaultMTU, LeaseTime: model.DefaultLeaseTime,
 		IPv6RAMode: model.IPv6Mode(w.IPv6RAMode), IPv6AddressMode: model.IPv6Mode(w.IPv6AddressMode),
 	}
@@ -76,7 +77,7 @@ func (p *parser) addr(path, s string) netip.Addr {
 
 func fromSubnet(s *model.Subnet, meta Meta) *Subnet {
 	w := &Subnet{
-		Meta: meta, BridgeID: idText(s.BridgeID), CIDR: s.CIDR.String(), EnableDHCP: &s.EnableDHCP, Domain: s.Domain,
+		Meta: meta, BridgeID: idText(s.BridgeID), VLAN: int(s.VLAN), CIDR: s.CIDR.String(), EnableDHCP: &s.EnableDHCP, Domain: s.Domain,
 		IPv6RAMode: string(s.IPv6RAMode), IPv6AddressMode: string(s.IPv6AddressMode),
 	}
 	if s.Gateway.IsValid() {

@@ -23,7 +23,7 @@ const (
 	Port             // a virtual port: ID
 	Route            // a destination looked up in a router: ID router, Addr destination
 	MACEntry         // a bridge's (MAC, VLAN) entry, absent or not: ID bridge, MAC, VLAN
-	Neighbour        // a router port's ARP or ND entry: ID port, Addr
+	Neighbour        // a router port's ARP or ND entry, or a bridge's: ID port or bridge, Addr, VLAN of a bridge
 	Flood            // the set of ports a bridge floods to: ID bridge
 	DPPort           // a datapath port: N
 	Binding          // where a virtual port is bound, or that it is not: ID port
@@ -134,6 +134,9 @@ func (t Tag) String() string {
 			return fmt.Sprintf("group:%s/%s", t.ID, t.Addr)
 		}
 	case Route, Neighbour, Floating, Ports:
+		if t.VLAN != 0 {
+			return fmt.Sprintf("%s:%s/%d/%s", t.Kind, t.ID, t.VLAN, t.Addr)
+		}
 		return fmt.Sprintf("%s:%s/%s", t.Kind, t.ID, t.Addr)
 	}
 	return fmt.Sprintf("%s:%s", t.Kind, t.ID)

@@ -89,7 +89,11 @@ func (t *Topology) outcome(b *strings.Builder, c *sim.Context) {
 		case sim.LearnReplied:
 			fmt.Fprintf(&w, "learn: %s is an answer\n", tag.Of(l.Conn, l.Device, &l.Orig))
 		case sim.LearnBridgeNeighbour:
-			fmt.Fprintf(&w, "learn: %s at %s on bridge %s\n", l.Addr, l.MAC, l.Device)
+			in := ""
+			if l.VLAN != 0 {
+				in = fmt.Sprintf(" vlan %d", l.VLAN)
+			}
+			fmt.Fprintf(&w, "learn: %s at %s%s on bridge %s\n", l.Addr, l.MAC, in, l.Device)
 		}
 	}
 	for _, g := range c.Generated {

@@ -23,6 +23,7 @@ type macKey struct {
 
 type addrKey struct {
 	id   uuid.UUID // router port or bridge
+	vlan uint16
 	addr match.Addr
 }
 
@@ -112,12 +113,12 @@ func (s *State) MAC(bridge uuid.UUID, vlan uint16, mac match.MAC) (port uuid.UUI
 
 // Neighbour implements sim.State.
 func (s *State) Neighbour(port uuid.UUID, addr match.Addr) (mac match.MAC, ok, failed bool) {
-	n, ok := s.neighbours[addrKey{port, addr}]
+	n, ok := s.neighbours[addrKey{id: port, addr: addr}]
 	return n.mac, ok && !n.failed, n.failed
 }
 
 // BridgeNeighbour implements sim.State.
-func (s *State) BridgeNeighbour(bridge uuid.UUID, addr match.Addr) (mac match.MAC, ok bool) {
-	n, ok := s.neighbours[addrKey{bridge, addr}]
+func (s *State) BridgeNeighbour(bridge uuid.UUID, vlan uint16, addr match.Addr) (mac match.MAC, ok bool) {
+	n, ok := s.neighbours[addrKey{bridge, vlan, addr}]
 	return n.mac, ok
 }

@@ -10,7 +10,7 @@ import (
 
 // subnet reads the rest of
 //
-//	subnet NAME BRIDGE CIDR [gw=ADDR] [dns=ADDR,...] [domain=NAME] [mtu=N] [lease=SECONDS]
+//	subnet NAME BRIDGE CIDR [vlan=N] [gw=ADDR] [dns=ADDR,...] [domain=NAME] [mtu=N] [lease=SECONDS]
 //	       [route=PREFIX>ADDR] [option=NAME:VALUE] [mode=slaac|stateful|stateless] [off]
 //
 // mode is that of both router advertisements and addresses (IPv6).
@@ -21,6 +21,8 @@ func (t *Topology) subnet(name, bridge string, f []string) {
 	for _, x := range f[1:] {
 		key, value, _ := strings.Cut(x, "=")
 		switch key {
+		case "vlan":
+			s.VLAN = uint16(number(value))
 		case "gw":
 			s.Gateway = netip.MustParseAddr(value)
 		case "dns":

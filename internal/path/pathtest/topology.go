@@ -74,7 +74,7 @@ type Topology struct {
 //
 //	mac BRIDGE MAC PORT [VLAN]
 //	neighbour PORT ADDR MAC|failed
-//	heard BRIDGE ADDR MAC
+//	heard BRIDGE ADDR MAC [VLAN]
 func Parse(text string) (*Topology, error) {
 	t := &Topology{
 		Snapshot: view.Snapshot{
@@ -184,9 +184,13 @@ func (t *Topology) statement(f []string) (err error) {
 		if !n.failed {
 			n.mac = t.MAC(f[3])
 		}
-		t.State.neighbours[addrKey{t.port(f[1]).ID, addr(f[2])}] = n
+		t.State.neighbours[addrKey{id: t.port(f[1]).ID, addr: addr(f[2])}] = n
 	case "heard":
-		t.State.neighbours[addrKey{ID(f[1]), addr(f[2])}] = neighbour{mac: t.MAC(f[3])}
+		k := addrKey{id: ID(f[1]), addr: addr(f[2])}
+		if len(f) > 4 {
+			k.vlan = uint16(number(f[4]))
+		}
+		t.State.neighbours[k] = neighbour{mac: t.MAC(f[3])}
 	default:
 		return t.policy(f)
 	}

@@ -21,7 +21,7 @@ const AdvertiseInterval = 600
 
 // routerDiscovery is a bridge's part in it: solicitations are answered in the name of the routers on the bridge, and a
 // VM that plays the router is not heard. True when the packet is taken.
-func (c *Context) routerDiscovery(br *view.Bridge, in *view.Port, b *branch) bool {
+func (c *Context) routerDiscovery(br link, in *view.Port, b *branch) bool {
 	if !has6(br) {
 		return false
 	}
@@ -57,9 +57,9 @@ func (c *Context) routerDiscovery(br *view.Bridge, in *view.Port, b *branch) boo
 	return true
 }
 
-func has6(br *view.Bridge) bool {
-	for i := range br.Subnets {
-		if br.Subnets[i].Prefix.Addr().Is6() {
+func has6(br link) bool {
+	for s := range br.subnets() {
+		if s.Prefix.Addr().Is6() {
 			return true
 		}
 	}
@@ -68,13 +68,13 @@ func has6(br *view.Bridge) bool {
 
 // advertisers are the router ports on the bridge that are gateways of advertised subnets, each once. A gateway
 // that is no router port, or one that is down, advertises nothing.
-func advertisers(t Topology, br *view.Bridge) (ports []*view.Port) {
-	for i := range br.Subnets {
-		s := &br.Subnets[i]
+func advertisers(t Topology, br link) (ports []*view.Port) {
+	for s := range br.subnets() {
 		if !s.RA {
 			continue
 		}
-		at := t.Port(br.MACs[view.LinkMAC{MAC: br.Neighbours[view.LinkAddr{Addr: match.AddrFrom(s.Gateway)}]}])
+		mac := br.Neighbours[view.LinkAddr{Addr: match.AddrFrom(s.Gateway), VLAN: br.vlan}]
+		at := t.Port(br.MACs[view.LinkMAC{MAC: mac, VLAN: br.vlan}])
 		if at == nil || !at.AdminUp {
 			continue
 		}
@@ -93,10 +93,9 @@ func advertisers(t Topology, br *view.Bridge) (ports []*view.Port) {
 const maxAdvertised = 16
 
 // advert is what the router port says about all the subnets whose gateway it is.
-func advert(br *view.Bridge, p *view.Port) packet.RouterAdvert {
+func advert(br link, p *view.Port) packet.RouterAdvert {
 	a := packet.RouterAdvert{MAC: p.MAC, Lifetime: routerLifetime}
-	for i := range br.Subnets {
-		s := &br.Subnets[i]
+	for s := range br.subnets() {
 		if !s.RA || !p.Owns(s.Gateway) || len(a.Prefixes) == maxAdvertised {
 			continue
 		}
@@ -126,8 +125,21 @@ func Advertise(t Topology, port *view.Port) (frames [][]byte) {
 	if br == nil || !br.AdminUp || !port.AdminUp || !port.Exterior() {
 		return nil
 	}
-	for _, p := range advertisers(t, br) {
-		frames = append(frames, packet.BuildRouterAdvert(nil, packet.Ether{Src: p.MAC}, match.AddrFrom(p.LinkLocal), match.Addr{}, advert(br, p)))
+	vlans := []uint16{port.VLAN}
+	for i := range br.Subnets {
+		if v := br.Subnets[i].VLAN; port.VLAN == 0 && !slices.Contains(vlans, v) { // a trunk
+			vlans = append(vlans, v)
+		}
+	}
+	for _, vlan := range vlans {
+		eth, on := packet.Ether{}, link{br, vlan}
+		if port.VLAN == 0 && vlan != 0 {
+			eth.VLAN = match.VLANPresent | vlan
+		}
+		for _, p := range advertisers(t, on) {
+			eth.Src = p.MAC
+			frames = append(frames, packet.BuildRouterAdvert(nil, eth, match.AddrFrom(p.LinkLocal), match.Addr{}, advert(on, p)))
+		}
 	}
 	return frames
 }

@@ -93,16 +93,16 @@ func (c *Context) answerND(br *view.Bridge, in *view.Port, b *branch) bool {
 	return true
 }
 
-// learnOnBridge registers an announced address, in the VLAN of untagged frames alone: others are asked each time. A
-// seeded one cannot be taken over.
+// learnOnBridge registers an announced address in the VLAN of the frame. A seeded one cannot be taken over.
 func (c *Context) learnOnBridge(br *view.Bridge, addr match.Addr, mac match.MAC, b *branch) {
-	if _, seeded := br.Neighbours[view.LinkAddr{Addr: addr}]; seeded || b.vlan&vidMask != 0 || mac.IsMulticast() || !isHost(addr) {
+	vlan := b.vlan & vidMask
+	if _, seeded := br.Neighbours[view.LinkAddr{Addr: addr, VLAN: vlan}]; seeded || mac.IsMulticast() || !isHost(addr) {
 		return
 	}
 	if b.node != nil {
 		b.node.Add("sim", "bridge "+br.Name, "learn %s at %s", addr, mac)
 	}
-	c.Learn = append(c.Learn, Learn{Kind: LearnBridgeNeighbour, Device: br.ID, Port: c.payer(br.ID), Addr: addr, MAC: mac})
+	c.Learn = append(c.Learn, Learn{Kind: LearnBridgeNeighbour, VLAN: vlan, Device: br.ID, Port: c.payer(br.ID), Addr: addr, MAC: mac})
 }
 
 // routerARP takes ARP that reached a router port (RFC 826).

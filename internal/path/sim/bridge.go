@@ -186,11 +186,11 @@ func (c *Context) flood(br *view.Bridge, in *view.Port, b branch) {
 
 // linkMAC finds addr among what a bridge was seeded with or has learnt.
 func (c *Context) linkMAC(br *view.Bridge, addr match.Addr, vlan uint16) (mac match.MAC, ok bool) {
-	c.depend(tag.Tag{Kind: tag.Neighbour, ID: br.ID, Addr: addr})
-	if mac, ok = br.Neighbours[view.LinkAddr{Addr: addr, VLAN: vlan}]; ok || vlan != 0 {
+	c.depend(tag.Tag{Kind: tag.Neighbour, ID: br.ID, Addr: addr, VLAN: vlan})
+	if mac, ok = br.Neighbours[view.LinkAddr{Addr: addr, VLAN: vlan}]; ok {
 		return mac, ok
 	}
-	return c.State.BridgeNeighbour(br.ID, addr)
+	return c.State.BridgeNeighbour(br.ID, vlan, addr)
 }
 
 // isRouter reports whether a MAC on the bridge is that of a router's port.

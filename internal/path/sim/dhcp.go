@@ -1,6 +1,7 @@
 package sim
 
 import (
+	"iter"
 	"net/netip"
 
 	"github.com/google/uuid"
@@ -23,20 +24,47 @@ func (c *Context) served(p *view.Port, b *branch) bool {
 	}
 	c.depend(tag.Tag{Kind: tag.Device, ID: p.Bridge})
 	br := c.Topo.Bridge(p.Bridge)
-	if br == nil || !br.AdminUp || len(br.Subnets) == 0 || p.VLAN != 0 || c.readVLAN(b)&vidMask != 0 || !c.host(br, p, b) {
+	if br == nil || !br.AdminUp || len(br.Subnets) == 0 {
+		return false
+	}
+	vlan := c.readVLAN(b) & vidMask
+	switch {
+	case p.VLAN != 0 && vlan != 0:
+		return false // at an access port: the bridge will say
+	case p.VLAN != 0:
+		vlan = p.VLAN
+	}
+	if !c.host(link{br, vlan}, p, b) {
 		return false
 	}
 	if src := c.readSrc(b); !src.IsMulticast() {
-		c.learnMAC(br, p, src, 0, b)
+		c.learnMAC(br, p, src, vlan, b)
 	}
 	return true
+}
+
+// link is a VLAN of a bridge; 0: that of frames without a tag. Hosts there see its subnets alone.
+type link struct {
+	*view.Bridge
+	vlan uint16
+}
+
+// subnets are those of the link.
+func (l link) subnets() iter.Seq[*view.Subnet] {
+	return func(yield func(*view.Subnet) bool) {
+		for i := range l.Subnets {
+			if s := &l.Subnets[i]; s.VLAN == l.vlan && !yield(s) {
+				return
+			}
+		}
+	}
 }
 
 // host is a bridge's part in how a host comes by its addresses: on a bridge with subnets it answers DHCP
 // clients itself, and nobody else may. True when the packet is taken.
 //
 // UDP that enters such a bridge is told apart by its destination port; nothing else is read of what is no DHCP.
-func (c *Context) host(br *view.Bridge, in *view.Port, b *branch) bool {
+func (c *Context) host(br link, in *view.Port, b *branch) bool {
 	k := c.read(match.EthType)
 	if k.EthType != packet.EthTypeIPv4 && k.EthType != packet.EthTypeIPv6 {
 		return false
@@ -65,9 +93,9 @@ func (c *Context) host(br *view.Bridge, in *view.Port, b *branch) bool {
 }
 
 // serves reports whether telling hosts of a family their addresses is the bridge's own.
-func serves(br *view.Bridge, six bool) bool {
-	for i := range br.Subnets {
-		if s := &br.Subnets[i]; (s.DHCP || s.RA) && s.Prefix.Addr().Is6() == six {
+func serves(br link, six bool) bool {
+	for s := range br.subnets() {
+		if (s.DHCP || s.RA) && s.Prefix.Addr().Is6() == six {
 			return true
 		}
 	}
@@ -75,10 +103,9 @@ func serves(br *view.Bridge, six bool) bool {
 }
 
 // fixed is the first address of a VM's port that a subnet with DHCP holds; s is nil when there is none.
-func fixed(br *view.Bridge, in *view.Port, six bool) (s *view.Subnet, a netip.Addr) {
+func fixed(br link, in *view.Port, six bool) (s *view.Subnet, a netip.Addr) {
 	for _, p := range in.Addrs {
-		for i := range br.Subnets {
-			s := &br.Subnets[i]
+		for s := range br.subnets() {
 			if s.DHCP && p.Addr().Is6() == six && s.Prefix.Contains(p.Addr()) {
 				return s, p.Addr()
 			}
@@ -88,7 +115,7 @@ func fixed(br *view.Bridge, in *view.Port, six bool) (s *view.Subnet, a netip.Ad
 }
 
 // dhcp4 takes a message to a DHCP server. One for a server elsewhere goes its way.
-func (c *Context) dhcp4(br *view.Bridge, in *view.Port, b *branch) bool {
+func (c *Context) dhcp4(br link, in *view.Port, b *branch) bool {
 	s, addr := fixed(br, in, false)
 	server := serverAddr(s)
 	to := c.read(match.Dst).Dst.Netip()
@@ -104,7 +131,7 @@ func (c *Context) dhcp4(br *view.Bridge, in *view.Port, b *branch) bool {
 	if c.Packet.Key.Frag == match.FragNone {
 		o = dhcp4.Answer(&s.Subnet, server, dhcp.Client{MAC: in.MAC, Addr: addr}, c.Packet.Payload())
 	}
-	if frame, ok := c.reply(br, s, &o, b); ok {
+	if frame, ok := c.reply(br.Bridge, s, &o, b); ok {
 		eth := packet.Ether{Dst: b.ethSrc, Src: c.serverMAC(br, server), VLAN: b.at.vlan}
 		ip := packet.IP{Src: match.AddrFrom(server), Dst: match.AddrFrom(o.To), TTL: 64}
 		if !o.To.IsValid() {
@@ -117,7 +144,7 @@ func (c *Context) dhcp4(br *view.Bridge, in *view.Port, b *branch) bool {
 }
 
 // dhcp6 takes a message to DHCPv6 servers. One to a single server goes its way: who uses it was told of it.
-func (c *Context) dhcp6(br *view.Bridge, in *view.Port, b *branch) bool {
+func (c *Context) dhcp6(br link, in *view.Port, b *branch) bool {
 	if c.read(match.Dst).Dst != match.AddrFrom(dhcp6.Servers) {
 		return false
 	}
@@ -126,9 +153,9 @@ func (c *Context) dhcp6(br *view.Bridge, in *view.Port, b *branch) bool {
 	if s != nil && !s.DHCPv6 {
 		addr = netip.Addr{} // hosts form it themselves
 	}
-	for i := range br.Subnets {
+	for x := range br.subnets() {
 		// A host whose address nobody knows can still be told the rest.
-		if x := &br.Subnets[i]; s == nil && x.DHCP && x.Prefix.Addr().Is6() {
+		if s == nil && x.DHCP && x.Prefix.Addr().Is6() {
 			s = x
 		}
 	}
@@ -141,7 +168,7 @@ func (c *Context) dhcp6(br *view.Bridge, in *view.Port, b *branch) bool {
 	if k.Frag == match.FragNone && k.Src.Netip().IsLinkLocalUnicast() {
 		o = dhcp6.Answer(&s.Subnet, dhcp.Client{MAC: src, Addr: addr}, c.Packet.Payload())
 	}
-	if frame, ok := c.reply(br, s, &o, b); ok {
+	if frame, ok := c.reply(br.Bridge, s, &o, b); ok {
 		eth := packet.Ether{Dst: src, Src: dhcp.ServerMAC, VLAN: k.VLAN}
 		ip := packet.IP{Src: dhcp.ServerLinkLocal, Dst: k.Src, TTL: 64}
 		frame = packet.BuildUDP(frame, eth, ip, dhcp6.ServerPort, dhcp6.ClientPort, o.Payload)
@@ -193,8 +220,8 @@ func serverAddr(s *view.Subnet) netip.Addr {
 }
 
 // serverMAC is the MAC of an address on the bridge, or that of nobody.
-func (c *Context) serverMAC(br *view.Bridge, server netip.Addr) match.MAC {
-	if mac, ok := c.linkMAC(br, match.AddrFrom(server), 0); ok {
+func (c *Context) serverMAC(br link, server netip.Addr) match.MAC {
+	if mac, ok := c.linkMAC(br.Bridge, match.AddrFrom(server), br.vlan); ok {
 		return mac
 	}
 	return dhcp.ServerMAC

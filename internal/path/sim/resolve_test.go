@@ -38,7 +38,7 @@ func (n node) run(start func(*sim.Context, uuid.UUID), port uuid.UUID, v packet.
 		case sim.LearnNeighbour:
 			n.s.LearnNeighbour(l.Device, l.Addr, l.MAC, l.Port)
 		case sim.LearnBridgeNeighbour:
-			n.s.LearnBridgeNeighbour(l.Device, l.Addr, l.MAC, l.Port)
+			n.s.LearnBridgeNeighbour(l.Device, l.VLAN, l.Addr, l.MAC, l.Port)
 		}
 	}
 	return c

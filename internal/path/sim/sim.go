@@ -33,9 +33,9 @@ type State interface {
 	// Neighbour finds the MAC of addr on the link of a router port. failed: it was asked
 	// for and does not answer.
 	Neighbour(port uuid.UUID, addr match.Addr) (mac match.MAC, ok, failed bool)
-	// BridgeNeighbour finds an address that a bridge has learnt from a gratuitous ARP or
+	// BridgeNeighbour finds an address that a bridge has learnt in a VLAN from a gratuitous ARP or
 	// an unsolicited advertisement.
-	BridgeNeighbour(bridge uuid.UUID, addr match.Addr) (mac match.MAC, ok bool)
+	BridgeNeighbour(bridge uuid.UUID, vlan uint16, addr match.Addr) (mac match.MAC, ok bool)
 	// Connection finds the connection of a device, tracked (kind tag.Connection), its source translated
 	// (tag.Translation) or its destination (tag.Destination), or a client's member (tag.Affinity), that has t as one of its directions; other is the opposite one. reply: t is
 	// how answers come; replied: one has been seen.
@@ -72,7 +72,7 @@ type LearnKind uint8
 const (
 	LearnMAC             LearnKind = iota // Device bridge: (VLAN, MAC) is behind Port
 	LearnNeighbour                        // Device router port: Addr has MAC; Port has taught it
-	LearnBridgeNeighbour                  // Device bridge: Addr has MAC; likewise
+	LearnBridgeNeighbour                  // Device bridge: Addr has MAC in VLAN; likewise
 	LearnConnection                       // Device: Orig and Reply are a connection of kind Conn that counts against Port
 	LearnReplied                          // Device: the connection of kind Conn with direction Orig was answered
 )

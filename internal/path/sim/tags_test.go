@@ -95,7 +95,7 @@ func (g gen) change(s *state.Tables, clk *clock.Manual) []tag.Tag {
 	case "neighbour":
 		return news(s.LearnNeighbour(pathtest.ID(pick(t, "at", "up", "r:b", "q:c")), g.addr("addr", rapid.Bool().Draw(t, "six")), g.mac("mac"), pathtest.ID("vc")))
 	case "heard":
-		return news(s.LearnBridgeNeighbour(bridge(), g.addr("addr", rapid.Bool().Draw(t, "six")), g.mac("mac"), pathtest.ID("vc")))
+		return news(s.LearnBridgeNeighbour(bridge(), 0, g.addr("addr", rapid.Bool().Draw(t, "six")), g.mac("mac"), pathtest.ID("vc")))
 	case "forget":
 		return s.Forget(pathtest.ID(pick(t, "gone", "va", "vc", "vd", "up", "r:b", "a")))
 	default:

@@ -25,6 +25,7 @@ func TestMaskIsSoundWithVLANs(t *testing.T) {
 				text += fmt.Sprintf("vlan %s %d\n", p, id)
 			}
 		}
+		text += "subnet v4 a 10.0.1.0/24 vlan=7 gw=10.0.1.1\nsubnet v6 a fd01::/64 vlan=7 gw=fd01::1 mode=stateful\nsubnet w4 c 10.0.3.0/24 vlan=8\n"
 		topo := pathtest.MustParse(text)
 		for range 50 {
 			g := gen{t, topo}

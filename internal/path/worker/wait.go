@@ -31,7 +31,7 @@ func (w *Worker) learn() (why drop.Reason) {
 		case sim.LearnNeighbour:
 			t, news, ok = w.tables.LearnNeighbour(l.Device, l.Addr, l.MAC, l.Port)
 		case sim.LearnBridgeNeighbour:
-			t, news, ok = w.tables.LearnBridgeNeighbour(l.Device, l.Addr, l.MAC, l.Port)
+			t, news, ok = w.tables.LearnBridgeNeighbour(l.Device, l.VLAN, l.Addr, l.MAC, l.Port)
 		}
 		if news {
 			changed = append(changed, t)

@@ -44,13 +44,18 @@ func DefaultConfig() Config {
 	}
 }
 
-// Key is an address on the link of a router port, or on a bridge.
+// Key is an address on the link of a router port, or in a VLAN of a bridge.
 type Key struct {
 	ID   uuid.UUID
 	Addr match.Addr
+	VLAN uint16
 }
 
-func (k Key) tag() tag.Tag { return tag.Tag{Kind: tag.Neighbour, ID: k.ID, Addr: k.Addr} }
+func (k Key) tag() tag.Tag {
+	return tag.Tag{Kind: tag.Neighbour, ID: k.ID, Addr: k.Addr, VLAN: k.VLAN}
+}
+
+func keyOf(t tag.Tag) Key { return Key{t.ID, t.Addr, t.VLAN} }
 
 type known struct {
 	mac       match.MAC
@@ -98,10 +103,9 @@ func (t *Table) Reconfigure(cfg Config) {
 	t.known.SetMax(cfg.MaxPerPort)
 }
 
-// Lookup finds the MAC of addr; failed: it was asked for and does not answer. It takes no lock
+// Lookup finds the MAC of an address; failed: it was asked for and does not answer. It takes no lock
 // and does not allocate.
-func (t *Table) Lookup(id uuid.UUID, addr match.Addr) (mac match.MAC, ok, failed bool) {
-	k := Key{id, addr}
+func (t *Table) Lookup(k Key) (mac match.MAC, ok, failed bool) {
 	if e, ok := t.known.Get(k); ok {
 		return e.mac, true, false
 	}
@@ -113,8 +117,7 @@ func (t *Table) Lookup(id uuid.UUID, addr match.Addr) (mac match.MAC, ok, failed
 // address, or a new MAC. Then flows with the tag are out of date, and packets that wait for it
 // can go on. It counts against owner, the port that teaches it, whose bound may refuse new addresses: not ok; the half of it
 // is kept for those that were asked for, so that announcements cannot crowd them out.
-func (t *Table) Learn(id uuid.UUID, addr match.Addr, mac match.MAC, owner uuid.UUID, now int64) (changed tag.Tag, news, ok bool) {
-	k := Key{id, addr}
+func (t *Table) Learn(k Key, mac match.MAC, owner uuid.UUID, now int64) (changed tag.Tag, news, ok bool) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	if _, asked := t.asking[k]; !asked && t.crowded(k, owner) {
@@ -140,7 +143,7 @@ func (t *Table) crowded(k Key, owner uuid.UUID) bool {
 // has to send a request now: once for all callers, the later requests come from Tick. Not ok: owner waits for as many
 // addresses as it may.
 func (t *Table) Resolve(port uuid.UUID, addr match.Addr, owner uuid.UUID, now int64) (send, ok bool) {
-	k := Key{port, addr}
+	k := Key{ID: port, Addr: addr}
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	if _, ok := t.known.Get(k); ok {
@@ -219,14 +222,14 @@ func (t *Table) Tick(now int64, ask []Key, tags []tag.Tag) ([]Key, []tag.Tag) {
 
 // Ref marks the entry that tg names as used by a flow, so that it is refreshed; Unref gives it
 // back. Absent entries are ignored.
-func (t *Table) Ref(tg tag.Tag) { t.known.Ref(Key{tg.ID, tg.Addr}) }
+func (t *Table) Ref(tg tag.Tag) { t.known.Ref(keyOf(tg)) }
 
 // Unref is the counterpart of Ref.
-func (t *Table) Unref(tg tag.Tag, now int64) { t.known.Unref(Key{tg.ID, tg.Addr}, now) }
+func (t *Table) Unref(tg tag.Tag, now int64) { t.known.Unref(keyOf(tg), now) }
 
 // Drop removes the entry that tg names.
 func (t *Table) Drop(tg tag.Tag) {
-	k := Key{tg.ID, tg.Addr}
+	k := keyOf(tg)
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	t.known.Delete(k)

@@ -233,7 +233,7 @@ func bridgeTags(id uuid.UUID, was, is *view.Bridge) []tag.Tag {
 	for _, a := range changedKeys(was.Neighbours, is.Neighbours, func(a, b view.LinkAddr) int {
 		return cmp.Or(cmp.Compare(a.VLAN, b.VLAN), slices.Compare(a.Addr[:], b.Addr[:]))
 	}) {
-		tags = append(tags, tag.Tag{Kind: tag.Neighbour, ID: id, Addr: a.Addr})
+		tags = append(tags, tag.Tag{Kind: tag.Neighbour, ID: id, Addr: a.Addr, VLAN: a.VLAN})
 	}
 	return tags
 }

@@ -9,7 +9,7 @@ import (
 func subnet(s *model.Subnet) view.Subnet {
 	six := s.CIDR.Addr().Is6()
 	v := view.Subnet{
-		ID: s.ID, Name: s.Name,
+		ID: s.ID, Name: s.Name, VLAN: s.VLAN,
 		Subnet: dhcp.Subnet{Prefix: s.CIDR, Gateway: s.Gateway, DNS: s.DNSServers, Domain: s.Domain, MTU: s.MTU, Lease: uint32(s.LeaseTime)},
 		DHCP:   s.EnableDHCP && (!six || s.IPv6AddressMode == model.IPv6Stateful || s.IPv6AddressMode == model.IPv6Stateless),
 		DHCPv6: s.EnableDHCP && s.IPv6AddressMode == model.IPv6Stateful,
@@ -39,6 +39,9 @@ func (b builder) linkMTU(p *model.Port) int {
 	}
 	mtu := 0
 	for o := range b.graph.ReferrersOf(model.Key{Kind: model.KindBridge, ID: peer.BridgeID}, model.KindSubnet) {
+		if s := o.(*model.Subnet); s.VLAN != peer.VLAN {
+			continue
+		}
 		if m := o.(*model.Subnet).MTU; mtu == 0 || m < mtu {
 			mtu = m
 		}

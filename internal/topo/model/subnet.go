@@ -23,6 +23,7 @@ const (
 type Subnet struct {
 	Meta
 	BridgeID   uuid.UUID
+	VLAN       uint16 // that the hosts are in; 0: their frames have no tag
 	CIDR       netip.Prefix
 	Gateway    netip.Addr // optional
 	EnableDHCP bool

@@ -26,12 +26,15 @@ func (g *Graph) validateSubnet(s *Subnet) error {
 	if err := g.exists(s, "bridge", KindBridge, s.BridgeID); err != nil {
 		return err
 	}
+	if s.VLAN > 4094 {
+		return fieldErr(s, "vlan", fmt.Sprintf("%d is not within 1 and 4094", s.VLAN))
+	}
 	if reason := badSubnet(s.CIDR); reason != "" {
 		return fieldErr(s, "cidr", reason)
 	}
 	for o := range g.ReferrersOf(Key{KindBridge, s.BridgeID}, KindSubnet) {
-		if other := o.(*Subnet); other.ID != s.ID && other.CIDR.Overlaps(s.CIDR) {
-			return fieldErr(s, "cidr", fmt.Sprintf("%s overlaps %s of %s on the same bridge", s.CIDR, other.CIDR, RefTo(other)))
+		if other := o.(*Subnet); other.ID != s.ID && other.VLAN == s.VLAN && other.CIDR.Overlaps(s.CIDR) {
+			return fieldErr(s, "cidr", fmt.Sprintf("%s overlaps %s of %s on the same bridge and VLAN", s.CIDR, other.CIDR, RefTo(other)))
 		}
 	}
 	if s.Gateway != (netip.Addr{}) {

@@ -136,6 +136,7 @@ type Subnet struct {
 	dhcp.Subnet
 	ID      uuid.UUID
 	Name    string
+	VLAN    uint16
 	DHCP    bool // DHCP answers: IPv4 addresses, or IPv6 configuration
 	DHCPv6  bool // DHCPv6 also gives addresses
 	RA      bool // the gateway advertises itself and the prefix

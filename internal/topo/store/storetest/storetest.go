@@ -98,7 +98,7 @@ func network() []model.Object {
 			MTU: 1400, LeaseTime: 600, HostRoutes: []model.HostRoute{{Destination: netip.MustParsePrefix("10.9.0.0/16"), NextHop: netip.MustParseAddr("10.0.0.254")}},
 			ExtraOptions: []model.ExtraOption{{Name: "ntp-server", Value: "10.0.0.3"}}},
 		&model.Subnet{Meta: model.Meta{ID: id(10)}, BridgeID: id(1), CIDR: netip.MustParsePrefix("fd00::/64"), Gateway: netip.MustParseAddr("fd00::1"),
-			EnableDHCP: true, MTU: 1450, LeaseTime: 86400, IPv6RAMode: model.IPv6Stateful, IPv6AddressMode: model.IPv6Stateful},
+			VLAN: 7, EnableDHCP: true, MTU: 1450, LeaseTime: 86400, IPv6RAMode: model.IPv6Stateful, IPv6AddressMode: model.IPv6Stateful},
 		&model.Binding{Meta: model.Meta{ID: id(4)}, PortID: id(4), HostID: id(3), Interface: "tap0"},
 		&model.FloatingIP{Meta: model.Meta{ID: id(9), Name: "public"}, PortID: id(6),
 			Address: netip.MustParseAddr("10.0.0.20"), FixedAddress: netip.MustParseAddr("10.9.0.20")},

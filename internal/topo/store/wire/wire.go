@@ -100,6 +100,7 @@ type wireSubnet struct {
 	ID              uuid.UUID         `json:"id"`
 	Name            string            `json:"name,omitempty"`
 	Bridge          uuid.UUID         `json:"bridge"`
+	VLAN            uint16            `json:"vlan,omitempty"`
 	CIDR            netip.Prefix      `json:"cidr"`
 	Gateway         *netip.Addr       `json:"gateway,omitempty"`
 	EnableDHCP      bool              `json:"enable_dhcp"`
