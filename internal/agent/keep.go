@@ -12,7 +12,9 @@ import (
 	"path/filepath"
 	"time"
 
+	"github.com/viaduct-net/viaduct/internal/base/tag"
 	"github.com/viaduct-net/viaduct/internal/state/conntrack"
+	"github.com/viaduct-net/viaduct/internal/state/nat"
 	"github.com/viaduct-net/viaduct/internal/state/replicate"
 )
 
@@ -108,6 +110,11 @@ func (a *Agent) readConnections() (n int, err error) {
 	if string(sum.Sum(nil)) != string(b[len(b)-crc32.Size:]) {
 		return 0, bad
 	}
+	type block struct {
+		nat.Pool
+		first uint16
+	}
+	resumed := map[block]bool{}
 	records := b[len(keepMagic) : len(b)-crc32.Size]
 	for i := range body / replicate.ConnLen {
 		c, ok := replicate.ConnAt(records, i)
@@ -116,6 +123,12 @@ func (a *Agent) readConnections() (n int, err error) {
 		}
 		if _, v := a.tables.MergeConnection(c.Conn, c.State, nil); v == conntrack.Added {
 			n++
+		}
+		// A block is leased as long as a connection has one of its ports, and no other host may have it meanwhile.
+		at := block{nat.Pool{Device: c.Device, Addr: c.Reply.Dst}, c.Reply.DstPort &^ (nat.BlockSize - 1)}
+		if c.Kind == tag.Translation && at.first != 0 && !resumed[at] {
+			resumed[at] = true
+			a.tables.ResumePorts(&c.Conn, func(changed tag.Tag) { a.changed(nil, []tag.Tag{changed}) })
 		}
 	}
 	return n, nil

@@ -4,6 +4,7 @@ import (
 	"os"
 	"path/filepath"
 	"testing"
+	"time"
 
 	"github.com/viaduct-net/viaduct/internal/base/clock"
 	"github.com/viaduct-net/viaduct/internal/base/logs"
@@ -11,6 +12,7 @@ import (
 	"github.com/viaduct-net/viaduct/internal/base/tag"
 	"github.com/viaduct-net/viaduct/internal/state"
 	"github.com/viaduct-net/viaduct/internal/state/conntrack"
+	"github.com/viaduct-net/viaduct/internal/state/nat"
 )
 
 func connection(n uint16, kind tag.Kind) conntrack.Conn {
@@ -96,4 +98,55 @@ func TestDamagedConnections(t *testing.T) {
 		}
 	}
 	keeper(t.TempDir()).restoreConnections() // none: nothing to be said
+}
+
+// leases is a nat.Leaser that gives what it is asked for, and writes down what that is.
+type leases struct{ has map[uint16]bool }
+
+func (l *leases) Lease(_ nat.Pool, _, _, want uint16, done func(uint16, bool)) {
+	first := want &^ (nat.BlockSize - 1)
+	l.has[first] = true
+	done(first, true)
+}
+
+func (l *leases) Release(_ nat.Pool, first uint16) { delete(l.has, first) }
+
+// TestBlocksOfSilentConnections: the next agent leases the ports of a translated connection that has no flow, before anybody else
+// is translated to them, and keeps them as long as the connection lives.
+func TestBlocksOfSilentConnections(t *testing.T) {
+	dir := t.TempDir()
+	a := keeper(dir)
+	c := connection(2, tag.Translation)
+	if v := a.tables.AddConnection(c); v != conntrack.Added {
+		t.Fatal(v)
+	}
+	a.tables.ConnectionReplied(tag.Of(c.Kind, c.Device, &c.Orig))
+	if err := a.writeConnections(); err != nil {
+		t.Fatal(err)
+	}
+	l, clk, cfg := &leases{map[uint16]bool{}}, new(clock.Manual), state.DefaultConfig()
+	cfg.Leaser = l
+	b := keeper(dir)
+	b.tables = state.New(cfg, clk)
+	if n, err := b.readConnections(); n != 1 || err != nil {
+		t.Fatalf("%d restored, %v", n, err)
+	}
+	first := c.Reply.DstPort &^ (nat.BlockSize - 1)
+	if !l.has[first] || len(l.has) != 1 {
+		t.Fatalf("leased: %v", l.has)
+	}
+	for range 120 { // two hours: longer than idle blocks are kept
+		clk.Advance(time.Minute)
+		b.tables.Tick()
+	}
+	if !l.has[first] || !b.tables.HasConnection(tag.Of(c.Kind, c.Device, &c.Orig)) {
+		t.Errorf("given back while the connection lives: %v", l.has)
+	}
+	for range 30 {
+		clk.Advance(time.Minute)
+		b.tables.Tick()
+	}
+	if len(l.has) != 0 {
+		t.Errorf("not given back: %v", l.has)
+	}
 }

@@ -78,6 +78,12 @@ func (t *Tables) LeasePorts(device uuid.UUID, addr match.Addr, lo, hi, want uint
 	t.nat.Lease(p, lo, hi, want, t.clock.Now(), func() { got(p.Tag()) })
 }
 
+// ResumePorts has the block leased again that a connection of an earlier agent translates to. got is as with LeasePorts, when it is.
+func (t *Tables) ResumePorts(c *conntrack.Conn, got func(changed tag.Tag)) {
+	p := nat.Pool{Device: c.Device, Addr: c.Reply.Dst}
+	t.nat.Resume(p, c.Reply.DstPort, t.clock.Now(), func() { got(p.Tag()) })
+}
+
 // AddConnection commits a connection that a simulation has proposed. When it was added the flows of both its
 // directions' tags are out of date.
 func (t *Tables) AddConnection(c conntrack.Conn) conntrack.Verdict {

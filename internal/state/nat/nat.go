@@ -49,7 +49,7 @@ func DefaultConfig() Config { return Config{5 * time.Minute, time.Second} }
 // Block is a leased block: ports from First on.
 type Block struct {
 	First uint16
-	conns *atomic.Int64 // that have one of its ports
+	conns *atomic.Int32 // that have one of its ports
 	idle  *atomic.Int64 // since when there are none
 }
 
@@ -66,6 +66,22 @@ type pool struct {
 	blocks  atomic.Pointer[[]Block] // newest first; replaced as a whole
 	asking  bool                    // a lease is under way; guarded by Ports.mu
 	refused atomic.Int64            // when the leaser last had none, plus 1; 0: it has not been asked, or gave one
+
+	// conns are the connections by the block that has their port, whether it is leased or not: those of an earlier agent, and of other
+	// hosts, are known before.
+	conns [65536 / BlockSize]atomic.Int32
+}
+
+// add puts a block among those that are leased; with mu held.
+func (x *pool) add(first uint16, now int64) {
+	for _, b := range x.list() {
+		if b.First == first {
+			return
+		}
+	}
+	b := Block{first, &x.conns[first/BlockSize], new(atomic.Int64)}
+	b.idle.Store(now)
+	x.set(append([]Block{b}, x.list()...))
 }
 
 // New makes a host's ports without any.
@@ -105,13 +121,25 @@ func (t *Ports) Lease(p Pool, lo, hi, want uint16, now int64, got func()) {
 		t.mu.Lock()
 		x.asking = false
 		if ok {
-			b := Block{first, new(atomic.Int64), new(atomic.Int64)}
-			b.idle.Store(now)
-			x.set(append([]Block{b}, x.list()...))
+			x.add(first, now)
 			x.refused.Store(0)
 		} else {
 			x.refused.Store(now + 1)
 		}
+		t.mu.Unlock()
+		got()
+	})
+}
+
+// Resume leases the block of a port that a connection of an earlier agent has, if nobody else has it. got is as with Lease.
+func (t *Ports) Resume(p Pool, port uint16, now int64, got func()) {
+	x, first := t.pool(p, now), port&^(BlockSize-1)
+	t.leaser.Lease(p, first, first+BlockSize-1, port, func(block uint16, ok bool) {
+		if !ok {
+			return // another host translates to it
+		}
+		t.mu.Lock()
+		x.add(block, now)
 		t.mu.Unlock()
 		got()
 	})
@@ -137,22 +165,25 @@ func (x *pool) list() []Block {
 
 func (x *pool) set(bs []Block) { x.blocks.Store(&bs) }
 
-// Use counts a connection that has got a port, Free one that is gone. Ports that are not the pool's are
-// nobody's business.
+// Use counts a connection that has got a port, Free one that is gone, be the port leased or not.
 func (t *Ports) Use(p Pool, port uint16, now int64) { t.count(p, port, 1, now) }
 
 // Free is the counterpart of Use.
 func (t *Ports) Free(p Pool, port uint16, now int64) { t.count(p, port, -1, now) }
 
-func (t *Ports) count(p Pool, port uint16, n, now int64) {
-	bs, _ := t.Blocks(p)
+func (t *Ports) count(p Pool, port uint16, n int32, now int64) {
+	x, ok := t.pools.Get(p)
+	if !ok {
+		x = t.pool(p, now)
+	}
+	bs := x.list()
 	for i := range bs {
 		if b := &bs[i]; b.First == port&^(BlockSize-1) {
 			b.idle.Store(now)
-			b.conns.Add(n)
-			return
+			break
 		}
 	}
+	x.conns[port/BlockSize].Add(n)
 }
 
 // Tick gives back the blocks of which no connection has had a port for a while. It appends the tags of pools that may
