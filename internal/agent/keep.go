@@ -19,7 +19,7 @@ import (
 )
 
 // Connections that have a flow are learnt again from it by the next agent. Those that have none, because they are silent for longer than
-// flows last, are kept in a file: it is written more often than flows expire, so that after an agent's sudden end
+// flows last, and those whose flows do not tell who began them, are kept in a file: it is written more often than flows expire, so that after an agent's sudden end
 // every connection is in one or the other. Of the machine's own end nothing need survive, as its VMs do not either.
 const (
 	connectionsFile = "connections"
@@ -67,7 +67,7 @@ func (a *Agent) writeConnections() (err error) {
 	}
 	var failed error
 	record := make([]byte, 0, replicate.ConnLen)
-	a.tables.IdleConnections(func(c *conntrack.Conn, s conntrack.State) {
+	a.tables.UntoldConnections(func(c *conntrack.Conn, s conntrack.State) {
 		if failed == nil && c.Kind.IsConnection() {
 			record = replicate.AppendConn(record[:0], &replicate.Conn{Conn: *c, State: s})
 			_, failed = out.Write(record)

@@ -54,8 +54,16 @@ func TestSilentConnectionsSurvive(t *testing.T) {
 	if err := a.writeConnections(); err != nil {
 		t.Fatal(err)
 	}
+	// Its flow would not tell that this one went to the higher port.
+	up := connection(7, tag.Connection)
+	up.Orig.DstPort, up.Reply.SrcPort = 8080, 8080
+	a.tables.AddConnection(up)
+	a.tables.Hold([]tag.Tag{tag.Of(up.Kind, up.Device, &up.Orig)})
+	if err := a.writeConnections(); err != nil {
+		t.Fatal(err)
+	}
 	b := keeper(dir)
-	if n, err := b.readConnections(); n != 99 || err != nil {
+	if n, err := b.readConnections(); n != 100 || err != nil {
 		t.Fatalf("%d restored, %v", n, err)
 	}
 	for n := uint16(1); n < 100; n++ {

@@ -144,5 +144,12 @@ func (t *Tables) MergeConnection(c conntrack.Conn, s conntrack.State, changed []
 	return changed, v
 }
 
-// IdleConnections calls fn for each connection that no flow holds.
-func (t *Tables) IdleConnections(fn func(*conntrack.Conn, conntrack.State)) { t.conns.Idle(fn) }
+// UntoldConnections calls fn for each connection that flows do not tell an agent of that finds them: those that have none, and tracked ones
+// whose first packet went to the higher port, or to an equal one, which flows alone let appear to go the other way (sim.Hint).
+func (t *Tables) UntoldConnections(fn func(*conntrack.Conn, conntrack.State)) {
+	t.conns.Each(func(c *conntrack.Conn, s conntrack.State, held bool) {
+		if !held || c.Kind == tag.Connection && c.Orig.SrcPort <= c.Orig.DstPort && c.Orig.Proto != 1 && c.Orig.Proto != 58 {
+			fn(c, s)
+		}
+	})
+}

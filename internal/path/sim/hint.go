@@ -10,6 +10,11 @@ import (
 // likewise if it may, so that an agent learns again what the one before it had decided.
 type Hint action.Physical
 
+// answer reports whether the flow, of a connection that nobody knows, is taken for that of its answers, if rules allow it to have begun the
+// other way: an echo reply, or from a lower port, where services are, to a higher one. What this is wrong about the agent keeps elsewhere
+// (state.UntoldConnections).
+func (h Hint) answer(t *match.Tuple) bool { return h != nil && t.SrcPort < t.DstPort }
+
 // addr is the source address, or the destination, to which the flow translates.
 func (h Hint) addr(source bool) (a match.Addr, ok bool) {
 	op := action.SetDst

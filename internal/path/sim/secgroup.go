@@ -74,6 +74,12 @@ func (c *Context) guardConnection(a *asked, b *branch) bool {
 		return c.allow(a, b, by, "return traffic of what it allows: ")
 	case quoted && !known:
 		return c.forbid(a, b, drop.ConnInvalid)
+	case !known && c.Hint.answer(&t):
+		first := a.first(t, true)
+		if by := c.judge(&first, true); by.rule != nil {
+			c.begin(b, a.port.ID, t.Reverse())
+			return c.allow(a, b, by, "return traffic of what it allows: ")
+		}
 	case !known && !c.begins():
 		c.UserSpace = true // flags are not in the key
 		return c.forbid(a, b, drop.ConnInvalid)

@@ -1,12 +1,14 @@
 package worker
 
 import (
+	"strings"
 	"testing"
 	"time"
 
 	"github.com/viaduct-net/viaduct/internal/base/drop"
 	"github.com/viaduct-net/viaduct/internal/base/match"
 	"github.com/viaduct-net/viaduct/internal/base/tag"
+	"github.com/viaduct-net/viaduct/internal/path/datapath"
 	"github.com/viaduct-net/viaduct/internal/path/pathtest"
 )
 
@@ -145,4 +147,68 @@ func TestOddPackets(t *testing.T) {
 	r.in("cli tcp eth=cli>web ip=10.0.1.6>10.0.1.5 ports=1001>80 flags=A") // -sA: as Linux, an older connection
 	r.turn()
 	r.expect("web < ")
+}
+
+// TestRevokedAfterRelearning: a connection that the next agent knows from its flows alone is judged as the one that it is, whichever of its
+// flows are left and come first: the answers' could have begun one themselves.
+func TestRevokedAfterRelearning(t *testing.T) {
+	for name, order := range map[string]func(answers, rest []datapath.FlowInfo) []datapath.FlowInfo{
+		"answers alone": func(a, _ []datapath.FlowInfo) []datapath.FlowInfo { return a },
+		"answers first": func(a, r []datapath.FlowInfo) []datapath.FlowInfo { return append(a, r...) },
+		"answers last":  func(a, r []datapath.FlowInfo) []datapath.FlowInfo { return append(r, a...) },
+	} {
+		t.Run(name, func(t *testing.T) { revokedAfterRelearning(t, secured, order) })
+		t.Run(name+" to who has no groups", func(t *testing.T) {
+			revokedAfterRelearning(t, strings.NewReplacer("secure cli\n", "", "groups cli cli\n", "", "remote=cli", "prefix=10.0.1.0/24").Replace(secured), order)
+		})
+	}
+}
+
+func revokedAfterRelearning(t *testing.T, network string, order func(answers, rest []datapath.FlowInfo) []datapath.FlowInfo) {
+	r := newRig(t, network, Config{})
+	r.in(request)
+	r.turn()
+	r.in(response, more, echo)
+	r.turn()
+	r.in("web icmp eth=web>cli ip=10.0.1.5>10.0.1.6 type=0 id=1")
+	r.turn()
+	r.got()
+	var answers, rest []datapath.FlowInfo
+	for _, f := range r.dump() {
+		if f.Key.Src.String() == "10.0.1.5" {
+			answers = append(answers, f)
+		} else {
+			rest = append(rest, f)
+		}
+	}
+	if len(answers) != 2 || len(rest) != 2 {
+		t.Fatalf("%d flows of answers, %d others", len(answers), len(rest))
+	}
+	r.start(Config{})
+	found := order(answers, rest)
+	if len(found) < len(answers)+len(rest) {
+		for _, f := range rest {
+			if err := r.dp.DelFlows([]match.Key{f.Key}); err != nil {
+				t.Fatal(err)
+			}
+		}
+	}
+	for tries, left := 0, found; len(left) > 0 && tries < 3; tries++ {
+		left = r.w.Relearn(left)
+	}
+	r.w.Adopt(found)
+	r.turn()
+	if n := r.w.Flows().Stats().Adopted; n != uint64(len(found)) {
+		t.Errorf("%d of %d flows adopted", n, len(found))
+	}
+	group := tag.Tag{Kind: tag.Chain, ID: pathtest.ID("web")}
+	r.topo.Revoke("web-1") // TCP
+	r.topo.Revoke("web-2") // ping
+	r.changed(group)
+	r.in(more, wasCut, "web icmp eth=web>cli ip=10.0.1.5>10.0.1.6 type=0 id=1")
+	r.turn()
+	r.expect()
+	if n := r.w.Counts().Dropped[drop.ConnRevoked]; n != 2 {
+		t.Errorf("dropped %v", r.w.Counts().Dropped)
+	}
 }

@@ -405,17 +405,15 @@ func (t *Table) Tick(now int64, tags []tag.Tag) []tag.Tag {
 	return tags
 }
 
-// Idle calls fn for each connection that no flow holds, which is fn's until it returns. Those that come or go meanwhile may be missed.
-func (t *Table) Idle(fn func(*Conn, State)) {
+// Each calls fn for each connection, which is fn's until it returns, with whether a flow holds it. Those that come or go meanwhile may be
+// missed.
+func (t *Table) Each(fn func(c *Conn, s State, held bool)) {
 	var c Conn
 	t.each(1, t.last(), func(_ ref, e *entry, s uint64) {
-		if held(s) {
-			return
-		}
 		var seen State
 		var ok bool
 		if c, seen, ok = t.conn(e, s); ok {
-			fn(&c, seen)
+			fn(&c, seen, held(s))
 		}
 	})
 }
