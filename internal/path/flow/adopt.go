@@ -12,34 +12,34 @@ import (
 // Keep takes over a flow that an earlier agent left in the datapath, after its key was simulated
 // anew: like Add, except that the flow is put only if the actions it has,
 // installed, are not those decided now. An equal entry that is already there is shared.
-func (t *Table) Keep(k *match.Key, mask match.Mask, as action.Physical, tags []tag.Tag, kind Kind, installedAs action.Physical) *Entry {
+func (t *Table) Keep(k *match.Key, mask match.Mask, as action.Physical, tags []tag.Tag, kind Kind, installedAs action.Physical) Entry {
 	e := t.sameEntry(k, mask, as, kind)
-	if e == nil {
+	if e == 0 {
 		e = t.addEntry(k, mask, as, tags, kind)
 	}
 	r := t.attach(k, e)
 	if r == 0 {
-		return e
+		return Entry{t, e}
 	}
 	t.exacts.at(r).present = true
 	if t.exacts.at(r).state == queued && slices.Equal(as, installedAs) {
 		t.stats.Adopted++
 		t.confirm(r)
 	}
-	return e
+	return Entry{t, e}
 }
 
-func (t *Table) sameEntry(k *match.Key, mask match.Mask, as action.Physical, kind Kind) *Entry {
+func (t *Table) sameEntry(k *match.Key, mask match.Mask, as action.Physical, kind Kind) ref {
 	mask |= match.InPort
 	mk := mask.Apply(k)
 	r := t.findEntry(&mk, mask, t.maskedHash(&mk, mask))
 	if r == 0 {
-		return nil
+		return 0
 	}
-	if e := t.entries.at(r); e.kind == kind && slices.Equal(e.actions, as) {
-		return e
+	if e := t.entries.at(r); e.kind == kind && !t.invalid(e) && slices.Equal(t.lists.get(e.actions), as) {
+		return r
 	}
-	return nil
+	return 0
 }
 
 // Forget queues the deletion of whatever the datapath holds under k, known
@@ -53,9 +53,9 @@ func (t *Table) Forget(k *match.Key) {
 			return
 		}
 		r = t.exacts.get()
-		*t.exacts.at(r) = exact{key: *k, hash: h, state: dying, present: true}
+		*t.exacts.at(r) = exact{key: *k, state: dying, present: true}
 		t.exactIdx.insert(h, r)
-		t.ofQueue.push(&t.dels, r)
+		t.ofPlace.push(&t.dels, r)
 		t.ndels++
 		return
 	}
@@ -77,23 +77,14 @@ func (t *Table) Audit(info *datapath.FlowInfo) (ok bool) {
 		return false
 	}
 	f := t.exacts.at(r)
-	if f.state == dying {
+	if !t.answers(r) {
 		return true
 	}
 	t.use(r, info.Idle, info.Packets, info.Bytes)
-	if f.state == installed && !slices.Equal(t.entries.at(f.entry).actions, info.Actions) {
+	if f.state == installed && !slices.Equal(t.lists.get(t.entries.at(f.entry).actions), info.Actions) {
 		t.stats.Differing++
 		t.requeue(r)
 		return false
 	}
 	return true
-}
-
-// Kept is what the entry of an exact flow holds on to (Config.Keep); not to be modified or kept.
-func (t *Table) Kept(k *match.Key) []tag.Tag {
-	r := t.findExact(k, t.hash(k))
-	if r == 0 || t.exacts.at(r).state == dying {
-		return nil
-	}
-	return t.entries.at(t.exacts.at(r).entry).kept
 }

@@ -24,93 +24,94 @@ func (k Kind) String() string {
 	return [...]string{"error", "drop", "normal", "stateful", "tunnel"}[k]
 }
 
-// Most action lists are no longer than this (set MACs, decrement TTL, output).
-const inlineActions = 4
-
 // Entry is a wildcard entry: what was decided for all packets that agree on
 // the masked fields. It belongs to its Table, is read only, and is valid until the
-// next call that may remove it (any but Exact, Wildcard, Used and Audit).
+// next call that may remove it (any but Exact, Peek, Used and Audit). Comparable.
 type Entry struct {
-	key     match.Key // masked
+	t *Table
+	r ref
+}
+
+func (e Entry) at() *entry { return e.t.entries.at(e.r) }
+
+// entry is what the table has of one. No pointers: see slab.
+type entry struct {
 	mask    match.Mask
 	kind    Kind
 	user    bool // the datapath cannot hold the actions
-	hash    uint32
-	self    ref
-	port    *port
-	actions action.Physical // in inline, or in a slice that is kept for the next owner
-	inline  [inlineActions]action.Action
-	spill   action.Physical
-	kept    []tag.Tag // Config.Keep; the slice is kept for the next owner too
+	dead    bool // out of the table, but for its flows
+	slot    uint8
+	_       [2]byte
+	port    uint32 // id
+	actions ref    // of Table.lists
+	flows   list   // exact flows
+	nflows  int32
+	spare   ref    // holds the key while there are no flows
+	tags    ref    // first tagRef of its own
+	set     ref    // the other tags
+	inSet   links  // among the entries of the set
+	born    uint32 // epoch: see stale.go
+	note    uint32
+	kept    ref
+	nbrs    links // among the entries of its port and kind, or among the dead
+	timer   links
 
-	flows  list // exact flows
-	nflows int
-	set    ref // tagSet
-	tags   ref // first tagRef of its own
-	note   uint32
-	nbrs   links // among the entries of its port and kind
-	peers  links // among those of its set
-	timer  timer
-
-	created   int64
-	used      int64 // last packet known of
-	emptied   int64 // when its last exact flow went
-	refreshed int64 // last time Config.OnBusy was called
+	created   stamp
+	used      stamp // last packet known of
+	emptied   stamp // when its last exact flow went
+	refreshed stamp // last time Config.OnBusy was called
 
 	hits           uint64
 	reported       uint64 // of hits, by Config.Counted
 	packets, bytes uint64
 }
 
+// keptTag is a tag that an entry holds on to (Config.Keep).
+type keptTag struct {
+	tag  tag.Tag
+	more ref
+}
+
 // Key is the masked key.
-func (e *Entry) Key() match.Key { return e.key }
+func (e Entry) Key() match.Key { return e.t.keyOf(e.at()) }
 
 // Mask is the set of fields that count.
-func (e *Entry) Mask() match.Mask { return e.mask }
+func (e Entry) Mask() match.Mask { return e.at().mask }
 
 // Kind is the entry's class.
-func (e *Entry) Kind() Kind { return e.kind }
+func (e Entry) Kind() Kind { return e.at().kind }
 
 // Port is the datapath port of ingress.
-func (e *Entry) Port() uint32 { return e.port.no }
+func (e Entry) Port() uint32 { return e.t.portAt(e.at().port).no }
 
-// Actions is what is done to a packet; empty: drop. Not to be modified or kept.
-func (e *Entry) Actions() action.Physical { return e.actions }
+// Actions is what is done to a packet; empty: drop. Not to be modified; valid until the actions of another entry are asked for.
+func (e Entry) Actions() action.Physical { return e.t.lists.get(e.at().actions) }
 
 // UserSpace reports that the datapath cannot hold the actions in a flow: packets
 // are executed one by one.
-func (e *Entry) UserSpace() bool { return e.user }
+func (e Entry) UserSpace() bool { return e.at().user }
 
 // Flows is the number of exact flows, installed or about to be.
-func (e *Entry) Flows() int { return e.nflows }
+func (e Entry) Flows() int { return int(e.at().nflows) }
 
 // Hits is how many packets Wildcard answered with this entry.
-func (e *Entry) Hits() uint64 { return e.hits }
+func (e Entry) Hits() uint64 { return e.at().hits }
 
-// Kept is what the entry holds on to (Config.Keep). Not to be modified or kept.
-func (e *Entry) Kept() []tag.Tag { return e.kept }
+// Kept is what the entry holds on to (Config.Keep). Not to be modified; valid until that of another entry is asked for.
+func (e Entry) Kept() []tag.Tag { return e.t.keptTags(e.at()) }
 
 // Counters is what the datapath reported of the entry's exact flows, past ones included.
-func (e *Entry) Counters() (packets, bytes uint64) { return e.packets, e.bytes }
+func (e Entry) Counters() (packets, bytes uint64) { return e.at().packets, e.at().bytes }
 
 // SetNote has Config.Counted told n, which is not 0, of the entry's packets. Call it once, before the next call that may
 // remove the entry.
-func (e *Entry) SetNote(n uint32) { e.note = n }
+func (e Entry) SetNote(n uint32) { e.at().note = n }
 
 // Note is what SetNote was given; 0: nothing.
-func (e *Entry) Note() uint32 { return e.note }
+func (e Entry) Note() uint32 { return e.at().note }
 
-// Used is when the last packet is known to have matched, in the table's clock.
-func (e *Entry) Used() int64 { return e.used }
-
-func (e *Entry) setActions(as action.Physical) {
-	if len(as) <= inlineActions {
-		e.actions = e.inline[:copy(e.inline[:], as)]
-		return
-	}
-	e.spill = append(e.spill[:0], as...)
-	e.actions = e.spill
-}
+// Used is when the last packet is known to have matched, in the table's clock, to a hundredth of a second.
+func (e Entry) Used() int64 { return e.at().used.time(e.t.clock.Now()) }
 
 // state of an exact flow.
 type state uint8
@@ -119,20 +120,20 @@ const (
 	queued    state = iota // to be installed by the next Flush
 	installed              // the datapath said that it has it
 	dying                  // to be deleted by the next Flush; no longer found
+	spare                  // no flow: holds the key of an entry that has none
 )
 
 // exact is a flow of the datapath table. No pointers: see slab.
 type exact struct {
 	key     match.Key
-	hash    uint32
 	entry   ref // 0 when dying
 	state   state
 	present bool  // the datapath may hold something under the key
+	slot    uint8 // of the wheel
 	nbrs    links // among the flows of the entry
-	queue   links // to be put or to be deleted
-	timer   timer
+	place   links // queued: in puts; installed: in the wheel; dying: in dels
 
-	used           int64 // last packet known of
-	put            int64 // when it was last installed
+	used           stamp // last packet known of
+	put            stamp // when it was last installed
 	packets, bytes uint64
 }

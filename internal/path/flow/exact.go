@@ -4,21 +4,21 @@ import "github.com/viaduct-net/viaduct/internal/base/match"
 
 // Install queues the exact flow for k, an instance of e, unless the datapath
 // cannot hold e's actions.
-func (t *Table) Install(k *match.Key, e *Entry) {
-	if e.user {
+func (t *Table) Install(k *match.Key, e Entry) {
+	if e.at().user {
 		return
 	}
-	t.attach(k, e)
+	t.attach(k, e.r)
 }
 
-// attach makes k a queued flow of e, or leaves it as it is when it is one already.
+// attach makes k a queued flow of an entry, or leaves it as it is when it is one already.
 // 0: no room, because the datapath does not delete what it should.
-func (t *Table) attach(k *match.Key, e *Entry) ref {
+func (t *Table) attach(k *match.Key, er ref) ref {
 	h := t.hash(k)
 	r := t.findExact(k, h)
 	if r != 0 {
 		f := t.exacts.at(r)
-		if f.entry == e.self {
+		if f.entry == er {
 			return r
 		}
 		if f.state != dying {
@@ -26,82 +26,109 @@ func (t *Table) attach(k *match.Key, e *Entry) ref {
 			r = t.findExact(k, h)
 		}
 	}
+	e := t.entries.at(er)
+	p := t.portAt(e.port)
 	if t.live >= t.cfg.MaxFlows {
-		t.evictFlow(e.port)
+		t.evictFlow(p)
 	}
-	if r == 0 {
-		if t.ndels >= t.maxDying() {
-			t.stats.Refused++
-			return 0
-		}
-		r = t.exacts.get()
-		*t.exacts.at(r) = exact{key: *k, hash: h}
-		t.exactIdx.insert(h, r)
-	} else {
-		t.ofQueue.remove(&t.dels, r)
+	switch {
+	case r != 0: // dying
+		t.ofPlace.remove(&t.dels, r)
 		t.ndels--
+	case t.ndels >= t.maxDying():
+		t.stats.Refused++
+		return 0
+	case e.spare != 0:
+		r, e.spare = e.spare, 0
+		*t.exacts.at(r) = exact{key: *k}
+		t.exactIdx.insert(h, r)
+	default:
+		r = t.exacts.get()
+		*t.exacts.at(r) = exact{key: *k}
+		t.exactIdx.insert(h, r)
 	}
-	f, now := t.exacts.at(r), t.clock.Now()
-	f.entry, f.state, f.used, f.packets, f.bytes = e.self, queued, now, 0, 0
-	t.ofQueue.push(&t.puts, r)
+	if e.spare != 0 {
+		t.exacts.put(e.spare)
+		e.spare = 0
+	}
+	f := t.exacts.at(r)
+	f.entry, f.state, f.used, f.packets, f.bytes = er, queued, stampOf(t.clock.Now()), 0, 0
+	t.ofPlace.push(&t.puts, r)
 	t.nputs++
 	t.live++
-	e.port.flows++
+	p.flows++
 	if e.nflows == 0 {
-		t.ofPort.remove(&e.port.idle[e.kind], e.self)
-		t.ofPort.push(&e.port.busy[e.kind], e.self)
+		t.ofPort.remove(&p.idle[e.kind], er)
+		t.ofPort.push(&p.busy[e.kind], er)
 	}
 	e.nflows++
 	t.ofEntry.push(&e.flows, r)
-	t.flowWheel.add(r, now+int64(t.cfg.Idle))
 	return r
 }
 
 // requeue has an installed flow put again.
 func (t *Table) requeue(r ref) {
+	t.flowWheel.remove(r)
 	t.exacts.at(r).state = queued
-	t.ofQueue.push(&t.puts, r)
+	t.ofPlace.push(&t.puts, r)
 	t.nputs++
 }
 
 // confirm says that the datapath has a queued flow.
 func (t *Table) confirm(r ref) {
-	f := t.exacts.at(r)
-	t.ofQueue.remove(&t.puts, r)
+	f, now := t.exacts.at(r), t.clock.Now()
+	t.ofPlace.remove(&t.puts, r)
 	t.nputs--
-	f.state, f.present, f.put = installed, true, t.clock.Now()
+	f.state, f.present, f.put = installed, true, stampOf(now)
+	t.flowWheel.add(r, f.used.time(now)+int64(t.cfg.Idle))
 }
 
 // dropFlow takes a live flow out of the copy. When the datapath may hold it, it
 // stays known as dying until a Flush has deleted it.
 func (t *Table) dropFlow(r ref) {
 	f := t.exacts.at(r)
-	e := t.entries.at(f.entry)
+	er := f.entry
+	e := t.entries.at(er)
+	p := t.portAt(e.port)
 	if f.state == queued {
-		t.ofQueue.remove(&t.puts, r)
+		t.ofPlace.remove(&t.puts, r)
 		t.nputs--
+	} else {
+		t.flowWheel.remove(r)
 	}
-	t.flowWheel.remove(r)
 	t.ofEntry.remove(&e.flows, r)
 	t.live--
-	e.port.flows--
-	if e.nflows--; e.nflows == 0 {
-		e.emptied = t.clock.Now()
-		t.ofPort.remove(&e.port.busy[e.kind], e.self)
-		t.ofPort.push(&e.port.idle[e.kind], e.self)
-	}
+	p.flows--
 	f.entry = 0
+	if e.nflows--; e.nflows == 0 {
+		t.emptied(er, r)
+	}
 	if f.present {
 		f.state = dying
-		t.ofQueue.push(&t.dels, r)
+		t.ofPlace.push(&t.dels, r)
 		t.ndels++
+	} else {
+		t.free(r)
+	}
+}
+
+// emptied looks after an entry whose last flow, last, goes.
+func (t *Table) emptied(er, last ref) {
+	e := t.entries.at(er)
+	if e.dead {
+		t.bury(er)
 		return
 	}
-	t.free(r)
+	e.spare = t.exacts.get()
+	*t.exacts.at(e.spare) = exact{key: t.exacts.at(last).key, state: spare}
+	e.emptied = stampOf(t.clock.Now())
+	p := t.portAt(e.port)
+	t.ofPort.remove(&p.busy[e.kind], er)
+	t.ofPort.push(&p.idle[e.kind], er)
 }
 
 func (t *Table) free(r ref) {
-	t.exactIdx.remove(t.exacts.at(r).hash, r)
+	t.exactIdx.remove(t.hash(&t.exacts.at(r).key), r)
 	t.exacts.put(r)
 }
 

@@ -20,8 +20,8 @@ func (t *Table) Used(k *match.Key, idle time.Duration, packets, bytes uint64) {
 func (t *Table) use(r ref, idle time.Duration, packets, bytes uint64) {
 	f := t.exacts.at(r)
 	e := t.entries.at(f.entry)
-	at := t.clock.Now() - int64(idle)
-	f.used, e.used = max(f.used, at), max(e.used, at)
+	at := stampOf(t.clock.Now() - int64(idle))
+	f.used, e.used = later(f.used, at), later(e.used, at)
 	if packets < f.packets || bytes < f.bytes { // put again since: counted from 0
 		f.packets, f.bytes = 0, 0
 	}
@@ -34,7 +34,7 @@ func (t *Table) use(r ref, idle time.Duration, packets, bytes uint64) {
 }
 
 // counted tells of what the datapath has switched, and of what Wildcard has answered since.
-func (t *Table) counted(e *Entry, packets, bytes uint64) {
+func (t *Table) counted(e *entry, packets, bytes uint64) {
 	if packets += e.hits - e.reported; packets > 0 || bytes > 0 {
 		t.cfg.Counted(e.note, packets, bytes)
 	}
@@ -43,16 +43,21 @@ func (t *Table) counted(e *Entry, packets, bytes uint64) {
 
 // Expire looks at up to budget flows and entries whose time has come, removes
 // those that were idle and returns how many that were. It is late by up to
-// 1/128 of the longest of the times configured.
+// 1/128 of the longest of the times configured. A flow that is not yet flushed does not expire.
 func (t *Table) Expire(budget int) (n int) {
+	n, _ = t.expire(budget)
+	return n
+}
+
+// expire also reports whether the budget was not enough.
+func (t *Table) expire(budget int) (n int, more bool) {
 	now := t.clock.Now()
 	for ; budget > 0; budget-- {
 		r := t.flowWheel.due(now)
 		if r == 0 {
 			break
 		}
-		f := t.exacts.at(r)
-		deadline := f.used + int64(t.cfg.Idle)
+		deadline := t.exacts.at(r).used.time(now) + int64(t.cfg.Idle)
 		t.flowWheel.add(r, deadline)
 		if deadline <= now {
 			t.stats.Expired++
@@ -66,37 +71,37 @@ func (t *Table) Expire(budget int) (n int) {
 			break
 		}
 		e := t.entries.at(r)
-		if e.kind == Stateful && e.used > e.refreshed && now-e.refreshed >= int64(t.cfg.Stateful) {
-			e.refreshed = now
+		if e.kind == Stateful && int32(e.used-e.refreshed) > 0 && now-e.refreshed.time(now) >= int64(t.cfg.Stateful) {
+			e.refreshed = stampOf(now)
 			if t.cfg.OnBusy != nil {
-				t.cfg.OnBusy(e)
+				t.cfg.OnBusy(Entry{t, r})
 			}
 		}
 		t.entryWheel.add(r, t.entryDeadline(e, now))
 		if t.expired(e, now) {
 			t.stats.ExpiredEntries++
-			t.remove(e)
+			t.remove(r)
 			n++
 		}
 	}
-	return n
+	return n, budget == 0
 }
 
-func (t *Table) expired(e *Entry, now int64) bool {
+func (t *Table) expired(e *entry, now int64) bool {
 	if e.kind == Error {
-		return now >= e.created+int64(t.cfg.Error)
+		return now >= e.created.time(now)+int64(t.cfg.Error)
 	}
-	return e.nflows == 0 && now >= max(e.used, e.emptied)+int64(t.cfg.Idle)
+	return e.nflows == 0 && now >= later(e.used, e.emptied).time(now)+int64(t.cfg.Idle)
 }
 
 // entryDeadline is when to look at e again.
-func (t *Table) entryDeadline(e *Entry, now int64) int64 {
+func (t *Table) entryDeadline(e *entry, now int64) int64 {
 	if e.kind == Error {
-		return e.created + int64(t.cfg.Error)
+		return e.created.time(now) + int64(t.cfg.Error)
 	}
 	next := now + int64(t.cfg.Idle)
 	if e.nflows == 0 {
-		next = max(e.used, e.emptied) + int64(t.cfg.Idle)
+		next = later(e.used, e.emptied).time(now) + int64(t.cfg.Idle)
 	}
 	if e.kind == Stateful {
 		next = min(next, now+int64(t.cfg.Stateful))

@@ -119,7 +119,7 @@ func TestInvalidationBeatsInstall(t *testing.T) {
 	ts := devTag(1)
 	k := key(1, 1)
 	tb.Add(k, match.Proto, out(2), ts, Normal)
-	tb.Install(key(1, 2), func() *Entry { e, _ := tb.Wildcard(key(1, 2)); return e }())
+	tb.Install(key(1, 2), func() Entry { e, _ := tb.Wildcard(key(1, 2)); return e }())
 	flush(t, tb, d)
 	if len(d.flows) != 2 {
 		t.Fatalf("%d flows installed, want 2", len(d.flows))
@@ -323,7 +323,7 @@ func TestCountersSurviveAFlow(t *testing.T) {
 // A busy stateful entry is reported every 30 s, an idle one is not and goes.
 func TestOnBusy(t *testing.T) {
 	var busy []uint16
-	tb, d, clk := newTable(t, Config{OnBusy: func(e *Entry) { k := e.Key(); busy = append(busy, k.SrcPort) }})
+	tb, d, clk := newTable(t, Config{OnBusy: func(e Entry) { k := e.Key(); busy = append(busy, k.SrcPort) }})
 	for i := range 2 {
 		tb.Add(key(1, i), match.SrcPort, out(2), nil, Stateful)
 	}

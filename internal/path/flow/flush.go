@@ -33,7 +33,7 @@ func (t *Table) Flush() error {
 func (t *Table) flushDels() error {
 	for t.dels.head != 0 {
 		keys := t.delBatch[:0]
-		for r := t.dels.head; r != 0 && len(keys) < batch; r = t.exacts.at(r).queue.next {
+		for r := t.dels.head; r != 0 && len(keys) < batch; r = t.exacts.at(r).place.next {
 			keys = append(keys, t.exacts.at(r).key)
 		}
 		if err := t.inst.DelFlows(keys); err != nil {
@@ -43,7 +43,7 @@ func (t *Table) flushDels() error {
 		t.stats.Deleted += uint64(len(keys))
 		for range keys {
 			r := t.dels.head
-			t.ofQueue.remove(&t.dels, r)
+			t.ofPlace.remove(&t.dels, r)
 			t.ndels--
 			t.free(r)
 		}
@@ -83,7 +83,7 @@ func (t *Table) flushPuts() error {
 			}
 			// Twice as many each time: few requests, whatever the datapath's bound is.
 			for i := 0; i < 1<<full; i++ {
-				if !t.evictFlow(e.port) {
+				if !t.evictFlow(t.portAt(e.port)) {
 					break
 				}
 			}
@@ -103,12 +103,20 @@ func (t *Table) flushPuts() error {
 
 // putSome sends the first puts of the queue and confirms those that were installed.
 func (t *Table) putSome() (int, error) {
-	fs, refs := t.putBatch[:0], t.putRefs[:0]
-	for r := t.puts.head; r != 0 && len(fs) < batch; r = t.exacts.at(r).queue.next {
+	fs, refs, acts := t.putBatch[:0], t.putRefs[:0], t.putActs[:0]
+	last, at := ref(0), 0 // neighbours mostly have the same actions
+	for r := t.puts.head; r != 0 && len(fs) < batch; r = t.exacts.at(r).place.next {
 		f := t.exacts.at(r)
-		fs = append(fs, datapath.Flow{Key: f.key, Actions: t.entries.at(f.entry).actions})
+		if as := t.entries.at(f.entry).actions; as != last || as == 0 {
+			last, at = as, len(acts)
+			if as != 0 {
+				acts = t.lists.append(acts, as)
+			}
+		}
+		fs = append(fs, datapath.Flow{Key: f.key, Actions: acts[at:]})
 		refs = append(refs, r)
 	}
+	t.putActs = acts
 	n, err := t.inst.PutFlows(fs)
 	for _, r := range refs[:n] {
 		t.confirm(r)

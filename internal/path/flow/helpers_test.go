@@ -80,7 +80,7 @@ func (d *installer) check(t *Table) error {
 	}
 	for k := range d.flows {
 		if !have[k] {
-			if r := t.findExact(&k, t.hash(&k)); r == 0 || t.exacts.at(r).state != dying {
+			if r := t.findExact(&k, t.hash(&k)); r == 0 || t.exacts.at(r).state != dying && t.answers(r) {
 				return fmt.Errorf("in the datapath, unknown to the copy: %+v", k)
 			}
 		}
@@ -90,55 +90,116 @@ func (d *installer) check(t *Table) error {
 
 // consistent checks everything that the table counts or links twice.
 func consistent(t *Table) error {
-	var live, dead, puts, refs int
+	var live, dead, puts, refs, spares int
 	ports, masks := map[*port][2]int{}, map[*port]map[match.Mask]int{}
-	sets := map[ref]int{}
-	for f := range t.Flows() {
+	sets, buried := map[ref]int{}, map[ref]bool{}
+	lists := map[ref]uint32{}
+	var err error
+	fail := func(format string, a ...any) bool {
+		err = fmt.Errorf(format, a...)
+		return false
+	}
+	t.exactIdx.all(func(r ref) bool {
+		f := t.exacts.at(r)
+		if f.state == dying {
+			return true
+		}
 		live++
-		if !f.Installed {
+		if f.state == queued {
 			puts++
 		}
-		if m := f.Entry.mask; m.Apply(&f.Key) != f.Entry.key {
-			return fmt.Errorf("flow %+v does not match its entry", f.Key)
+		e := t.entries.at(f.entry)
+		if e.mask.Apply(&f.key) != t.keyOf(e) {
+			return fail("flow %+v does not match its entry", f.key)
 		}
-		n := ports[f.Entry.port]
+		p := t.portAt(e.port)
+		n := ports[p]
 		n[0]++
-		ports[f.Entry.port] = n
-	}
-	for r := t.dels.head; r != 0; r = t.exacts.at(r).queue.next {
+		ports[p] = n
+		if e.dead && !buried[f.entry] {
+			buried[f.entry] = true
+			lists[e.actions]++
+		}
+		return true
+	})
+	for r := t.dels.head; r != 0; r = t.exacts.at(r).place.next {
 		dead++
 	}
-	for e := range t.Entries() {
-		n, in := 0, 0
+	t.entryIdx.all(func(er ref) bool {
+		e := t.entries.at(er)
+		n, in := int32(0), 0
 		for r := e.flows.head; r != 0; r = t.exacts.at(r).nbrs.next {
 			n++
 		}
 		if n != e.nflows {
-			return fmt.Errorf("entry counts %d flows, has %d", e.nflows, n)
+			return fail("entry counts %d flows, has %d", e.nflows, n)
 		}
-		l := e.port.idle[e.kind]
+		if (e.spare == 0) != (n > 0) || e.dead {
+			return fail("entry with %d flows: %+v", n, e)
+		}
+		if e.spare != 0 {
+			spares++
+		}
+		p := t.portAt(e.port)
+		l := p.idle[e.kind]
 		if n > 0 {
-			l = e.port.busy[e.kind]
+			l = p.busy[e.kind]
 		}
 		for r := l.head; r != 0; r = t.entries.at(r).nbrs.next {
-			if r == e.self {
+			if r == er {
 				in++
 			}
 		}
 		if in != 1 {
-			return fmt.Errorf("entry is %d times in its port's list", in)
+			return fail("entry is %d times in its port's list", in)
 		}
-		refs += t.tags.chain(e.tags)
+		for r := e.tags; r != 0; r = t.tags.refs.at(r).more {
+			refs++
+		}
 		if e.set != 0 {
 			sets[e.set]++
 		}
-		c := ports[e.port]
+		lists[e.actions]++
+		c := ports[p]
 		c[1]++
-		ports[e.port] = c
-		if masks[e.port] == nil {
-			masks[e.port] = map[match.Mask]int{}
+		ports[p] = c
+		if masks[p] == nil {
+			masks[p] = map[match.Mask]int{}
 		}
-		masks[e.port][e.mask]++
+		masks[p][e.mask]++
+		return true
+	})
+	if err != nil {
+		return err
+	}
+	for r, want := range sets {
+		n := 0
+		for e := t.tags.sets.at(r).entries.head; e != 0; e = t.ofSet(e).next {
+			n++
+		}
+		if n != want {
+			return fmt.Errorf("set lists %d entries, %d have it", n, want)
+		}
+		for r := t.tags.sets.at(r).tags; r != 0; r = t.tags.refs.at(r).more {
+			refs++
+		}
+	}
+	for r, n := range lists {
+		if r != 0 && t.lists.heads.at(r).uses != n {
+			return fmt.Errorf("list of actions counts %d uses, has %d", t.lists.heads.at(r).uses, n)
+		}
+	}
+	delete(lists, 0)
+	for _, c := range []struct {
+		what       string
+		used, want int
+	}{
+		{"tags", used(&t.tags.refs), refs}, {"sets", used(&t.tags.sets), len(sets)}, {"lists", used(&t.lists.heads), len(lists)},
+		{"entries", used(&t.entries), t.entryIdx.n + len(buried)}, {"flows", used(&t.exacts), t.exactIdx.n + spares},
+	} {
+		if c.used != c.want {
+			return fmt.Errorf("%d %s are taken, %d in use", c.used, c.what, c.want)
+		}
 	}
 	if live != t.live || dead != t.ndels || puts != t.nputs || live+dead != t.exactIdx.n {
 		return fmt.Errorf("counted %d live, %d dying, %d queued; the table says %d, %d, %d of %d", live, dead, puts, t.live, t.ndels, t.nputs, t.exactIdx.n)
@@ -146,26 +207,23 @@ func consistent(t *Table) error {
 	if live > t.cfg.MaxFlows || t.entryIdx.n > t.cfg.MaxFlows {
 		return fmt.Errorf("%d flows, %d entries, allowed are %d", live, t.entryIdx.n, t.cfg.MaxFlows)
 	}
-	for set, n := range sets {
-		refs += t.tags.chain(t.tags.sets.at(set).tags)
-		for r := t.tags.sets.at(set).entries.head; r != 0; r = t.entries.at(r).peers.next {
-			n--
+	known := 0
+	for _, p := range t.portList {
+		if p.gone {
+			if _, ok := ports[p]; !ok {
+				ports[p] = [2]int{}
+			}
+		} else if t.ports[p.no] == p {
+			known++
+		} else if p.entries > 0 {
+			return fmt.Errorf("port %d is not known", p.no)
 		}
-		if n != 0 {
-			return fmt.Errorf("%d entries more have a set than it knows", n)
-		}
 	}
-	if used := int(t.tags.sets.next) - len(t.tags.sets.free); used != len(sets) || used != t.tags.setIdx.n {
-		return fmt.Errorf("entries have %d sets of tags, there are %d, and %d in the index", len(sets), used, t.tags.setIdx.n)
-	}
-	if used := int(t.tags.refs.next) - len(t.tags.refs.free); used != refs {
-		return fmt.Errorf("entries have %d tags, the index %d", refs, used)
-	}
-	if len(ports) != len(t.portList) || len(ports) != len(t.ports) {
-		return fmt.Errorf("%d ports in use, %d listed, %d known", len(ports), len(t.portList), len(t.ports))
+	if len(ports) != len(t.portList) || known != len(t.ports) {
+		return fmt.Errorf("%d ports in use, %d listed, %d of %d known", len(ports), len(t.portList), known, len(t.ports))
 	}
 	for p, n := range ports {
-		if p.flows != n[0] || p.entries != n[1] || t.ports[p.no] != p || t.portList[p.pos] != p {
+		if p.flows != n[0] || p.entries != n[1] || t.portAt(p.id) != p || t.portList[p.pos] != p {
 			return fmt.Errorf("port %d: counts %d, %d, has %v", p.no, p.flows, p.entries, n)
 		}
 		for _, m := range p.masks {
@@ -180,12 +238,7 @@ func consistent(t *Table) error {
 	return nil
 }
 
-func (x *tagIndex) chain(r ref) (n int) {
-	for ; r != 0; r = x.refs.at(r).more {
-		n++
-	}
-	return n
-}
+func used[T any](s *slab[T]) int { return int(s.next) - len(s.free) }
 
 func newTable(tb testing.TB, cfg Config) (*Table, *installer, *clock.Manual) {
 	tb.Helper()

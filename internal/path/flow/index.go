@@ -6,93 +6,134 @@ package flow
 // where the caller compares it:
 //
 //	for p, r := x.first(h); r != 0; p, r = x.next(p, h) { ... }
+//
+// It grows while it is used: each insert moves a few refs from the smaller table to the larger one, so that no packet
+// waits for all of them.
 type index struct {
-	slots []uint64 // hash<<32 | ref; 0: empty
-	n     int
+	slots probes // where refs are inserted
+	old   probes // what they are moved from while the index grows, else nil
+	n     int    // in both
+	at    int    // slots of old before it are empty
 }
 
-// newIndex has room for n refs before it grows.
-func newIndex(n int) index {
-	size := 16
-	for size*3/4 < n {
-		size *= 2
-	}
-	return index{slots: make([]uint64, size)}
+// moves is how many refs an insert moves. Two would do: a table that is twice as large has room for half as many
+// inserts as there are refs to be moved.
+const moves = 4
+
+// probes is a table of slots, a power of two of them: hash<<32 | ref; 0: empty.
+type probes []uint64
+
+func newIndex() index { return index{slots: make(probes, 16)} }
+
+// first and next yield positions: those in old come after those in slots.
+func (x *index) first(h uint32) (int, ref) {
+	i, r := x.slots.scan(x.slots.home(h), h)
+	return x.orOld(i, r, h)
 }
-
-func (x *index) home(h uint32) int { return int(h) & (len(x.slots) - 1) }
-
-func (x *index) first(h uint32) (int, ref) { return x.scan(x.home(h), h) }
 
 func (x *index) next(pos int, h uint32) (int, ref) {
-	return x.scan((pos+1)&(len(x.slots)-1), h)
+	if pos < len(x.slots) {
+		i, r := x.slots.scan(x.slots.after(pos), h)
+		return x.orOld(i, r, h)
+	}
+	i, r := x.old.scan(x.old.after(pos-len(x.slots)), h)
+	return len(x.slots) + i, r
 }
 
-func (x *index) scan(i int, h uint32) (int, ref) {
+func (x *index) orOld(i int, r ref, h uint32) (int, ref) {
+	if r != 0 || x.old == nil {
+		return i, r
+	}
+	i, r = x.old.scan(x.old.home(h), h)
+	return len(x.slots) + i, r
+}
+
+func (x *index) insert(h uint32, r ref) {
+	if x.old == nil && (x.n+1)*4 > len(x.slots)*3 {
+		x.old, x.at = x.slots, 0
+		x.slots = make(probes, 2*len(x.old))
+	}
+	for range moves {
+		x.move()
+	}
+	x.slots.place(uint64(h)<<32 | uint64(r))
+	x.n++
+}
+
+// move takes one ref over from the smaller table.
+func (x *index) move() {
+	for ; x.at < len(x.old); x.at++ {
+		if s := x.old[x.at]; s != 0 {
+			x.old.remove(uint32(s>>32), ref(uint32(s))) // another may come to its place
+			x.slots.place(s)
+			return
+		}
+	}
+	x.old = nil
+}
+
+// remove takes r out; it must be there under h.
+func (x *index) remove(h uint32, r ref) {
+	if !x.slots.remove(h, r) {
+		x.old.remove(h, r)
+	}
+	x.n--
+}
+
+// all calls fn with every ref until it returns false.
+func (x *index) all(fn func(ref) bool) bool {
+	for _, p := range [...]probes{x.slots, x.old} {
+		for _, s := range p {
+			if s != 0 && !fn(ref(uint32(s))) {
+				return false
+			}
+		}
+	}
+	return true
+}
+
+func (p probes) home(h uint32) int { return int(h) & (len(p) - 1) }
+func (p probes) after(i int) int   { return (i + 1) & (len(p) - 1) }
+
+// scan finds the first slot at or after i with this hash, before an empty one.
+func (p probes) scan(i int, h uint32) (int, ref) {
 	for {
-		s := x.slots[i]
+		s := p[i]
 		if s == 0 {
 			return i, 0
 		}
 		if uint32(s>>32) == h {
 			return i, ref(uint32(s))
 		}
-		i = (i + 1) & (len(x.slots) - 1)
+		i = p.after(i)
 	}
 }
 
-func (x *index) insert(h uint32, r ref) {
-	if (x.n+1)*4 > len(x.slots)*3 {
-		x.resize(2 * len(x.slots))
+func (p probes) place(s uint64) {
+	i := p.home(uint32(s >> 32))
+	for p[i] != 0 {
+		i = p.after(i)
 	}
-	x.place(uint64(h)<<32 | uint64(r))
-	x.n++
+	p[i] = s
 }
 
-// reserve makes room for n refs, so that it need not grow before.
-func (x *index) reserve(n int) {
-	size := len(x.slots)
-	for size*3/4 < n {
-		size *= 2
-	}
-	if size > len(x.slots) {
-		x.resize(size)
-	}
-}
-
-func (x *index) resize(size int) {
-	old := x.slots
-	x.slots = make([]uint64, size)
-	for _, s := range old {
-		if s != 0 {
-			x.place(s)
+// remove reports whether r was there.
+func (p probes) remove(h uint32, r ref) bool {
+	want := uint64(h)<<32 | uint64(r)
+	mask := len(p) - 1
+	hole := p.home(h)
+	for ; p[hole] != want; hole = p.after(hole) {
+		if p[hole] == 0 {
+			return false
 		}
 	}
-}
-
-func (x *index) place(s uint64) {
-	i := x.home(uint32(s >> 32))
-	for x.slots[i] != 0 {
-		i = (i + 1) & (len(x.slots) - 1)
-	}
-	x.slots[i] = s
-}
-
-// remove takes r out; it must be there under h.
-func (x *index) remove(h uint32, r ref) {
-	want := uint64(h)<<32 | uint64(r)
-	mask := len(x.slots) - 1
-	hole := x.home(h)
-	for x.slots[hole] != want {
-		hole = (hole + 1) & mask
-	}
-	for i := (hole + 1) & mask; x.slots[i] != 0; i = (i + 1) & mask {
+	for i := p.after(hole); p[i] != 0; i = p.after(i) {
 		// What sits at i may move into the hole unless its home lies after the hole.
-		if home := x.home(uint32(x.slots[i] >> 32)); (i-home)&mask >= (i-hole)&mask {
-			x.slots[hole] = x.slots[i]
+		if home := p.home(uint32(p[i] >> 32)); (i-home)&mask >= (i-hole)&mask {
+			p[hole] = p[i]
 			hole = i
 		}
 	}
-	x.slots[hole] = 0
-	x.n--
+	p[hole] = 0
+	return true
 }

@@ -14,7 +14,7 @@ func TestIndexAgainstSlice(t *testing.T) {
 			h uint32
 			r ref
 		}
-		x, pairs, last := newIndex(0), []pair(nil), ref(0)
+		x, pairs, last := newIndex(), []pair(nil), ref(0)
 		rt.Repeat(map[string]func(*rapid.T){
 			"insert": func(*rapid.T) {
 				last++
@@ -33,6 +33,11 @@ func TestIndexAgainstSlice(t *testing.T) {
 			"": func(*rapid.T) {
 				if x.n != len(pairs) {
 					rt.Fatalf("%d refs, want %d", x.n, len(pairs))
+				}
+				all := 0
+				x.all(func(ref) bool { all++; return true })
+				if all != len(pairs) {
+					rt.Fatalf("yields %d refs of %d", all, len(pairs))
 				}
 				for _, p := range pairs {
 					found := 0
@@ -54,9 +59,10 @@ func TestIndexAgainstSlice(t *testing.T) {
 func TestWheelAgainstSlice(t *testing.T) {
 	rapid.Check(t, func(rt *rapid.T) {
 		const tick = 10
-		var timers [40]timer
+		var timers [40]links
+		var slots [40]uint8
 		var deadline [40]int64 // 0: not waiting
-		w, now := newWheel(tick, 0, func(r ref) *timer { return &timers[r] }), int64(0)
+		w, now := newWheel(tick, 0, func(r ref) *links { return &timers[r] }, func(r ref) *uint8 { return &slots[r] }), int64(0)
 		rt.Repeat(map[string]func(*rapid.T){
 			"add": func(*rapid.T) {
 				r := rapid.IntRange(1, 39).Draw(rt, "ref")

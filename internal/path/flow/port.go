@@ -6,7 +6,9 @@ import "github.com/viaduct-net/viaduct/internal/base/match"
 // tenant sends cannot slow the lookups of another.
 type port struct {
 	no      uint32
-	pos     int // in Table.portList
+	id      uint32 // in Table.portTab
+	pos     int    // in Table.portList
+	gone    bool   // its entries are invalid: see stale.go
 	flows   int
 	entries int
 	masks   []maskUse   // most used first, roughly
@@ -59,7 +61,8 @@ func (t *Table) portOf(no uint32) *port {
 	if n := len(t.portFree); n > 0 {
 		p, t.portFree = t.portFree[n-1], t.portFree[:n-1]
 	} else {
-		p = new(port)
+		p = &port{id: uint32(len(t.portTab))}
+		t.portTab = append(t.portTab, p)
 	}
 	p.no, p.pos = no, len(t.portList)
 	t.ports[no] = p
@@ -67,20 +70,31 @@ func (t *Table) portOf(no uint32) *port {
 	return p
 }
 
-// leave lets go of a port without entries, for ports come and go.
+func (t *Table) portAt(id uint32) *port { return t.portTab[id] }
+
+// leave lets go of a port that has nothing any more, for ports come and go.
 func (t *Table) leave(p *port) {
+	if p.entries > 0 || p.flows > 0 || p.gone {
+		return
+	}
 	last := t.portList[len(t.portList)-1]
 	t.portList[p.pos] = last
 	last.pos = p.pos
 	t.portList = t.portList[:len(t.portList)-1]
-	delete(t.ports, p.no)
+	if t.ports[p.no] == p {
+		delete(t.ports, p.no)
+	}
 	t.portFree = append(t.portFree, p)
 }
 
 // evictFlow deletes an exact flow of the port that has the most, its cheapest
-// kind and there its oldest first; between equals, of by, who asks for the room. The ports
+// kind and there its oldest first; between equals, of by, who asks for the room. What is invalid goes before. The ports
 // are scanned: a nanosecond each, and only when the table is full.
 func (t *Table) evictFlow(by *port) bool {
+	if dead := t.stale.dead.head; dead != 0 {
+		t.dropFlow(t.entries.at(dead).flows.head)
+		return true
+	}
 	most := by
 	for _, p := range t.portList {
 		if p.flows > most.flows {
@@ -100,6 +114,14 @@ func (t *Table) evictFlow(by *port) bool {
 // evictEntry does the same for entries. One without exact flows goes before one
 // of its kind that has some.
 func (t *Table) evictEntry(by uint32) {
+	if t.stale.queue.head != 0 || len(t.stale.ports) > 0 {
+		for n := t.entryIdx.n; t.entryIdx.n == n && (t.stale.queue.head != 0 || len(t.stale.ports) > 0); {
+			t.tendStale()
+		}
+		if t.entryIdx.n < t.cfg.MaxFlows {
+			return
+		}
+	}
 	most := t.ports[by]
 	if most == nil {
 		most = t.portList[0]
@@ -110,7 +132,7 @@ func (t *Table) evictEntry(by uint32) {
 		}
 	}
 	t.stats.EvictedEntries++
-	t.remove(t.entries.at(most.first()))
+	t.remove(most.first())
 }
 
 // first is the entry that goes first; 0 when there is none.

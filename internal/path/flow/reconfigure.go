@@ -2,18 +2,12 @@ package flow
 
 // Reconfigure changes bounds and times, for what is there too; the functions of the configuration stay. What is beyond a lower MaxFlows
 // goes by Trim, what is beyond a lower MaxMasks in its own time. It takes as long as looking at everything once when
-// times change, or when the indexes grow.
+// times change.
 func (t *Table) Reconfigure(cfg Config) {
 	was := t.cfg
 	t.cfg = cfg.withDefaults()
 	t.cfg.OnBusy, t.cfg.Keep, t.cfg.OnAdd, t.cfg.OnRemove = was.OnBusy, was.Keep, was.OnAdd, was.OnRemove
 	t.cfg.Counted, t.cfg.Forgotten = was.Counted, was.Forgotten
-	if t.cfg.MaxFlows > was.MaxFlows {
-		t.exactIdx.reserve(t.cfg.MaxFlows)
-		t.entryIdx.reserve(t.cfg.MaxFlows)
-		t.tags.idx.reserve(4 * t.cfg.MaxFlows)
-		t.tags.setIdx.reserve(t.cfg.MaxFlows)
-	}
 	if t.cfg.Idle != was.Idle || t.cfg.Error != was.Error || t.cfg.Stateful != was.Stateful {
 		t.reschedule()
 	}
@@ -39,28 +33,35 @@ func (t *Table) Trim(budget int) (more bool) {
 func (t *Table) newWheels() {
 	longest := max(t.cfg.Idle, t.cfg.Error, t.cfg.Stateful)
 	tick, now := int64(longest)/(wheelSlots/2), t.clock.Now()
-	t.flowWheel = newWheel(tick, now, func(r ref) *timer { return &t.exacts.at(r).timer })
-	t.entryWheel = newWheel(tick, now, func(r ref) *timer { return &t.entries.at(r).timer })
+	t.flowWheel = newWheel(tick, now, t.ofPlace, func(r ref) *uint8 { return &t.exacts.at(r).slot })
+	t.entryWheel = newWheel(tick, now, func(r ref) *links { return &t.entries.at(r).timer }, func(r ref) *uint8 { return &t.entries.at(r).slot })
 }
 
 // reschedule puts everything into new wheels, for the times as they are now.
 func (t *Table) reschedule() {
 	t.newWheels()
 	now := t.clock.Now()
+	flows := func(e *entry) {
+		for f := e.flows.head; f != 0; f = t.ofEntry(f).next {
+			if x := t.exacts.at(f); x.state == installed {
+				x.place = links{}
+				t.flowWheel.add(f, x.used.time(now)+int64(t.cfg.Idle))
+			}
+		}
+	}
 	for _, p := range t.portList {
 		for k := range kinds {
 			for _, l := range [...]list{p.busy[k], p.idle[k]} {
 				for r := l.head; r != 0; r = t.ofPort(r).next {
 					e := t.entries.at(r)
-					e.timer = timer{}
+					e.timer = links{}
 					t.entryWheel.add(r, t.entryDeadline(e, now))
-					for f := e.flows.head; f != 0; f = t.ofEntry(f).next {
-						x := t.exacts.at(f)
-						x.timer = timer{}
-						t.flowWheel.add(f, x.used+int64(t.cfg.Idle))
-					}
+					flows(e)
 				}
 			}
 		}
+	}
+	for r := t.stale.dead.head; r != 0; r = t.ofPort(r).next {
+		flows(t.entries.at(r))
 	}
 }

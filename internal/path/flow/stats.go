@@ -48,7 +48,7 @@ func (t *Table) PortFlows(no uint32) (flows, entries int) {
 // Flow is one exact flow of a dump.
 type Flow struct {
 	Key            match.Key
-	Entry          *Entry
+	Entry          Entry
 	Installed      bool // false: queued
 	Used           int64
 	Packets, Bytes uint64
@@ -58,29 +58,21 @@ type Flow struct {
 // particular order. The table must not be changed meanwhile.
 func (t *Table) Flows() iter.Seq[Flow] {
 	return func(yield func(Flow) bool) {
-		for _, s := range t.exactIdx.slots {
-			if s == 0 {
-				continue
+		now := t.clock.Now()
+		t.exactIdx.all(func(r ref) bool {
+			f := t.exacts.at(r)
+			if !t.answers(r) {
+				return true
 			}
-			f := t.exacts.at(ref(uint32(s)))
-			if f.state == dying {
-				continue
-			}
-			if !yield(Flow{f.key, t.entries.at(f.entry), f.state == installed, f.used, f.packets, f.bytes}) {
-				return
-			}
-		}
+			return yield(Flow{f.key, Entry{t, f.entry}, f.state == installed, f.used.time(now), f.packets, f.bytes})
+		})
 	}
 }
 
 // Entries yields every wildcard entry, in no particular order. The table must
 // not be changed meanwhile.
-func (t *Table) Entries() iter.Seq[*Entry] {
-	return func(yield func(*Entry) bool) {
-		for _, s := range t.entryIdx.slots {
-			if s != 0 && !yield(t.entries.at(ref(uint32(s)))) {
-				return
-			}
-		}
+func (t *Table) Entries() iter.Seq[Entry] {
+	return func(yield func(Entry) bool) {
+		t.entryIdx.all(func(r ref) bool { return t.invalid(t.entries.at(r)) || yield(Entry{t, r}) })
 	}
 }

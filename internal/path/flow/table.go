@@ -44,7 +44,7 @@ type Config struct {
 	// OnBusy, when set, is called by Expire for a Stateful entry that had packets
 	// since it was last called, so that the state it depends on stays alive.
 	// It must not call methods that may remove entries.
-	OnBusy func(*Entry)
+	OnBusy func(Entry)
 
 	// Keep, when set, says of which tags an entry with this key holds on to the thing itself; the entry remembers
 	// them, OnAdd is called with it, and OnRemove once when it goes. Neither may call methods of the table.
@@ -94,44 +94,49 @@ type Table struct {
 	nputs    int
 	ndels    int
 
-	entries  slab[Entry]
+	entries  slab[entry]
 	entryIdx index
+	lists    actionLists
 	tags     tagIndex
+	kept     slab[keptTag]
+	stale    stale
 
 	ports    map[uint32]*port
-	portList []*port
+	portTab  []*port // by id
+	portList []*port // in use
 	portFree []*port
 
 	flowWheel, entryWheel wheel
 
-	ofEntry, ofQueue, ofPort lister
+	ofEntry, ofPlace, ofPort, ofSet lister
 
-	keep     []tag.Tag // scratch
+	key      match.Key // scratch, like all below
+	keep     []tag.Tag
 	putBatch []datapath.Flow
 	putRefs  []ref
+	putActs  action.Physical
 	delBatch []match.Key
 	stats    Stats
 }
 
-// New makes an empty table. It takes memory for its indexes at once (64 to 128 bytes for
-// each of MaxFlows), the rest as it fills.
+// New makes an empty table. It takes memory as it fills.
 func New(cfg Config, inst Installer, clk clock.Clock) *Table {
-	cfg = cfg.withDefaults()
 	t := &Table{
-		cfg: cfg, inst: inst, clock: clk, seed: maphash.MakeSeed(),
-		exactIdx: newIndex(cfg.MaxFlows),
-		entryIdx: newIndex(cfg.MaxFlows),
-		// An index that grows stops the worker for as long as it takes to copy: room for a few tags of its own per entry.
-		tags:     tagIndex{idx: newIndex(4 * cfg.MaxFlows), setIdx: newIndex(cfg.MaxFlows)},
+		cfg: cfg.withDefaults(), inst: inst, clock: clk, seed: maphash.MakeSeed(),
+		exactIdx: newIndex(), entryIdx: newIndex(),
+		tags:     tagIndex{idx: newIndex(), setIdx: newIndex()},
+		lists:    actionLists{idx: newIndex(), seed: maphash.MakeSeed()},
+		stale:    stale{tagIdx: newIndex(), left: perTurn},
 		ports:    make(map[uint32]*port),
 		putBatch: make([]datapath.Flow, 0, batch),
 		putRefs:  make([]ref, 0, batch),
 		delBatch: make([]match.Key, 0, batch),
 	}
 	t.ofEntry = func(r ref) *links { return &t.exacts.at(r).nbrs }
-	t.ofQueue = func(r ref) *links { return &t.exacts.at(r).queue }
+	t.ofPlace = func(r ref) *links { return &t.exacts.at(r).place }
 	t.ofPort = func(r ref) *links { return &t.entries.at(r).nbrs }
-	t.tags.of = func(r ref) *links { return &t.entries.at(r).peers }
+	t.ofSet = func(r ref) *links { return &t.entries.at(r).inSet }
+	t.stale.ofQueue = func(r ref) *links { return &t.stale.tags.at(r).queue }
 	t.newWheels()
 	return t
 }
@@ -149,11 +154,20 @@ func (t *Table) findExact(k *match.Key, h uint32) ref {
 
 func (t *Table) findEntry(k *match.Key, m match.Mask, h uint32) ref {
 	for p, r := t.entryIdx.first(h); r != 0; p, r = t.entryIdx.next(p, h) {
-		if e := t.entries.at(r); e.mask == m && e.key == *k {
+		if e := t.entries.at(r); e.mask == m && t.keyOf(e) == *k {
 			return r
 		}
 	}
 	return 0
+}
+
+// keyOf is an entry's masked key. An entry keeps no key of its own: any of its flows has it.
+func (t *Table) keyOf(e *entry) match.Key {
+	r := e.spare
+	if r == 0 {
+		r = e.flows.head
+	}
+	return e.mask.Apply(&t.exacts.at(r).key)
 }
 
 // maskedHash tells entries of different masks but equal masked keys apart.
@@ -165,68 +179,74 @@ func (t *Table) maskedHash(k *match.Key, m match.Mask) uint32 {
 // about to be, so that a packet of it that missed needs only to be executed.
 // A flow that misses although it was installed a while ago (Config.Lost) has got
 // lost in the datapath and is queued to be put again.
-func (t *Table) Exact(k *match.Key) (*Entry, bool) {
+func (t *Table) Exact(k *match.Key) (Entry, bool) {
 	r := t.findExact(k, t.hash(k))
-	if r == 0 || t.exacts.at(r).state == dying {
+	if r == 0 || !t.answers(r) {
 		t.stats.ExactMisses++
-		return nil, false
+		return Entry{}, false
 	}
 	t.stats.ExactHits++
 	f, now := t.exacts.at(r), t.clock.Now()
-	e := t.entries.at(f.entry)
-	f.used, e.used = now, now
-	if f.state == installed && now-f.put > int64(t.cfg.Lost) {
+	f.used = stampOf(now)
+	t.entries.at(f.entry).used = f.used
+	if f.state == installed && now-f.put.time(now) > int64(t.cfg.Lost) {
 		t.stats.Repaired++
 		t.requeue(r)
 	}
-	return e, true
+	return Entry{t, f.entry}, true
+}
+
+// answers reports whether a flow is there for a packet of its key.
+func (t *Table) answers(r ref) bool {
+	f := t.exacts.at(r)
+	return f.state != dying && !t.invalid(t.entries.at(f.entry))
 }
 
 // Wildcard looks k up under each of its port's masks. On a hit the caller
 // installs the exact flow with Install.
-func (t *Table) Wildcard(k *match.Key) (*Entry, bool) {
-	p := t.ports[k.InPort]
-	if p == nil {
+func (t *Table) Wildcard(k *match.Key) (Entry, bool) {
+	r, i := t.findWild(k)
+	for ; r != 0 && t.invalid(t.entries.at(r)); r, i = t.findWild(k) {
+		t.invalidate(r)
+	}
+	if r == 0 {
 		t.stats.WildcardMisses++
-		return nil, false
+		return Entry{}, false
 	}
-	for i := range p.masks {
-		m := p.masks[i].mask
-		mk := m.Apply(k)
-		r := t.findEntry(&mk, m, t.maskedHash(&mk, m))
-		if r == 0 {
-			continue
-		}
-		if i > 0 { // one step towards the front: what is hit most ends up first
-			p.masks[i-1], p.masks[i] = p.masks[i], p.masks[i-1]
-		}
-		e := t.entries.at(r)
-		e.hits++
-		e.used = t.clock.Now()
-		t.stats.WildcardHits++
-		return e, true
+	if i > 0 { // one step towards the front: what is hit most ends up first
+		p := t.ports[k.InPort]
+		p.masks[i-1], p.masks[i] = p.masks[i], p.masks[i-1]
 	}
-	t.stats.WildcardMisses++
-	return nil, false
+	e := t.entries.at(r)
+	e.hits++
+	e.used = stampOf(t.clock.Now())
+	t.stats.WildcardHits++
+	return Entry{t, r}, true
 }
 
-// Peek finds the entry that would answer for k, without counting it as a packet.
-func (t *Table) Peek(k *match.Key) (*Entry, bool) {
-	if r := t.findExact(k, t.hash(k)); r != 0 && t.exacts.at(r).state != dying {
-		return t.entries.at(t.exacts.at(r).entry), true
-	}
+// findWild finds an entry for k, and which of its port's masks it is under.
+func (t *Table) findWild(k *match.Key) (ref, int) {
 	p := t.ports[k.InPort]
 	if p == nil {
-		return nil, false
+		return 0, 0
 	}
 	for i := range p.masks {
 		m := p.masks[i].mask
 		mk := m.Apply(k)
 		if r := t.findEntry(&mk, m, t.maskedHash(&mk, m)); r != 0 {
-			return t.entries.at(r), true
+			return r, i
 		}
 	}
-	return nil, false
+	return 0, 0
+}
+
+// Peek finds the entry that would answer for k, without counting it as a packet.
+func (t *Table) Peek(k *match.Key) (Entry, bool) {
+	if r := t.findExact(k, t.hash(k)); r != 0 && t.answers(r) {
+		return Entry{t, t.exacts.at(r).entry}, true
+	}
+	r, _ := t.findWild(k)
+	return Entry{t, r}, r != 0 && !t.invalid(t.entries.at(r))
 }
 
 // Add remembers what was decided for k: every packet that agrees with it in the
@@ -234,13 +254,13 @@ func (t *Table) Peek(k *match.Key) (*Entry, bool) {
 // k itself is queued. An entry for the same masked key is replaced, its flows go. A
 // port that already has MaxMasks masks gets an entry for k alone. Add
 // copies its arguments and makes room at the cost of the port that has the most.
-func (t *Table) Add(k *match.Key, mask match.Mask, as action.Physical, tags []tag.Tag, kind Kind) *Entry {
-	e := t.addEntry(k, mask, as, tags, kind)
-	t.attach(k, e)
-	return e
+func (t *Table) Add(k *match.Key, mask match.Mask, as action.Physical, tags []tag.Tag, kind Kind) Entry {
+	r := t.addEntry(k, mask, as, tags, kind)
+	t.attach(k, r)
+	return Entry{t, r}
 }
 
-func (t *Table) addEntry(k *match.Key, mask match.Mask, as action.Physical, tags []tag.Tag, kind Kind) *Entry {
+func (t *Table) addEntry(k *match.Key, mask match.Mask, as action.Physical, tags []tag.Tag, kind Kind) ref {
 	t.replace(k, mask)
 	if t.entryIdx.n >= t.cfg.MaxFlows {
 		t.evictEntry(k.InPort)
@@ -250,34 +270,70 @@ func (t *Table) addEntry(k *match.Key, mask match.Mask, as action.Physical, tags
 	if got != mask|match.InPort {
 		t.stats.MaskOverflow++
 		if old := t.findEntry(k, match.All, t.maskedHash(k, match.All)); old != 0 {
-			t.remove(t.entries.at(old))
+			t.remove(old)
 		}
 	}
 	now := t.clock.Now()
 	r := t.entries.get()
 	e := t.entries.at(r)
-	*e = Entry{
-		key: got.Apply(k), mask: got, kind: kind, self: r, port: p,
-		inline: e.inline, spill: e.spill, kept: e.kept[:0], created: now, used: now, refreshed: now,
-	}
-	e.hash = t.maskedHash(&e.key, got)
-	e.setActions(as)
-	t.entryIdx.insert(e.hash, r)
-	t.keep = t.keep[:0]
-	e.set, e.tags = t.tags.tie(r, tags)
-	for i := range tags {
-		if t.cfg.Keep != nil && t.cfg.Keep(&e.key, tags[i]) && !slices.Contains(t.keep, tags[i]) {
-			t.keep = append(t.keep, tags[i])
-		}
-	}
-	if e.kept = append(e.kept, t.keep...); len(e.kept) > 0 { // at once, so that its memory grows once
-		t.cfg.OnAdd(e.kept)
-	}
+	at := stampOf(now)
+	*e = entry{mask: got, kind: kind, port: p.id, actions: t.lists.add(as), born: t.stale.epoch, created: at, used: at, refreshed: at}
+	e.spare = t.exacts.get() // for the key; attach makes a flow of it
+	*t.exacts.at(e.spare) = exact{key: *k, state: spare}
+	t.key = got.Apply(k)
+	t.entryIdx.insert(t.maskedHash(&t.key, got), r)
+	t.tag(r, tags)
+	t.hold(e, tags)
 	p.entries++
 	t.ofPort.push(&p.idle[kind], r)
 	t.entryWheel.add(r, t.entryDeadline(e, now))
 	t.stats.Added++
-	return e
+	return r
+}
+
+// hold notes what an entry holds on to; t.key is its key.
+func (t *Table) hold(e *entry, tags []tag.Tag) {
+	if t.cfg.Keep == nil {
+		return
+	}
+	t.keep = t.keep[:0]
+	for i := range tags {
+		if t.cfg.Keep(&t.key, tags[i]) && !slices.Contains(t.keep, tags[i]) {
+			t.keep = append(t.keep, tags[i])
+		}
+	}
+	if len(t.keep) == 0 {
+		return
+	}
+	for i := len(t.keep) - 1; i >= 0; i-- { // so that they are in order
+		r := t.kept.get()
+		*t.kept.at(r) = keptTag{t.keep[i], e.kept}
+		e.kept = r
+	}
+	t.cfg.OnAdd(t.keep)
+}
+
+// keptTags are those that an entry holds on to, in memory that the next call overwrites.
+func (t *Table) keptTags(e *entry) []tag.Tag {
+	t.keep = t.keep[:0]
+	for r := e.kept; r != 0; r = t.kept.at(r).more {
+		t.keep = append(t.keep, t.kept.at(r).tag)
+	}
+	return t.keep
+}
+
+func (t *Table) release(e *entry) {
+	if e.kept == 0 {
+		return
+	}
+	kept := t.keptTags(e)
+	for r := e.kept; r != 0; {
+		more := t.kept.at(r).more
+		t.kept.put(r)
+		r = more
+	}
+	e.kept = 0
+	t.cfg.OnRemove(kept)
 }
 
 // replace removes the entry that an Add for k under mask takes the place of.
@@ -285,57 +341,53 @@ func (t *Table) replace(k *match.Key, mask match.Mask) {
 	mask |= match.InPort
 	mk := mask.Apply(k)
 	if r := t.findEntry(&mk, mask, t.maskedHash(&mk, mask)); r != 0 {
-		t.remove(t.entries.at(r))
+		t.remove(r)
 	}
 }
 
-// remove takes an entry out, and its exact flows with it.
-func (t *Table) remove(e *Entry) {
-	for e.flows.head != 0 {
-		t.dropFlow(e.flows.head)
-	}
-	t.tags.untie(e.self, e.set, e.tags)
-	if len(e.kept) > 0 {
-		t.cfg.OnRemove(e.kept)
-	}
+// remove takes an entry out, and its exact flows with it: when there are many of them, the last ones go with the next
+// calls of Tend.
+func (t *Table) remove(r ref) {
+	e := t.entries.at(r)
+	key := t.keyOf(e)
+	t.entryIdx.remove(t.maskedHash(&key, e.mask), r)
+	t.untag(r)
+	t.release(e)
 	if e.note != 0 {
 		t.counted(e, 0, 0)
 		t.cfg.Forgotten(e.note)
+		e.note = 0
 	}
-	t.entryIdx.remove(e.hash, e.self)
-	t.entryWheel.remove(e.self)
-	p := e.port
-	t.ofPort.remove(&p.idle[e.kind], e.self)
+	t.entryWheel.remove(r)
+	p := t.portAt(e.port)
+	if e.nflows > 0 {
+		t.ofPort.remove(&p.busy[e.kind], r)
+	} else {
+		t.ofPort.remove(&p.idle[e.kind], r)
+	}
 	p.release(e.mask)
-	if p.entries--; p.entries == 0 {
-		t.leave(p)
+	p.entries--
+	if e.spare != 0 {
+		t.exacts.put(e.spare)
+		e.spare = 0
 	}
-	e.port = nil
-	t.entries.put(e.self)
+	e.dead = true
+	t.ofPort.push(&t.stale.dead, r)
+	if e.nflows == 0 {
+		t.bury(r)
+		return
+	}
+	for range min(atOnce, e.nflows) {
+		t.dropFlow(e.flows.head)
+	}
 }
 
-// Invalidate removes the entries that carry a tag of this hash, and deletes
-// their flows. It returns how many entries there were. Time grows with what is
-// removed and nothing else.
-func (t *Table) Invalidate(hash uint64) (n int) {
-	for r := t.tags.entry(hash); r != 0; r = t.tags.entry(hash) {
-		t.remove(t.entries.at(r))
-		n++
-	}
-	t.stats.Invalidated += uint64(n)
-	return n
-}
-
-// InvalidatePort removes what entered through a datapath port and what leaves
-// through it (by its tag.DPPort). It returns how many entries there were.
-func (t *Table) InvalidatePort(no uint32) (n int) {
-	if p := t.ports[no]; p != nil {
-		for p.entries > 0 {
-			t.remove(t.entries.at(p.first()))
-			n++
-		}
-	}
-	t.stats.Invalidated += uint64(n)
-	dp := tag.Tag{Kind: tag.DPPort, N: no}
-	return n + t.Invalidate(dp.Hash())
+// bury frees a dead entry that has no flows any more.
+func (t *Table) bury(r ref) {
+	e := t.entries.at(r)
+	t.ofPort.remove(&t.stale.dead, r)
+	t.lists.drop(e.actions)
+	e.actions = 0
+	t.leave(t.portAt(e.port))
+	t.entries.put(r)
 }

@@ -1,118 +1,81 @@
 package flow
 
-import "github.com/viaduct-net/viaduct/internal/base/tag"
+import (
+	"slices"
 
-// tagRef says that an entry, or all of a set, depends on a thing.
-type tagRef struct {
-	hash uint64
-	of   ref   // an entry, or a set (ofSet)
-	more ref   // the next tag of the same
-	nbrs links // among those with the same tag; the index holds the first
+	"github.com/viaduct-net/viaduct/internal/base/tag"
+)
+
+// Most tags of an entry are those of the devices and ports that its packets pass: thousands of entries have the same ones. They are
+// kept once, as a set, with a list of the entries. Tags of what is particular to a destination or a connection are the
+// entry's own.
+//
+// Hashes are cut to 32 bits: one invalidation in thousands hits an entry more than it should, which is then decided again.
+
+// own reports a kind whose tags an entry has for itself.
+func own(k tag.Kind) bool {
+	switch k {
+	case tag.Route, tag.Connection, tag.Translation, tag.Destination, tag.Affinity, tag.Member, tag.Floating:
+		return true
+	}
+	return false
 }
 
-// ofSet marks in tagRef.of a place among the sets.
-const ofSet ref = 1 << 31
+// tagRef says that a holder, an entry or a set, carries a tag.
+type tagRef struct {
+	hash   uint32
+	holder ref   // of an entry, or isSet + that of a set
+	more   ref   // the holder's next tag
+	nbrs   links // among those with the same tag; the index, or a stale tag, holds the first
+}
 
-// tagSet is what many entries depend on together: the devices, ports and chains on their way. Only what is an entry's own, its
-// connections, is not in it. So an entry costs one link in place of a dozen, to add and to remove.
+const isSet ref = 1 << 31
+
+// tagSet is a list of tags with the entries that have it. It goes with the last of them.
 type tagSet struct {
 	digest  [2]uint64
-	tags    ref  // first tagRef
-	entries list // there is one
+	tags    ref // first tagRef
+	entries list
+	born    uint32 // epoch: see stale.go
+	checked uint32 // epoch in which none of its tags was stale
 }
 
-// tagIndex finds the entries that depend on a thing.
+// tagIndex finds what depends on a thing.
 type tagIndex struct {
 	refs   slab[tagRef]
-	idx    index
+	idx    index // first tagRef by hash
 	sets   slab[tagSet]
 	setIdx index
-	of     lister    // entries of a set
-	common []tag.Tag // scratch
+
+	own    []uint32  // scratch: hashes of the tags that the entry at hand has for itself
+	common []tag.Tag // and its other tags
 }
 
-// own reports a tag that no entry is likely to share with many.
-func own(t *tag.Tag) bool { return t.Kind.IsConnection() || t.Kind == tag.Affinity }
-
-// tie has entry r depend on tags. It returns what untie needs: the set, 0 if there is none, and the first of its own tags.
-func (x *tagIndex) tie(r ref, tags []tag.Tag) (set, first ref) {
-	x.common = x.common[:0]
+// split sorts the tags of an entry into its own, each once, and those of its set.
+func (x *tagIndex) split(tags []tag.Tag) {
+	x.own, x.common = x.own[:0], x.common[:0]
 	for i := range tags {
-		if own(&tags[i]) {
-			first = x.add(r, &tags[i], first)
-		} else {
+		if !own(tags[i].Kind) {
 			x.common = append(x.common, tags[i])
+		} else if h := uint32(tags[i].Hash()); !slices.Contains(x.own, h) {
+			x.own = append(x.own, h)
 		}
-	}
-	if len(x.common) == 0 {
-		return 0, first
-	}
-	digest := tag.Digest(x.common)
-	if set = x.findSet(digest); set == 0 {
-		set = x.sets.get()
-		s := x.sets.at(set)
-		*s = tagSet{digest: digest}
-		for i := range x.common {
-			s.tags = x.add(set|ofSet, &x.common[i], s.tags)
-		}
-		x.setIdx.insert(uint32(digest[0]), set)
-	}
-	x.of.push(&x.sets.at(set).entries, r)
-	return set, first
-}
-
-// untie undoes tie.
-func (x *tagIndex) untie(r, set, first ref) {
-	x.drop(first)
-	if set == 0 {
-		return
-	}
-	s := x.sets.at(set)
-	if x.of.remove(&s.entries, r); s.entries.head == 0 {
-		x.drop(s.tags)
-		x.setIdx.remove(uint32(s.digest[0]), set)
-		x.sets.put(set)
 	}
 }
 
-func (x *tagIndex) findSet(digest [2]uint64) ref {
-	for p, r := x.setIdx.first(uint32(digest[0])); r != 0; p, r = x.setIdx.next(p, uint32(digest[0])) {
-		if x.sets.at(r).digest == digest {
-			return r
-		}
-	}
-	return 0
-}
-
-// entry is one that depends on what has this hash; 0: there is none.
-func (x *tagIndex) entry(hash uint64) ref {
-	r := x.find(hash)
-	if r == 0 {
-		return 0
-	}
-	if r = x.refs.at(r).of; r&ofSet != 0 {
-		return x.sets.at(r &^ ofSet).entries.head
-	}
+func (x *tagIndex) find(hash uint32) ref {
+	_, r := x.idx.first(hash) // the whole hash is in the index
 	return r
 }
 
-func (x *tagIndex) find(hash uint64) ref {
-	for p, r := x.idx.first(uint32(hash)); r != 0; p, r = x.idx.next(p, uint32(hash)) {
-		if x.refs.at(r).hash == hash {
-			return r
-		}
-	}
-	return 0
-}
-
-// add puts t before more, the other tags of the same entry or set, and returns the new first one.
-func (x *tagIndex) add(of ref, t *tag.Tag, more ref) ref {
+// add puts a tag before more, the holder's other tags, and returns the new first one.
+func (x *tagIndex) add(holder ref, hash uint32, more ref) ref {
 	r := x.refs.get()
 	n := x.refs.at(r)
-	*n = tagRef{hash: t.Hash(), of: of, more: more}
-	first := x.find(n.hash)
+	*n = tagRef{hash: hash, holder: holder, more: more}
+	first := x.find(hash)
 	if first == 0 {
-		x.idx.insert(uint32(n.hash), r)
+		x.idx.insert(hash, r)
 		return r
 	}
 	// Behind the first, so that the index need not change.
@@ -125,8 +88,9 @@ func (x *tagIndex) add(of ref, t *tag.Tag, more ref) ref {
 	return r
 }
 
-// drop removes all tags of an entry or set, of which r is the first.
-func (x *tagIndex) drop(r ref) {
+// drop removes all tags of a holder, of which r is the first.
+func (t *Table) dropTags(r ref) {
+	x := &t.tags
 	for r != 0 {
 		n := x.refs.at(r)
 		if n.nbrs.next != 0 {
@@ -134,13 +98,79 @@ func (x *tagIndex) drop(r ref) {
 		}
 		if n.nbrs.prev != 0 {
 			x.refs.at(n.nbrs.prev).nbrs.next = n.nbrs.next
+		} else if s := t.stale.starts(r, n.hash); s != nil {
+			s.head = n.nbrs.next
 		} else {
-			x.idx.remove(uint32(n.hash), r)
+			x.idx.remove(n.hash, r)
 			if n.nbrs.next != 0 {
-				x.idx.insert(uint32(n.hash), n.nbrs.next)
+				x.idx.insert(n.hash, n.nbrs.next)
 			}
 		}
 		x.refs.put(r)
 		r = n.more
 	}
+}
+
+// setFor finds or makes the set of x.common, for one more entry. 0: no tags.
+func (t *Table) setFor() ref {
+	x := &t.tags
+	if len(x.common) == 0 {
+		return 0
+	}
+	digest := tag.Digest(x.common)
+	h := uint32(digest[0])
+	for p, r := x.setIdx.first(h); r != 0; p, r = x.setIdx.next(p, h) {
+		if x.sets.at(r).digest == digest && !t.staleSet(r) {
+			return r
+		}
+	}
+	r := x.sets.get()
+	s := x.sets.at(r)
+	*s = tagSet{digest: digest, born: t.stale.epoch}
+	for i := range x.common {
+		if h := uint32(x.common[i].Hash()); !x.carries(s.tags, h) { // paths come by the same device more than once
+			s.tags = x.add(isSet|r, h, s.tags)
+		}
+	}
+	x.setIdx.insert(h, r)
+	return r
+}
+
+// carries reports whether a hash is among a holder's tags, of which r is the first.
+func (x *tagIndex) carries(r ref, hash uint32) bool {
+	for ; r != 0; r = x.refs.at(r).more {
+		if x.refs.at(r).hash == hash {
+			return true
+		}
+	}
+	return false
+}
+
+// tag gives an entry its tags.
+func (t *Table) tag(r ref, tags []tag.Tag) {
+	t.tags.split(tags)
+	e := t.entries.at(r)
+	for _, h := range t.tags.own {
+		e.tags = t.tags.add(r, h, e.tags)
+	}
+	if e.set = t.setFor(); e.set != 0 {
+		t.ofSet.push(&t.tags.sets.at(e.set).entries, r)
+	}
+}
+
+// untag takes them from it.
+func (t *Table) untag(r ref) {
+	e := t.entries.at(r)
+	t.dropTags(e.tags)
+	e.tags = 0
+	if e.set == 0 {
+		return
+	}
+	s := t.tags.sets.at(e.set)
+	if t.ofSet.remove(&s.entries, r); s.entries.head == 0 {
+		t.dropTags(s.tags)
+		t.tags.setIdx.remove(uint32(s.digest[0]), e.set)
+		t.tags.sets.put(e.set)
+	}
+	e.set = 0
 }

@@ -27,7 +27,7 @@ func (w *Worker) explainUpcall(m *datapath.Miss) {
 	w.trace.Add("upcall", "queue", "taken off the ring when it was the port's turn")
 }
 
-func (w *Worker) explainHit(exact bool, e *flow.Entry) {
+func (w *Worker) explainHit(exact bool, e flow.Entry) {
 	if w.trace == nil {
 		return
 	}

@@ -252,7 +252,7 @@ func (w *Worker) resend() {
 }
 
 // refresh tells again of the connections of a flow into a tunnel that is in use, so that they live as long there as here.
-func (w *Worker) refresh(e *flow.Entry) {
+func (w *Worker) refresh(e flow.Entry) {
 	as := e.Actions()
 	for i := range as {
 		if a := &as[i]; a.Op == action.Tunnel {
@@ -261,7 +261,7 @@ func (w *Worker) refresh(e *flow.Entry) {
 	}
 }
 
-func (w *Worker) tellEntry(e *flow.Entry, port uint32, to match.Addr) {
+func (w *Worker) tellEntry(e flow.Entry, port uint32, to match.Addr) {
 	p := &w.peers
 	p.fresh = p.fresh[:0]
 	for _, t := range e.Kept() {
@@ -279,7 +279,7 @@ func (w *Worker) tellEntry(e *flow.Entry, port uint32, to match.Addr) {
 }
 
 // tellEnding tells that TCP ends in the direction of a flow, which the other host cannot see.
-func (w *Worker) tellEnding(e *flow.Entry, rst bool) {
+func (w *Worker) tellEnding(e flow.Entry, rst bool) {
 	p := &w.peers
 	as := e.Actions()
 	for i := range as {

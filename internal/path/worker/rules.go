@@ -26,7 +26,7 @@ func (w *Worker) count(m *datapath.Miss, port uuid.UUID) {
 }
 
 // note has the packets of a flow counted at the rules that the simulation at hand has passed.
-func (w *Worker) note(e *flow.Entry) {
+func (w *Worker) note(e flow.Entry) {
 	if e.Note() != 0 {
 		return // shared with a flow that was adopted before
 	}

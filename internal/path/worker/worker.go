@@ -92,7 +92,8 @@ type Worker struct {
 	batch   batch
 	peers   peers
 	hello   func(from match.Addr)
-	taken   int // tokens to be given back with the batch
+	taken   int  // tokens to be given back with the batch
+	busy    bool // there are flows to be removed now
 
 	ingress uint32 // datapath port by which the packet at hand came in; 0: a device made it
 
@@ -168,9 +169,13 @@ func (w *Worker) Run(ctx context.Context) error {
 }
 
 // Turn serves what is there, one batch at most, after waiting up to wait for the first
-// packet, and then looks after everything else that is due. Run calls it forever; tests call it by hand.
+// packet, and then looks after everything else that is due. It does not wait when more is due than it does at once. Run
+// calls it forever; tests call it by hand.
 func (w *Worker) Turn(wait time.Duration) error {
 	w.inbox.run()
+	if w.busy {
+		wait = 0
+	}
 	m, err := w.queue.Next(wait)
 	for ; m != nil && err == nil; m, err = w.queue.Next(0) {
 		w.serve(m)
@@ -201,11 +206,14 @@ func (w *Worker) serve(m *datapath.Miss) {
 	}
 }
 
+// tendAtMost is how many flows that have become invalid or were idle go at a turn: about as much work as a batch of packets.
+const tendAtMost = 64
+
 // keepHouse does what time or an answer makes due, a little at a turn.
 func (w *Worker) keepHouse() {
 	w.now = w.clock.Now()
 	w.expireParked()
-	w.flows.Expire(w.cfg.Batch)
+	w.busy = w.flows.Tend(tendAtMost)
 	w.resend()
 }
 
