@@ -57,6 +57,7 @@ var measurements = []measurement{
 	{"sim", simulation},
 	{"conns", connections},
 	{"tcp", tcp},
+	{"flow_bytes", flowBytes},
 	{"flows", newFlows},
 	{"stateful", stateful},
 	{"victim", victim},

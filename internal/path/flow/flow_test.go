@@ -364,3 +364,80 @@ func TestExpireKeepsToItsBudget(t *testing.T) {
 		t.Errorf("%d entries, %d ports left", s.Entries, s.Ports)
 	}
 }
+
+// A change that invalidates everything is gone through in small steps, whichever way the flows hang together: a bounded number of flows
+// goes at each turn; what is left answers nothing; new packets get their flows meanwhile; in the end nothing of the old is left.
+func TestInvalidationIsPaced(t *testing.T) {
+	const n, budget = 5_000, 64
+	for _, c := range []struct {
+		name       string
+		mask       match.Mask
+		tags       func(i int) []tag.Tag
+		invalidate func(*Table)
+	}{
+		{"many entries of a set", match.All, func(int) []tag.Tag { return devTag(1) }, func(tb *Table) { d := devTag(1); tb.Invalidate(d[0].Hash()) }},
+		{"many sets", match.All, func(i int) []tag.Tag { return append(devTag(1), tag.Tag{Kind: tag.Port, N: uint32(i)}) }, func(tb *Table) { d := devTag(1); tb.Invalidate(d[0].Hash()) }},
+		{"many entries of one route", match.All, func(int) []tag.Tag { return []tag.Tag{{Kind: tag.Route, N: 1}} }, func(tb *Table) { r := tag.Tag{Kind: tag.Route, N: 1}; tb.Invalidate(r.Hash()) }},
+		{"many tags", match.All, func(i int) []tag.Tag { return []tag.Tag{{Kind: tag.Route, N: uint32(i)}} }, func(tb *Table) {
+			for i := range n {
+				r := tag.Tag{Kind: tag.Route, N: uint32(i)}
+				tb.Invalidate(r.Hash())
+			}
+		}},
+		{"one entry with many flows", match.Proto, func(int) []tag.Tag { return devTag(1) }, func(tb *Table) { d := devTag(1); tb.Invalidate(d[0].Hash()) }},
+		{"a port", match.All, func(int) []tag.Tag { return nil }, func(tb *Table) { tb.InvalidatePort(1) }},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			tb, d, _ := newTable(t, Config{MaxFlows: n + 1000})
+			for i := range n {
+				if e, ok := tb.Wildcard(key(1, i)); ok {
+					tb.Install(key(1, i), e)
+				} else {
+					tb.Add(key(1, i), c.mask, out(2), c.tags(i), Normal)
+				}
+				if i%500 == 0 {
+					_ = tb.Flush()
+				}
+			}
+			if err := tb.Flush(); err != nil {
+				t.Fatal(err)
+			}
+			before := tb.live
+			c.invalidate(tb)
+			if gone := before - tb.live; gone > perTurn+atOnce {
+				t.Fatalf("%d flows have gone at once", gone)
+			}
+			for turn := 0; tb.Stale(); turn++ {
+				if turn > 2*n/budget {
+					t.Fatalf("after %d turns there are %d flows left", turn, tb.live)
+				}
+				for _, i := range []int{turn, n - 1 - turn} { // old packets find nothing old
+					if e, ok := tb.Exact(key(1, i)); ok && e.Actions()[0].Port != 7 {
+						t.Fatalf("turn %d: an invalid flow answers", turn)
+					}
+					if e, ok := tb.Wildcard(key(1, i)); ok && e.Actions()[0].Port != 7 {
+						t.Fatalf("turn %d: an invalid entry answers", turn)
+					}
+				}
+				tb.Add(key(1, n-1-turn), match.All, out(7), c.tags(n-1-turn), Normal) // decided anew
+				before := tb.live
+				tb.Tend(budget)
+				if gone := before - tb.live; gone > budget+atOnce {
+					t.Fatalf("%d flows have gone at a turn", gone)
+				}
+				if puts, dels := tb.Pending(); puts+dels > perTurn+budget+2*atOnce {
+					t.Fatalf("%d puts, %d deletes in one turn", puts, dels)
+				}
+				if err := tb.Flush(); err != nil {
+					t.Fatal(err)
+				}
+			}
+			for k, as := range d.flows {
+				if as[0].Port != 7 {
+					t.Fatalf("%v is still in the datapath", k)
+				}
+			}
+			flush(t, tb, d)
+		})
+	}
+}
