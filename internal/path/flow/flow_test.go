@@ -408,7 +408,7 @@ func TestInvalidationIsPaced(t *testing.T) {
 				t.Fatalf("%d flows have gone at once", gone)
 			}
 			for turn := 0; tb.Stale(); turn++ {
-				if turn > 2*n/budget {
+				if turn > 4*n/budget { // an entry, its flow and its tag count one each
 					t.Fatalf("after %d turns there are %d flows left", turn, tb.live)
 				}
 				for _, i := range []int{turn, n - 1 - turn} { // old packets find nothing old
