@@ -8,7 +8,7 @@ DATE     := $(shell TZ=UTC git log -1 --date=format-local:%Y-%m-%dT%H:%M:%SZ --f
 CTL      := github.com/viaduct-net/viaduct/internal/ctl
 LDFLAGS  := -s -w -X $(CTL).version=$(VERSION) -X $(CTL).commit=$(COMMIT) -X $(CTL).date=$(DATE)
 PACKAGES := clang-14 llvm-14 libbpf-dev iproute2 iputils-ping iputils-arping iperf3 \
-            ethtool tcpdump ndisc6 netcat-openbsd nmap jq curl python3 isc-dhcp-client udhcpc prometheus
+            ethtool tcpdump ndisc6 netcat-openbsd nmap jq curl python3 isc-dhcp-client udhcpc prometheus nftables
 BUILD_PACKAGES := git gzip
 INTEROP_PACKAGES := ovn-central
 ATTACK_PACKAGES  := openvswitch-switch ovn-central ovn-host

@@ -15,8 +15,8 @@ import (
 	"github.com/viaduct-net/viaduct/internal/lab/traffic"
 )
 
-// tcp: one stream between the subnets, through Viaduct and through Linux bridges with a routing
-// namespace, in turns; and what the kernel says an established packet costs in Viaduct's program.
+// tcp: one stream between the subnets, in turns: through Viaduct; through Linux bridges with a routing namespace that is a stateful
+// firewall; and through a bare pair of interfaces. And what the kernel says an established packet costs in Viaduct's program.
 func tcp(ctx context.Context, b *bench) error {
 	return b.withLab(ctx, nil, func(l *lab.Lab) (err error) {
 		vms, err := spaces(l, "alice", "bob")
@@ -28,21 +28,35 @@ func tcp(ctx context.Context, b *bench) error {
 			return err
 		}
 		defer func() { err = errors.Join(err, linux.Close()) }()
-		var ours, theirs []float64
-		for range b.rounds {
-			o, err := b.stream(ctx, vms[0], vms[1])
-			if err != nil {
-				return fmt.Errorf("through Viaduct: %w", err)
-			}
-			t, err := b.stream(ctx, linux.VM(0), linux.VM(1))
-			if err != nil {
-				return fmt.Errorf("through Linux bridges: %w", err)
-			}
-			fmt.Fprintf(os.Stderr, "  %.2f Gbit/s, Linux %.2f Gbit/s\n", o.Gbit, t.Gbit)
-			ours, theirs = append(ours, o.Gbit), append(theirs, t.Gbit)
+		if err := linux.Firewall(); err != nil {
+			return err
 		}
-		f := figure("tcp_vs_linux", median(ours), "Gbit/s").against(median(theirs))
-		b.emit(f)
+		cable := func(n int) plug.NIC {
+			return plug.NIC{Name: "eth0", MAC: fmt.Sprintf("02:00:00:00:0a:%02x", n), Addresses: []netip.Prefix{netip.PrefixFrom(netip.AddrFrom4([4]byte{10, 0, 2, byte(n)}), 24)}}
+		}
+		pair, err := plain.Pair(fmt.Sprintf("benchpair%d", os.Getpid()), cable(11), cable(10))
+		if err != nil {
+			return err
+		}
+		defer func() { err = errors.Join(err, pair.Close()) }()
+		ways := []struct {
+			name     string
+			from, to ns.Space
+			gbit     []float64
+		}{{name: "Viaduct", from: vms[0], to: vms[1]}, {name: "Linux bridges", from: linux.VM(0), to: linux.VM(1)}, {name: "a veth pair", from: pair.VM(0), to: pair.VM(1)}}
+		for range b.rounds {
+			for i := range ways {
+				w := &ways[i]
+				r, err := b.stream(ctx, w.from, w.to)
+				if err != nil {
+					return fmt.Errorf("through %s: %w", w.name, err)
+				}
+				fmt.Fprintf(os.Stderr, "  %s: %.2f Gbit/s\n", w.name, r.Gbit)
+				w.gbit = append(w.gbit, r.Gbit)
+			}
+		}
+		ours := median(ways[0].gbit)
+		b.emit(figure("tcp_vs_linux", ours, "Gbit/s").against(median(ways[1].gbit)), figure("tcp_vs_veth", ours, "Gbit/s").against(median(ways[2].gbit)))
 		return b.established(ctx, l, vms[0], vms[1])
 	})
 }

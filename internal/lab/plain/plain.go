@@ -83,6 +83,9 @@ func (n *Network) VM(i int) ns.Space { return n.vms[i] }
 // Close removes everything, processes in the namespaces included.
 func (n *Network) Close() (err error) {
 	for _, s := range append(n.vms, n.router, n.host) {
+		if s == "" {
+			continue
+		}
 		err = errors.Join(err, s.Kill(5*time.Second), s.Delete())
 	}
 	return err
