@@ -270,8 +270,8 @@ func tellFlow(info *datapath.FlowInfo, k *match.Key, f *bpfFlow, lookup func(uin
 	if idle := int32(monotonic() - f.LastUsed); idle > 0 {
 		info.Idle = time.Duration(idle) << timeShift
 	}
-	var w bpfWideStep
 	if r := wideRun(f); r.n > 0 {
+		var w bpfWideStep // on the heap: not where most flows need none
 		for i := range uint64(min(int(r.n), maxSteps)) {
 			if err := lookup(r.first+i, &w); errors.Is(err, ebpf.ErrKeyNotExist) { // deleted or replaced meanwhile
 				return nil
@@ -281,7 +281,7 @@ func tellFlow(info *datapath.FlowInfo, k *match.Key, f *bpfFlow, lookup func(uin
 			info.Actions = decode(info.Actions, &w)
 		}
 	} else if f.Steps > 0 {
-		w = expand(k, &f.Step)
+		w := expand(k, &f.Step)
 		info.Actions = decode(info.Actions, &w)
 	}
 	if !fn(info) {
