@@ -47,7 +47,9 @@ func agent(args string) {
 		return err
 	}()
 	fmt.Println("ready:", err)
-	select {}
+	for {
+		time.Sleep(time.Hour) // not select {}: a program without cgo calls that a deadlock, and ends
+	}
 }
 
 func agentOptions(name string) Options {
