@@ -64,21 +64,32 @@ func sweep(ctx context.Context, dp datapath.Datapath, workers []*worker.Worker, 
 
 // audit keeps the workers' copies of the flow table and the datapath's the same, and tells them which flows are in use.
 func (a *Agent) audit(ctx context.Context) {
-	t := time.NewTicker(<-a.auditEvery)
+	every := <-a.auditEvery
+	t := time.NewTimer(every)
 	defer t.Stop()
 	for {
 		select {
 		case <-ctx.Done():
 			return
-		case every := <-a.auditEvery:
+		case every = <-a.auditEvery:
 			t.Reset(every)
 			continue
 		case <-t.C:
 		}
+		start := time.Now()
 		if err := a.auditOnce(ctx); err != nil && ctx.Err() == nil {
 			a.logs.For(logFlows).Warn("flow table cannot be read back", slog.Any("error", err))
 		}
+		t.Reset(pause(every, time.Since(start)))
 	}
+}
+
+// pause is how long to wait after a sweep that took so long: every, less what it took, but four times as long as it took, so that
+// reading back a large table takes no more than a fifth of a processor. The use of each flow must be reported more often than
+// flow.Config.Idle, which is at least twice every, be it the first of one sweep and the last of the next.
+func pause(every, took time.Duration) time.Duration {
+	longest := 2*every - 2*took - every/10
+	return max(min(max(every-took, 4*took), longest), time.Millisecond)
 }
 
 func (a *Agent) auditOnce(ctx context.Context) error {

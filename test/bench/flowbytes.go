@@ -14,6 +14,7 @@ import (
 
 	"github.com/viaduct-net/viaduct/internal/base/clock"
 	"github.com/viaduct-net/viaduct/internal/base/tag"
+	"github.com/viaduct-net/viaduct/internal/path/datapath"
 	"github.com/viaduct-net/viaduct/internal/path/datapath/ebpf"
 	"github.com/viaduct-net/viaduct/internal/path/flow"
 	"github.com/viaduct-net/viaduct/internal/path/pathtest"
@@ -94,8 +95,39 @@ func flowBytes(_ context.Context, b *bench) (err error) {
 	gc := time.Now()
 	runtime.GC()
 	fmt.Fprintf(os.Stderr, "  %d tags, %d actions; a garbage collection takes %v\n", len(tags), len(as), time.Since(gc).Round(100*time.Microsecond))
-	runtime.KeepAlive(t)
 	b.emit(figure("flow_bytes", user+kernel, "bytes"), figure("flow_bytes_user", user, "bytes"), figure("flow_bytes_kernel", kernel, "bytes"))
+	return b.goThrough(t, dp)
+}
+
+// goThrough: how long it takes to read a full table back and audit it, and to be rid of it by turns after a change that all of it
+// depends on.
+func (b *bench) goThrough(t *flow.Table, dp *ebpf.Datapath) error {
+	start, wrong := time.Now(), 0
+	if err := dp.DumpFlows(func(f *datapath.FlowInfo) bool {
+		if !t.Audit(f) {
+			wrong++
+		}
+		return true
+	}); err != nil {
+		return err
+	}
+	if wrong > 0 {
+		return fmt.Errorf("the audit calls %d flows wrong", wrong)
+	}
+	b.emit(figure("flow_audit_ms", float64(time.Since(start).Milliseconds()), "ms"))
+	start = time.Now()
+	turns := 0
+	for t.InvalidatePort(1); t.Stale(); turns++ {
+		t.Tend(64)
+		if err := t.Flush(); err != nil {
+			return err
+		}
+	}
+	took := time.Since(start)
+	if s := t.Stats(); s.Flows != 0 || s.Invalidated != million {
+		return fmt.Errorf("not all flows have gone: %+v", s)
+	}
+	b.emit(figure("flow_invalidate_ms", float64(took.Milliseconds()), "ms"), figure("flow_invalidate_turn_us", float64(took.Microseconds())/float64(turns), "us"))
 	return nil
 }
 
