@@ -2,6 +2,7 @@ package xlate
 
 import (
 	"net/netip"
+	"slices"
 	"testing"
 
 	"github.com/google/go-cmp/cmp"
@@ -93,7 +94,7 @@ func TestTranslate(t *testing.T) {
 					}
 				}
 			}
-			if !cmp.Equal(tags, want) {
+			if !slices.Equal(tags, want) {
 				t.Errorf("tags %v, want %v: absent ports count too", tags, want)
 			}
 		})
