@@ -24,7 +24,7 @@ import (
 const (
 	connectionsFile = "connections"
 	keepEvery       = 30 * time.Second
-	keepMagic       = "viaduct connections 1\n"
+	keepMagic       = "viaduct connections 2\n"
 )
 
 // keepConnections writes the file until ctx ends, and then once more.

@@ -129,6 +129,24 @@ func (t *Tables) GetConnection(tg tag.Tag) (c conntrack.Conn, s conntrack.State,
 	return t.conns.Get(&tg)
 }
 
+// Supersede removes what is in the way of a connection that takes its place: whatever has one of its directions. It appends what changed.
+func (t *Tables) Supersede(c *conntrack.Conn, changed []tag.Tag) []tag.Tag {
+	for _, tg := range [...]tag.Tag{tag.Of(c.Kind, c.Device, &c.Orig), tag.Of(c.Kind, c.Device, &c.Reply)} {
+		have, _, ok := t.conns.Get(&tg)
+		if !ok || have.Orig == c.Orig && have.Reply == c.Reply {
+			continue
+		}
+		orig := tag.Of(have.Kind, have.Device, &have.Orig)
+		changed = t.conns.End(&orig, &have.Reply, changed)
+	}
+	return changed
+}
+
+// Connections calls fn for each connection. Those that come or go meanwhile may be missed.
+func (t *Tables) Connections(fn func(*conntrack.Conn, conntrack.State)) {
+	t.conns.Each(func(c *conntrack.Conn, s conntrack.State, _ bool) { fn(c, s) })
+}
+
 // MergeConnection takes over a connection that another host has, with what that has seen of it. It appends what changed.
 func (t *Tables) MergeConnection(c conntrack.Conn, s conntrack.State, changed []tag.Tag) ([]tag.Tag, conntrack.Verdict) {
 	orig := tag.Of(c.Kind, c.Device, &c.Orig)

@@ -55,6 +55,12 @@ func (w *Worker) explainHeld() {
 	w.trace.Add("prep", "duplicates", "the same packet is being simulated: held back")
 }
 
+func (w *Worker) explainEarly() {
+	if w.trace != nil {
+		w.trace.Add("prep", "early", "it belongs to no connection that is known here: another host may be about to tell of it")
+	}
+}
+
 func (w *Worker) explainPrep(no uint32, vport uuid.UUID) {
 	if w.trace == nil {
 		return

@@ -98,7 +98,7 @@ func (w *Worker) simulateMade(p madePacket) {
 		w.drop(drop.Internal)
 		return
 	}
-	w.peers.fresh = w.peers.fresh[:0]
+	w.peers.fresh, w.peers.members = w.peers.fresh[:0], w.peers.members[:0]
 	d := w.simulateEgress(&v, p.port)
 	switch d.result {
 	case sim.ResultForward:
@@ -107,7 +107,7 @@ func (w *Worker) simulateMade(p madePacket) {
 			return
 		}
 		w.learn()
-		w.tellPeers(&v.Key, d.actions)
+		w.tellPeers(&v.Key, uuid.Nil, d.actions)
 		w.requote(p.frame)
 		w.explainExecute(d.actions)
 		w.batch.send(datapath.Exec{Frame: p.frame, Actions: d.actions})

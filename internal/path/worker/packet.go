@@ -50,10 +50,12 @@ func (w *Worker) packet(m *datapath.Miss) (kept bool) {
 		return false
 	case d.result == sim.ResultNotYet:
 		return w.park(m, vport)
+	case d.reason == drop.ConnInvalid && w.early(m):
+		return true
 	}
 	w.count(m, vport)
 	w.commit(m, d)
-	w.tellPeers(&m.Key, d.actions)
+	w.tellPeers(&m.Key, vport, d.actions)
 	w.finish(m, &v, d)
 	w.generate(m.Key.InPort)
 	return false

@@ -4,12 +4,13 @@ import (
 	"slices"
 	"time"
 
+	"github.com/google/uuid"
+
 	"github.com/viaduct-net/viaduct/internal/base/action"
 	"github.com/viaduct-net/viaduct/internal/base/drop"
 	"github.com/viaduct-net/viaduct/internal/base/match"
 	"github.com/viaduct-net/viaduct/internal/base/tag"
 	"github.com/viaduct-net/viaduct/internal/path/datapath"
-	"github.com/viaduct-net/viaduct/internal/path/flow"
 	"github.com/viaduct-net/viaduct/internal/path/sim"
 	"github.com/viaduct-net/viaduct/internal/state/conntrack"
 	"github.com/viaduct-net/viaduct/internal/state/replicate"
@@ -19,20 +20,28 @@ import (
 // answer may enter there (package replicate).
 
 const (
-	unackedMax   = 4096 // messages that wait to be acknowledged; the oldest gives way
-	resendAfter  = int64(200 * time.Millisecond)
+	unackedMax   = 4096                         // messages that wait to be acknowledged; the oldest gives way
+	resendAfter  = int64(50 * time.Millisecond) // and twice as long each time
 	resendAtMost = 5
 )
 
 // peers is what one worker tells other hosts.
 type peers struct {
-	fresh []replicate.Conn // of the packet at hand: begun or answered
-	told  []match.Addr     // of the packet at hand
+	fresh   []replicate.Conn // of the packet at hand: begun or answered
+	members []replicate.Conn // of the packet at hand: the member that a client was given
+	told    []match.Addr     // of the packet at hand
+
+	exits []uuid.UUID          // scratch: by which the packet at hand leaves, of ports with siblings
+	far   map[uint32]uuid.UUID // ports of other hosts that have siblings, by tunnel key
 
 	// Ring of messages by sequence number. A slot's frame is also what is sent, so it must outlive the batch.
 	ring          []message
 	first, next   uint32 // unacknowledged are within
+	due           int64  // when one of them is to be sent again, at the earliest
 	retold, given uint64
+
+	tales []*tale
+	early early
 
 	acks []ackList // to be sent with the batch at hand
 }
@@ -42,6 +51,7 @@ type message struct {
 	frame []byte
 	at    int64
 	tries int // 0: acknowledged, or never used
+	part  *tale
 }
 
 // ackList is what is to be acknowledged to one worker of a host.
@@ -53,14 +63,20 @@ type ackList struct {
 }
 
 // freshConnection notes that the packet at hand has begun a connection, or is an answer of one.
-func (w *Worker) freshConnection(c conntrack.Conn, s conntrack.State) {
-	w.peers.fresh = append(w.peers.fresh, replicate.Conn{Conn: c, State: s})
+func (w *Worker) freshConnection(c conntrack.Conn, s conntrack.State, moved bool) {
+	w.peers.fresh = append(w.peers.fresh, replicate.Conn{Conn: c, State: s, Moved: moved})
 }
 
-// tellPeers sends what is fresh to the hosts to which the packet with key k is about to go.
-func (w *Worker) tellPeers(k *match.Key, as action.Physical) {
+// freshMember notes that the packet at hand has given a client its member, which is the business of the hosts where it may come in.
+func (w *Worker) freshMember(c conntrack.Conn, moved bool) {
+	w.peers.members = append(w.peers.members, replicate.Conn{Conn: c, Moved: moved})
+}
+
+// tellPeers sends what is fresh to the hosts to which the packet with key k, which came in by port, is about to go, and to those where
+// others of its connection may come in: the hosts of the siblings of both its ports.
+func (w *Worker) tellPeers(k *match.Key, port uuid.UUID, as action.Physical) {
 	p := &w.peers
-	if len(p.fresh) == 0 {
+	if len(p.fresh)+len(p.members) == 0 {
 		return
 	}
 	p.told = p.told[:0]
@@ -82,7 +98,13 @@ func (w *Worker) tellPeers(k *match.Key, as action.Physical) {
 			}
 		}
 	}
-	p.fresh = p.fresh[:0]
+	for _, id := range w.noteSiblings() {
+		w.tellSiblings(id, p.fresh, out.ConnectionSum())
+	}
+	w.tellSiblings(port, p.fresh, k.ConnectionSum())
+	p.told = p.told[:0]
+	w.tellSiblings(port, p.members, k.ConnectionSum())
+	p.fresh, p.members = p.fresh[:0], p.members[:0]
 }
 
 // tellConns sends connections to a host, in as many messages as it takes.
@@ -109,13 +131,18 @@ func (w *Worker) begin(to match.Addr, kind replicate.Kind, sum uint32) *message 
 	if p.next-p.first == unackedMax {
 		if m.tries > 0 {
 			p.given++
+			m.part.lost()
 		}
 		p.first++
+	}
+	p.due = min(p.due, w.now+resendAfter)
+	if p.first == p.next {
+		p.due = w.now + resendAfter
 	}
 	h := w.header(kind)
 	h.Seq = p.next
 	p.next++
-	m.to, m.at, m.tries = to, w.now, 1
+	m.to, m.at, m.tries, m.part = to, w.now, 1, nil
 	m.frame = replicate.Begin(m.frame[:0], &h, sum)
 	return m
 }
@@ -156,9 +183,10 @@ func (w *Worker) heard(m *datapath.Miss) bool {
 		changed := w.changed[:0]
 		for i := range int(h.Count) {
 			if c, ok := replicate.ConnAt(body, i); ok {
-				changed, _ = w.tables.MergeConnection(c.Conn, c.State, changed)
+				changed = w.merge(&c, h.Repeated, changed)
 			}
 		}
+		w.peers.early.news = w.peers.early.news || len(changed) > 0
 		w.publish(changed)
 		w.acknowledge(&h, from)
 	case replicate.Acks:
@@ -173,6 +201,24 @@ func (w *Worker) heard(m *datapath.Miss) bool {
 	}
 	w.consumed()
 	return true
+}
+
+// merge takes over a connection that another host has. What is in its way goes when the other host says that it was moved; and when
+// it is told again and its own answer is in its way: the first message was lost, and the answer was taken for a beginning.
+func (w *Worker) merge(c *replicate.Conn, again bool, changed []tag.Tag) []tag.Tag {
+	had := len(changed)
+	changed, v := w.tables.MergeConnection(c.Conn, c.State, changed)
+	if v != conntrack.Conflict {
+		return changed
+	}
+	if !c.Moved {
+		have, _, ok := w.tables.GetConnection(tag.Of(c.Kind, c.Device, &c.Orig))
+		if !ok || !again || have.Orig != c.Reply || have.Reply != c.Orig {
+			return changed
+		}
+	}
+	changed, _ = w.tables.MergeConnection(c.Conn, c.State, w.tables.Supersede(&c.Conn, changed[:had]))
+	return changed
 }
 
 func (w *Worker) acknowledge(h *replicate.Header, to match.Addr) {
@@ -214,114 +260,17 @@ func (w *Worker) acknowledged(seq uint32) {
 	if seq-p.first >= p.next-p.first {
 		return // of an earlier agent, or given up
 	}
-	p.ring[seq%unackedMax].tries = 0
+	m := &p.ring[seq%unackedMax]
+	if m.tries > 0 && m.part != nil {
+		m.part.flight--
+	}
+	m.tries, m.part = 0, nil
 	p.skipAcked()
 }
 
 func (p *peers) skipAcked() {
 	for p.first != p.next && p.ring[p.first%unackedMax].tries == 0 {
 		p.first++
-	}
-}
-
-// resend repeats what was not acknowledged in time, a few at a turn, and gives up in the end: what is still in use is told
-// again anyway (refresh).
-func (w *Worker) resend() {
-	p := &w.peers
-	port := w.ports.Tunnel()
-	for seq, left := p.first, 64; seq != p.next && left > 0; seq++ {
-		m := &p.ring[seq%unackedMax]
-		if m.tries == 0 {
-			continue
-		}
-		if w.now-m.at < resendAfter {
-			break // later ones are younger, or have been repeated since
-		}
-		left--
-		if m.tries == resendAtMost || port == 0 {
-			m.tries = 0
-			p.given++
-			continue
-		}
-		m.tries++
-		m.at = w.now
-		p.retold++
-		w.sendMessage(port, m)
-	}
-	p.skipAcked()
-}
-
-// refresh tells again of the connections of a flow into a tunnel that is in use, so that they live as long there as here.
-func (w *Worker) refresh(e flow.Entry) {
-	as := e.Actions()
-	for i := range as {
-		if a := &as[i]; a.Op == action.Tunnel {
-			w.tellEntry(e, a.Port, a.Addr)
-		}
-	}
-}
-
-func (w *Worker) tellEntry(e flow.Entry, port uint32, to match.Addr) {
-	p := &w.peers
-	p.fresh = p.fresh[:0]
-	for _, t := range e.Kept() {
-		if !t.Kind.IsConnection() {
-			continue
-		}
-		c, s, ok := w.tables.GetConnection(t)
-		if ok && !slices.ContainsFunc(p.fresh, func(x replicate.Conn) bool { return x.Conn == c }) {
-			p.fresh = append(p.fresh, replicate.Conn{Conn: c, State: s})
-		}
-	}
-	k := e.Key()
-	w.tellConns(port, to, p.fresh, k.ConnectionSum())
-	p.fresh = p.fresh[:0]
-}
-
-// tellEnding tells that TCP ends in the direction of a flow, which the other host cannot see.
-func (w *Worker) tellEnding(e flow.Entry, rst bool) {
-	p := &w.peers
-	as := e.Actions()
-	for i := range as {
-		if as[i].Op != action.Tunnel {
-			continue
-		}
-		p.fresh = p.fresh[:0]
-		for _, t := range e.Kept() {
-			if !t.Kind.IsConnection() {
-				continue
-			}
-			c, s, ok := w.tables.GetConnection(t)
-			now := s | conntrack.FinReply
-			if rst {
-				now = s | conntrack.Reset
-			} else if t.Tuple() == c.Orig {
-				now = s | conntrack.FinOrig
-			}
-			if ok && now != s {
-				w.freshConnection(c, now)
-			}
-		}
-		k := e.Key()
-		w.tellConns(as[i].Port, as[i].Addr, p.fresh, k.ConnectionSum())
-	}
-	p.fresh = p.fresh[:0]
-}
-
-// TellHost tells a host that has begun anew what concerns it. Call it through Do.
-func (w *Worker) TellHost(to match.Addr) {
-	w.now = w.clock.Now()
-	for e := range w.flows.Entries() {
-		if e.Kind() != flow.Stateful {
-			continue
-		}
-		as := e.Actions()
-		if i := slices.IndexFunc(as, func(a action.Action) bool { return a.Op == action.Tunnel && a.Addr == to }); i >= 0 {
-			w.tellEntry(e, as[i].Port, to)
-		}
-		if w.batch.full(w.cfg.Batch) {
-			w.emit()
-		}
 	}
 }
 
@@ -339,6 +288,6 @@ func (w *Worker) Unacknowledged() int { return int(w.peers.next - w.peers.first)
 // answeredConnection notes for the peers that an answer was seen.
 func (w *Worker) answeredConnection(l *sim.Learn) {
 	if c, s, ok := w.tables.GetConnection(tag.Of(l.Conn, l.Device, &l.Orig)); ok {
-		w.freshConnection(c, s)
+		w.freshConnection(c, s, false)
 	}
 }

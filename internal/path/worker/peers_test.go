@@ -153,8 +153,8 @@ func TestLostMessage(t *testing.T) {
 	if n := p.h2.tables.Stats().Connections; n != 0 {
 		t.Fatalf("%d connections: nothing was lost", n)
 	}
-	for range 3 {
-		p.h1.clk.Advance(time.Duration(resendAfter))
+	for i := range 3 {
+		p.h1.clk.Advance(time.Duration(resendAfter << i))
 		p.turn()
 	}
 	if n := p.h2.tables.Stats().Connections; n != 1 || lost != 2 {
@@ -171,7 +171,7 @@ func TestPeerGone(t *testing.T) {
 	p.h1.in(aToWorld + " flags=S")
 	p.turn()
 	sent := p.h1.w.Counts().Made
-	for range 20 {
+	for range 20 * resendAtMost {
 		p.h1.clk.Advance(time.Duration(resendAfter))
 		p.turn()
 	}

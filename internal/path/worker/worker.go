@@ -158,7 +158,7 @@ func New(cfg Config, d Deps) *Worker {
 // tokens were already given back.
 func (w *Worker) Run(ctx context.Context) error {
 	for ctx.Err() == nil {
-		if err := w.Turn(w.cfg.Idle); err != nil {
+		if err := w.Turn(w.patience()); err != nil {
 			if errors.Is(err, datapath.ErrClosed) {
 				return nil
 			}
@@ -215,6 +215,11 @@ func (w *Worker) keepHouse() {
 	w.expireParked()
 	w.busy = w.flows.Tend(tendAtMost)
 	w.resend()
+	w.tellOn()
+	w.judgeEarly()
+	if len(w.batch.execs)+len(w.batch.misses) > 0 { // not only when a packet comes
+		w.emit()
+	}
 }
 
 // Reconfigure changes bounds and times of the flow table, of the packets that wait and of replies, and Linger; the rest of the configuration
@@ -255,6 +260,7 @@ func (w *Worker) ForgetPort(no uint32) {
 	for _, p := range w.woken {
 		w.giveUp(p.Miss, drop.NotBound)
 	}
+	w.forgetEarly(no)
 	w.queue.Forget(no)
 	w.replies.forget(no)
 }

@@ -8,6 +8,7 @@ package replicate
 import (
 	"encoding/binary"
 	"errors"
+	"time"
 
 	"github.com/google/uuid"
 
@@ -22,10 +23,10 @@ const (
 	// EthType of messages: IEEE 802 local experimental 1.
 	EthType = 0x88b5
 
-	version   = 1
+	version   = 2
 	ethLen    = 14
 	headerLen = ethLen + 28
-	connLen   = 4 + 2*16 + 2*36
+	connLen   = 8 + 2*16 + 2*36
 	ackLen    = 4
 
 	// MaxConns and MaxAcks are how many a message holds, within 1280 bytes.
@@ -51,13 +52,21 @@ type Header struct {
 	Workers uint16    // that the sender has
 	Seq     uint32    // unique among what the worker has sent of late
 	Count   uint16
+	// Repeated: it was sent before, and nobody has acknowledged it.
+	Repeated bool
 }
 
 // Conn is a connection on the wire.
 type Conn struct {
 	conntrack.Conn
 	State conntrack.State
+	Moved bool // it takes the place of the one that was there, as where a load balancer has given a client another member
 }
+
+const (
+	repeated = 1 << 7 // in the byte of the kind
+	moved    = 1      // in the byte of what else there is to say of a connection
+)
 
 // ErrMessage says that a frame is no message, or one of another version.
 var ErrMessage = errors.New("not a message about connections")
@@ -77,7 +86,12 @@ func Begin(dst []byte, h *Header, sum uint32) []byte {
 
 // AppendConn adds a connection to a message that was begun; SetCount says how many there are.
 func AppendConn(dst []byte, c *Conn) []byte {
-	dst = append(dst, byte(c.Kind), c.Orig.Proto, byte(c.State), 0)
+	flags := byte(0)
+	if c.Moved {
+		flags |= moved
+	}
+	dst = append(dst, byte(c.Kind), c.Orig.Proto, byte(c.State), flags)
+	dst = binary.BigEndian.AppendUint32(dst, uint32(c.Idle.Milliseconds()))
 	dst = append(append(dst, c.Device[:]...), c.Owner[:]...)
 	return appendTuple(appendTuple(dst, &c.Orig), &c.Reply)
 }
@@ -94,13 +108,16 @@ func AppendAck(dst []byte, seq uint32) []byte { return binary.BigEndian.AppendUi
 // SetCount writes how many connections or sequence numbers the message has.
 func SetCount(frame []byte, n int) { binary.BigEndian.PutUint16(frame[ethLen+10:], uint16(n)) }
 
+// SetRepeated marks a message that is sent again.
+func SetRepeated(frame []byte) { frame[ethLen+1] |= repeated }
+
 // Parse reads the header and returns what follows it, which is as long as it has to be.
 func Parse(frame []byte) (h Header, body []byte, err error) {
 	if len(frame) < headerLen || binary.BigEndian.Uint16(frame[12:]) != EthType || frame[ethLen] != version {
 		return h, nil, ErrMessage
 	}
 	b := frame[ethLen:]
-	h = Header{Kind: Kind(b[1]), Worker: binary.BigEndian.Uint16(b[2:]), Workers: binary.BigEndian.Uint16(b[4:]),
+	h = Header{Kind: Kind(b[1] &^ repeated), Repeated: b[1]&repeated != 0, Worker: binary.BigEndian.Uint16(b[2:]), Workers: binary.BigEndian.Uint16(b[4:]),
 		Seq: binary.BigEndian.Uint32(b[6:]), Count: binary.BigEndian.Uint16(b[10:]), Host: uuid.UUID(b[12:28])}
 	body = frame[headerLen:]
 	size := 0
@@ -123,9 +140,10 @@ func Parse(frame []byte) (h Header, body []byte, err error) {
 func ConnAt(body []byte, i int) (c Conn, ok bool) {
 	b := body[i*connLen : (i+1)*connLen]
 	c.Kind, c.State = tag.Kind(b[0]), conntrack.State(b[2])
-	c.Device, c.Owner = uuid.UUID(b[4:20]), uuid.UUID(b[20:36])
-	c.Orig, c.Reply = tuple(b[36:72], b[1]), tuple(b[72:108], b[1])
-	return c, c.Kind.IsConnection()
+	c.Moved, c.Idle = b[3]&moved != 0, time.Duration(binary.BigEndian.Uint32(b[4:]))*time.Millisecond
+	c.Device, c.Owner = uuid.UUID(b[8:24]), uuid.UUID(b[24:40])
+	c.Orig, c.Reply = tuple(b[40:76], b[1]), tuple(b[76:112], b[1])
+	return c, c.Kind.IsConnection() || c.Kind == tag.Affinity
 }
 
 func tuple(b []byte, proto uint8) match.Tuple {

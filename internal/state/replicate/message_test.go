@@ -2,6 +2,7 @@ package replicate
 
 import (
 	"testing"
+	"time"
 
 	"github.com/google/uuid"
 	"pgregory.net/rapid"
@@ -27,9 +28,10 @@ func TestRoundTrip(t *testing.T) {
 		var conns []Conn
 		for range rapid.IntRange(0, MaxConns).Draw(t, "conns") {
 			proto := rapid.Uint8().Draw(t, "proto")
-			conns = append(conns, Conn{Conn: conntrack.Conn{Kind: rapid.SampledFrom([]tag.Kind{tag.Connection, tag.Translation, tag.Destination}).Draw(t, "kind"),
+			conns = append(conns, Conn{Conn: conntrack.Conn{Kind: rapid.SampledFrom([]tag.Kind{tag.Connection, tag.Translation, tag.Destination, tag.Affinity}).Draw(t, "kind"),
 				Device: uuid.UUID{rapid.Byte().Draw(t, "device")}, Owner: uuid.UUID{15: 9}, Orig: genTuple(t, proto), Reply: genTuple(t, proto)},
-				State: conntrack.State(rapid.IntRange(0, 15).Draw(t, "state"))})
+				State: conntrack.State(rapid.IntRange(0, 15).Draw(t, "state")), Moved: rapid.Bool().Draw(t, "moved")})
+			conns[len(conns)-1].Idle = time.Duration(rapid.Uint32().Draw(t, "idle")) * time.Millisecond
 		}
 		frame := Begin(nil, &h, sum)
 		for i := range conns {
@@ -38,6 +40,9 @@ func TestRoundTrip(t *testing.T) {
 		SetCount(frame, len(conns))
 		if len(frame) > 1280 {
 			t.Fatalf("%d bytes", len(frame))
+		}
+		if h.Repeated = rapid.Bool().Draw(t, "repeated"); h.Repeated {
+			SetRepeated(frame)
 		}
 		got, body, err := Parse(append(frame, 0, 0)) // padding is no harm
 		h.Count = uint16(len(conns))
