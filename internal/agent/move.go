@@ -11,6 +11,10 @@ import (
 	"github.com/google/uuid"
 
 	"github.com/viaduct-net/viaduct/internal/agent/debug"
+	"github.com/viaduct-net/viaduct/internal/base/match"
+	"github.com/viaduct-net/viaduct/internal/base/tag"
+	"github.com/viaduct-net/viaduct/internal/state/conntrack"
+	"github.com/viaduct-net/viaduct/internal/state/replicate"
 	"github.com/viaduct-net/viaduct/internal/topo/attach"
 	"github.com/viaduct-net/viaduct/internal/topo/mirror"
 )
@@ -33,12 +37,15 @@ type mover struct {
 // part is what this host has done for a port that moves.
 type part struct {
 	mirror.Binding
-	begun int64 // when it was let go of
-	next  int64 // when the store is told (again)
+	next int64 // when the store is told (again), once the other host knows what this one does
+	told chan int
+	late int64 // when it is not waited for any more
 }
 
-// moveRetry is how soon the store is told again.
-const moveRetry = 200 * time.Millisecond
+const (
+	moveRetry = 200 * time.Millisecond // how soon the store is told again
+	moveTold  = 3 * time.Second        // for how long the other host may not acknowledge what it is told
+)
 
 func newMover(a *Agent) *mover {
 	return &mover{a: a, log: a.logs.For(logPorts), news: make(chan struct{}, 1), parts: map[uuid.UUID]*part{}}
@@ -111,13 +118,13 @@ func (m *mover) step(ctx context.Context) error {
 		}
 		p := m.parts[b.Port]
 		if p == nil {
-			p = &part{Binding: b, begun: m.a.clock.Now()}
+			p = &part{Binding: b, late: m.a.clock.Now() + int64(moveTold)}
 			m.parts[b.Port] = p
 			if b.To != uuid.Nil {
-				m.letGo(p)
+				errs = append(errs, m.letGo(ctx, p))
 			}
 		}
-		if now := m.a.clock.Now(); now >= p.next {
+		if now := m.a.clock.Now(); now >= p.next && m.knows(p, now) {
 			p.next = now + int64(moveRetry)
 			errs = append(errs, m.release(ctx, p))
 		}
@@ -131,10 +138,96 @@ func (m *mover) dead(host uuid.UUID) bool {
 	return h == nil || h.Dead
 }
 
-// letGo ends this host's service of the port.
-func (m *mover) letGo(p *part) {
+// letGo ends this host's service of the port, and begins to tell the host that gets it of its connections.
+func (m *mover) letGo(ctx context.Context, p *part) error {
+	known, err := m.flowsOf(ctx, p.Port)
 	active := m.a.bindings.Release(p.Port)
-	m.log.Info("port let go", "port", p.Port, "to", m.a.hostName(p.To), "was_active", active)
+	for _, w := range m.a.workers { // packets that were at hand have had their effect
+		err = errors.Join(err, m.a.call(w, ctx, func() {}))
+	}
+	conns := m.connections(p.Port, known)
+	m.log.Info("port let go", "port", p.Port, "to", m.a.hostName(p.To), "was_active", active, "connections", len(conns))
+	h := m.a.mirror.Snapshot().Hosts[p.To]
+	switch {
+	case len(conns) == 0:
+	case h == nil || h.Tunnel == (match.Addr{}):
+		m.log.Warn("port moves without its connections: the other host cannot be reached", "port", p.Port, "to", m.a.hostName(p.To))
+	default:
+		p.told = make(chan int, 1)
+		w := m.a.workers[0]
+		w.Do(func() {
+			w.Tell(h.Tunnel, conns, func(missed int) {
+				p.told <- missed
+				m.wake()
+			})
+		})
+	}
+	return err
+}
+
+// knows reports whether the other host has acknowledged what it was told, or is not waited for any more.
+func (m *mover) knows(p *part, now int64) bool {
+	missed := 0
+	if p.told != nil {
+		select {
+		case missed = <-p.told:
+		default:
+			if now < p.late {
+				return false
+			}
+			missed = -1
+		}
+		p.told = nil
+	}
+	if missed != 0 {
+		m.log.Warn("port moves, and the other host may not know all of its connections", "port", p.Port, "to", m.a.hostName(p.To))
+	}
+	return true
+}
+
+// ofPort is what flows of a port say of its connections.
+type ofPort struct {
+	tags  map[tag.Tag]bool    // directions
+	addrs map[match.Addr]bool // that are the port's own
+}
+
+func (m *mover) flowsOf(ctx context.Context, port uuid.UUID) (of ofPort, err error) {
+	of = ofPort{map[tag.Tag]bool{}, map[match.Addr]bool{}}
+	if v := m.a.mirror.Snapshot().Port(port); v != nil && v.Router == uuid.Nil {
+		for _, a := range v.Addrs {
+			of.addrs[match.AddrFrom(a.Addr())] = true
+		}
+	}
+	dp, ok := m.a.ports.get(port)
+	if !ok {
+		return of, nil
+	}
+	for _, w := range m.a.workers {
+		err = errors.Join(err, m.a.call(w, ctx, func() {
+			tags, from := w.ConnectionsOf(dp.No)
+			for _, t := range tags {
+				of.tags[t] = true
+			}
+			if v := m.a.mirror.Snapshot().Port(port); v != nil && v.Router == uuid.Nil {
+				for _, a := range from {
+					of.addrs[a] = true
+				}
+			}
+		}))
+	}
+	return of, err
+}
+
+// connections lists what is known of a port's: those that its flows depend on, and silent ones that it pays for, that are its own,
+// or that have one of its addresses at an end.
+func (m *mover) connections(port uuid.UUID, of ofPort) (list []replicate.Conn) {
+	m.a.tables.Connections(func(c *conntrack.Conn, s conntrack.State) {
+		if c.Owner == port || c.Device == port || of.addrs[c.Orig.Src] || of.addrs[c.Orig.Dst] || of.addrs[c.Reply.Src] || of.addrs[c.Reply.Dst] ||
+			of.tags[tag.Of(c.Kind, c.Device, &c.Orig)] || of.tags[tag.Of(c.Kind, c.Device, &c.Reply)] {
+			list = append(list, replicate.Conn{Conn: *c, State: s})
+		}
+	})
+	return list
 }
 
 // release tells the store that nobody has to let go of the port any more.
