@@ -258,3 +258,26 @@ func TestBadMessage(t *testing.T) {
 		t.Errorf("%d dropped: %v", n, p.h1.w.Counts().Dropped)
 	}
 }
+
+// What is sent again leaves at once, whether or not a packet comes after it.
+func TestResentAtOnce(t *testing.T) {
+	p := newPair(t, gateway)
+	lost := 0
+	p.lose = func(s fake.Sent) bool {
+		if s.Key == replicate.Key && lost < 1 {
+			lost++
+			return true
+		}
+		return false
+	}
+	p.h1.in(aToWorld + " flags=S")
+	p.turn()
+	p.h1.clk.Advance(time.Duration(resendAfter))
+	if err := p.h1.w.Turn(0); err != nil {
+		t.Fatal(err)
+	}
+	if p.told != 1 {
+		t.Errorf("%d messages after %d was lost", p.told, lost)
+	}
+	p.turn()
+}

@@ -185,6 +185,9 @@ func (w *Worker) Turn(wait time.Duration) error {
 	}
 	w.emit()
 	w.keepHouse()
+	if len(w.batch.execs) > 0 { // what is told again must not wait for the next miss
+		w.emit()
+	}
 	return err
 }
 
@@ -240,6 +243,9 @@ const trimChunk = 256
 // SetTopology and SetPorts give the worker what it decides on from now on. Like everything that
 // touches a worker from outside, they must be called through Do.
 func (w *Worker) SetTopology(s *view.Snapshot) { w.snapshot = s }
+
+// Topology is what it decides on now. Call it through Do, or where Turn is called.
+func (w *Worker) Topology() *view.Snapshot { return w.snapshot }
 
 // SetPorts replaces the table of local ports.
 func (w *Worker) SetPorts(p *xlate.Ports) { w.ports = p }
