@@ -73,6 +73,8 @@ func (w *Worker) adopt(f *datapath.FlowInfo) sim.Result {
 		return d.result
 	case w.sim.UserSpace:
 		return sim.ResultConsumed
+	case d.result == sim.ResultForward && slices.ContainsFunc(w.sim.Learn, begins):
+		return sim.ResultConsumed // it was decided otherwise: the connection that it is now part of begins with its next packet
 	}
 	w.answered()
 	if f.Foreign {
@@ -82,6 +84,9 @@ func (w *Worker) adopt(f *datapath.FlowInfo) sim.Result {
 	w.note(w.flows.Keep(&f.Key, w.sim.Mask, d.actions, w.sim.Tags, w.kindOf(d.result), f.Actions))
 	return d.result
 }
+
+// begins reports whether a connection would have to be committed.
+func begins(l sim.Learn) bool { return l.Kind == sim.LearnConnection }
 
 // specimen makes a packet that has the key. What the key does not hold is as plain as can be.
 func (w *Worker) specimen(k *match.Key) (packet.View, bool) {

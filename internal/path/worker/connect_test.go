@@ -7,6 +7,7 @@ import (
 
 	"github.com/viaduct-net/viaduct/internal/base/drop"
 	"github.com/viaduct-net/viaduct/internal/base/packet"
+	"github.com/viaduct-net/viaduct/internal/path/datapath"
 	"github.com/viaduct-net/viaduct/internal/path/datapath/fake"
 	"github.com/viaduct-net/viaduct/internal/state"
 )
@@ -133,4 +134,33 @@ func TestTooManyConnections(t *testing.T) {
 	if n := r.w.Counts().Dropped[drop.TooManyConns]; n != 1 {
 		t.Errorf("%d dropped", n)
 	}
+}
+
+// A flow that is decided otherwise than by the agent that has left it, and now would be part of a connection that does not exist yet, is not
+// installed without that: its answers would not be known.
+func TestAdoptedFlowBeginsNoConnection(t *testing.T) {
+	r := newRig(t, gateway, Config{})
+	r.in(aToWorld)
+	r.turn()
+	left := r.dump()
+	for i := range left {
+		left[i].Actions = nil
+		if _, err := r.dp.PutFlows([]datapath.Flow{{Key: left[i].Key}}); err != nil {
+			t.Fatal(err)
+		}
+	}
+	r.sent = nil
+	r.start(Config{})
+	for again := left; len(again) > 0; r.turn() {
+		again = r.w.Relearn(again)
+	}
+	r.w.Adopt(left)
+	r.turn()
+	r.in(aToWorld)
+	r.turn()
+	if len(r.sent) != 1 || r.tables.Stats().Connections != 1 {
+		t.Fatalf("delivered %v, %d connections", r.got(), r.tables.Stats().Connections)
+	}
+	r.answers()
+	r.expect("a < ac")
 }
