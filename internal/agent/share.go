@@ -148,9 +148,10 @@ func (s *sharer) tellSome(ctx context.Context, x store.Session, some func(n int)
 	if !s.wanted() {
 		return nil
 	}
-	for _, t := range some(shareAtMost) {
+	tags := some(shareAtMost)
+	for i, t := range tags {
 		if err := s.write(ctx, x, t); err != nil {
-			s.note([]tag.Tag{t})
+			s.note(tags[i:])
 			return err
 		}
 	}

@@ -15,6 +15,7 @@ import (
 	"github.com/viaduct-net/viaduct/internal/base/match"
 	"github.com/viaduct-net/viaduct/internal/base/tag"
 	"github.com/viaduct-net/viaduct/internal/state"
+	"github.com/viaduct-net/viaduct/internal/topo/store"
 	"github.com/viaduct-net/viaduct/internal/topo/store/mem"
 )
 
@@ -141,5 +142,40 @@ func TestLearntPath(t *testing.T) {
 		if _, err := parseLearnt(bad); err == nil {
 			t.Errorf("%q was understood", bad)
 		}
+	}
+}
+
+// refusing is a session whose writes fail so many times.
+type refusing struct {
+	store.Session
+	times int
+	paths []string
+}
+
+func (x *refusing) Put(_ context.Context, path string, _ []byte) error {
+	if x.times--; x.times >= 0 {
+		return store.ErrUnavailable
+	}
+	x.paths = append(x.paths, path)
+	return nil
+}
+
+// When the store fails in the middle of what was taken to be told, the rest of it is told later, too.
+func TestNothingLearntIsLost(t *testing.T) {
+	s := &sharer{
+		host: "a", tables: state.New(state.DefaultConfig(), new(clock.Manual)), log: slog.New(slog.DiscardHandler),
+		dirty: map[tag.Tag]struct{}{}, told: map[tag.Tag]state.Learnt{}, wanted: func() bool { return true },
+	}
+	for mac := range byte(3) {
+		tg, _, _ := s.tables.LearnMAC(ids(1), 0, match.MAC{2, 5: mac}, ids(6))
+		s.note([]tag.Tag{tg})
+	}
+	x := &refusing{times: 1}
+	if err := s.tellSome(t.Context(), x, s.some); err == nil {
+		t.Fatal("no error")
+	}
+	s.anew()
+	if err := s.tellSome(t.Context(), x, s.some); err != nil || len(x.paths) != 3 {
+		t.Errorf("told: %v, %v", x.paths, err)
 	}
 }
