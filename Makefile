@@ -24,7 +24,7 @@ ARCHITECTURES  := amd64 arm64
 SOURCES   = $(shell git ls-files '*.go')
 
 .DEFAULT_GOAL := build
-.PHONY: help setup root build packages release test test-packages test-libvirt test-vm interop unit race check generate fresh bench bench-attacks bench-ovs demo fuzz clean
+.PHONY: help setup root build packages release test test-packages test-libvirt test-vm interop sim unit race check generate fresh bench bench-attacks bench-ovs demo fuzz clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  %-13s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -106,6 +106,9 @@ bench-ovs: ## new flows with Open vSwitch's module beside eBPF, in one emulated 
 	@$(GO) build -trimpath -ldflags '-s -w' -o build/vm/bench ./test/bench
 	@guest=build/vm/$(lastword $(VM_KERNELS)); test/vm/build.sh $$guest $(lastword $(VM_KERNELS)); \
 	test/vm/exec.sh $$guest build/vm/bench -binary /test/viaduct -only drivers -duration 5s
+
+sim: ## whole clouds in one process (test/sim): SEED=n tells all that happens in one, SEEDS=n runs many
+	$(GO) test -count=1 -timeout 24h -v ./test/sim -run TestSeeds $(if $(filter command line,$(origin SEED)),-seed $(SEED)) $(if $(SEEDS),-seeds $(SEEDS)) $(if $(FIRST),-first $(FIRST))
 
 interop: ## the simulator against OVN (ovn-trace): PAIRS (400) random pairs of network and packet, from SEED (1)
 	@$(MAKE) --no-print-directory setup PACKAGES="$(INTEROP_PACKAGES)"

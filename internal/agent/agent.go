@@ -99,7 +99,7 @@ type Agent struct {
 	sleep      func(context.Context, time.Duration) error
 	call       caller
 	makeTunnel func(*Tunnel) error
-	jitter     func() float64 // nil: at random
+	jitter     func(k arp.Key, now int64) float64 // nil: at random
 }
 
 // caller has a function run on a worker's goroutine, and waits for it: (*worker.Worker).Call.

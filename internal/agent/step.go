@@ -2,6 +2,7 @@ package agent
 
 import (
 	"bytes"
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -20,6 +21,7 @@ import (
 	"github.com/viaduct-net/viaduct/internal/path/worker"
 	"github.com/viaduct-net/viaduct/internal/path/xlate"
 	"github.com/viaduct-net/viaduct/internal/state"
+	"github.com/viaduct-net/viaduct/internal/state/arp"
 	"github.com/viaduct-net/viaduct/internal/topo/binding"
 	"github.com/viaduct-net/viaduct/internal/topo/live"
 	"github.com/viaduct-net/viaduct/internal/topo/mirror"
@@ -37,7 +39,8 @@ type StepConfig struct {
 	RunDir   string
 	Log      *logs.Logs
 	Clock    clock.Clock
-	Rand     func(n int) int // in [0, n)
+	Rand     func(n int) int                    // in [0, n)
+	Jitter   func(k arp.Key, now int64) float64 // in [0, 1), and the same for the same
 
 	TunnelDevice string
 }
@@ -84,7 +87,7 @@ func NewSteps(cfg StepConfig) *Steps {
 		hostsChanged: make(chan struct{}, 1), reports: make(chan string, 1), auditEvery: make(chan time.Duration, 1),
 		served: make(chan struct{}),
 		call:   x.call, makeTunnel: func(*Tunnel) error { return nil },
-		jitter: func() float64 { return float64(cfg.Rand(1024)) / 1024 },
+		jitter: cfg.Jitter,
 	}
 	x.a = a
 	a.notReadyBecause("the topology has not been read yet")
@@ -197,11 +200,9 @@ func closed(ch <-chan struct{}) bool {
 func (x *Steps) age() {
 	ask, expired := x.a.tables.Tick()
 	slices.SortFunc(expired, compareTags)
-	for i := range ask {
-		for j := i; j > 0 && compareTags(tag.Tag{ID: ask[j].ID, Addr: ask[j].Addr}, tag.Tag{ID: ask[j-1].ID, Addr: ask[j-1].Addr}) < 0; j-- {
-			ask[j], ask[j-1] = ask[j-1], ask[j]
-		}
-	}
+	slices.SortFunc(ask, func(a, b arp.Key) int {
+		return cmp.Or(bytes.Compare(a.ID[:], b.ID[:]), bytes.Compare(a.Addr[:], b.Addr[:]))
+	})
 	x.a.aged(ask, expired)
 }
 

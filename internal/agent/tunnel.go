@@ -1,10 +1,13 @@
 package agent
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"fmt"
 	"log/slog"
+	"maps"
+	"slices"
 	"time"
 
 	"github.com/vishvananda/netlink"
@@ -183,7 +186,8 @@ func (a *Agent) ask(ctx context.Context) error {
 		return nil
 	}
 	w := a.workers[0]
-	for _, h := range a.mirror.Snapshot().Hosts {
+	hosts := slices.SortedFunc(maps.Values(a.mirror.Snapshot().Hosts), func(x, y *view.Host) int { return bytes.Compare(x.ID[:], y.ID[:]) })
+	for _, h := range hosts {
 		if h.Tunnel != (match.Addr{}) {
 			w.Do(func() { w.Hello(h.Tunnel) })
 		}

@@ -25,7 +25,7 @@ type Config struct {
 	Fragments fragment.Config
 	Leaser    nat.Leaser // of the ports for translation; nil: all are this host's
 
-	Jitter func() float64 // numbers in [0, 1), between retries; nil: random ones
+	Jitter func(k arp.Key, now int64) float64 // a number in [0, 1) that spreads retries; nil: a random one
 }
 
 // DefaultConfig has the defaults of each table.

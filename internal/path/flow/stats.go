@@ -69,10 +69,14 @@ func (t *Table) Flows() iter.Seq[Flow] {
 	}
 }
 
-// Entries yields every wildcard entry, in no particular order. The table must
+// Entries yields every wildcard entry, in an order that depends on what has happened alone, not on how keys are hashed. The table must
 // not be changed meanwhile.
 func (t *Table) Entries() iter.Seq[Entry] {
 	return func(yield func(Entry) bool) {
-		t.entryIdx.all(func(r ref) bool { return t.invalid(t.entries.at(r)) || yield(Entry{t, r}) })
+		for r := ref(1); r <= t.entries.next; r++ {
+			if e := t.entries.at(r); !e.dead && !t.invalid(e) && !yield(Entry{t, r}) {
+				return
+			}
+		}
 	}
 }

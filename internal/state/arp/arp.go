@@ -71,7 +71,7 @@ type asking struct {
 // Table holds the neighbours of all router ports and bridges. Safe for concurrent use. Times
 // are a clock's, in ns.
 type Table struct {
-	Jitter func() float64 // numbers in [0, 1) that spread retries, random ones by default; to be set before use
+	Jitter func(k Key, now int64) float64 // a number in [0, 1) that spreads retries, random by default; to be set before use
 
 	known  *table.Table[Key, known]
 	failed *table.Table[Key, struct{}]
@@ -86,7 +86,7 @@ type Table struct {
 // New makes an empty table.
 func New(cfg Config) *Table {
 	return &Table{
-		Jitter:  rand.Float64,
+		Jitter:  func(Key, int64) float64 { return rand.Float64() },
 		cfg:     cfg,
 		known:   table.New[Key, known](cfg.MaxPerPort),
 		failed:  table.New[Key, struct{}](0), // each was asked for, which is bounded
@@ -165,7 +165,7 @@ func (t *Table) ask(k Key, owner uuid.UUID, limit int, now int64) (send, ok bool
 		return false, false
 	}
 	t.waiting[owner]++
-	t.asking[k] = asking{now + t.retry(), now + int64(t.cfg.GiveUp), owner}
+	t.asking[k] = asking{now + t.retry(k, now), now + int64(t.cfg.GiveUp), owner}
 	return true, true
 }
 
@@ -181,8 +181,8 @@ func (t *Table) answered(k Key) {
 }
 
 // retry, with mu held, keeps requests of many addresses and hosts from marching in step.
-func (t *Table) retry() int64 {
-	return int64(float64(t.cfg.Retry) * (0.75 + t.Jitter()/2))
+func (t *Table) retry(k Key, now int64) int64 {
+	return int64(float64(t.cfg.Retry) * (0.75 + t.Jitter(k, now)/2))
 }
 
 // Tick appends to ask the requests to be sent now, and to tags what changed: addresses
@@ -212,7 +212,7 @@ func (t *Table) Tick(now int64, ask []Key, tags []tag.Tag) ([]Key, []tag.Tag) {
 			t.failed.Put(k, struct{}{}, k.ID, now)
 			tags = append(tags, k.tag())
 		case now >= a.next:
-			a.next = now + t.retry()
+			a.next = now + t.retry(k, now)
 			t.asking[k] = a
 			ask = append(ask, k)
 		}

@@ -62,20 +62,21 @@ type Datapath struct {
 	root    int64
 	workers []*queue
 
-	mu      sync.Mutex
-	ifaces  map[string]*iface
-	ports   map[uint32]*port
-	lastNo  uint32
-	keys    map[uint32]uint32 // tunnel key -> port
-	flows   map[match.Key]*flow
-	order   []*flow // as installed, deleted ones too until compacted
-	rw      packet.Rewriter
-	sink    func(port uint32, tunnel *action.Action, frame []byte) // of the running rewrite
-	onSend  func(Sent)
-	pending []Sent // sent under the lock, for onSend
-	faults  Faults
-	counts  Counts
-	closed  bool
+	mu        sync.Mutex
+	ifaces    map[string]*iface
+	lastIndex int
+	ports     map[uint32]*port
+	lastNo    uint32
+	keys      map[uint32]uint32 // tunnel key -> port
+	flows     map[match.Key]*flow
+	order     []*flow // as installed, deleted ones too until compacted
+	rw        packet.Rewriter
+	sink      func(port uint32, tunnel *action.Action, frame []byte) // of the running rewrite
+	onSend    func(Sent)
+	pending   []Sent // sent under the lock, for onSend
+	faults    Faults
+	counts    Counts
+	closed    bool
 }
 
 type iface struct {
@@ -142,7 +143,15 @@ func (d *Datapath) Counts() Counts {
 func (d *Datapath) AddInterface(name string, mtu int) {
 	d.mu.Lock()
 	defer d.mu.Unlock()
-	d.ifaces[name] = &iface{name: name, index: len(d.ifaces) + 1, mtu: mtu}
+	d.lastIndex++
+	d.ifaces[name] = &iface{name: name, index: d.lastIndex, mtu: mtu}
+}
+
+// DelInterface removes an interface. Its port is the caller's to delete, and reaches nobody until then.
+func (d *Datapath) DelInterface(name string) {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	delete(d.ifaces, name)
 }
 
 // AddPort implements datapath.Datapath.
@@ -181,7 +190,9 @@ func (d *Datapath) DelPort(no uint32) error {
 		return err
 	}
 	delete(d.ports, no)
-	d.ifaces[p.Interface].port = nil
+	if i := d.ifaces[p.Interface]; i != nil && i.port == p {
+		i.port = nil
+	}
 	return nil
 }
 

@@ -94,7 +94,7 @@ func (d *Datapath) forward(in *port, as action.Physical, p Packet, packets uint6
 	}
 	d.sink = func(no uint32, tunnel *action.Action, frame []byte) {
 		out := d.ports[no]
-		if out == nil {
+		if out == nil || d.ifaces[out.Interface] == nil {
 			in.drop(drop.OutputGone)
 			return
 		}
@@ -155,6 +155,9 @@ func (d *Datapath) execute(e *datapath.Exec) error {
 // send puts a frame on the port's interface.
 func (d *Datapath) send(out *port, tunnel *action.Action, frame []byte) {
 	i := d.ifaces[out.Interface]
+	if i == nil {
+		return // it has gone, and takes what it was sent along
+	}
 	s := Sent{Interface: i.name, Port: out.No, Frame: bytes.Clone(frame)}
 	if tunnel != nil {
 		s.Tunnel, s.Key, s.Peer = true, tunnel.Key, tunnel.Addr

@@ -1,0 +1,89 @@
+package sim
+
+import (
+	"flag"
+	"os"
+	"runtime"
+	"sync"
+	"testing"
+
+	"go.uber.org/goleak"
+)
+
+var (
+	seed  = flag.Uint64("seed", 0, "run this seed alone, and print all that happens")
+	seeds = flag.Uint64("seeds", 200, "run so many seeds")
+	first = flag.Uint64("first", 1, "the first of them")
+)
+
+func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
+
+// TestSeeds runs random clouds. `make sim SEED=n` prints all that happens in one, `make sim SEEDS=n` runs many.
+func TestSeeds(t *testing.T) {
+	if *seed != 0 {
+		tell(t, *seed)
+		return
+	}
+	next, results := make(chan uint64), make(chan Result)
+	var wg sync.WaitGroup
+	for range runtime.GOMAXPROCS(0) {
+		wg.Go(func() {
+			for n := range next {
+				results <- Run(NewPlan(n), nil)
+			}
+		})
+	}
+	go func() {
+		for i := range *seeds {
+			next <- *first + i
+		}
+		close(next)
+		wg.Wait()
+		close(results)
+	}()
+	var failed []uint64
+	var sent, delivered, steps int
+	for r := range results {
+		sent, delivered, steps = sent+r.Sent, delivered+r.Delivered, steps+r.Steps
+		if len(r.Failures) > 0 {
+			failed = append(failed, r.Seed)
+			t.Errorf("seed %d: %v", r.Seed, r.Failures[0])
+		}
+	}
+	t.Logf("%d seeds, %d of them fail %v; %d steps, %d packets sent, %d delivered", *seeds, len(failed), failed, steps, sent, delivered)
+}
+
+// tell runs one seed, twice, and prints what happens.
+func tell(t *testing.T, seed uint64) {
+	r := Run(NewPlan(seed), func(line string) { os.Stdout.WriteString(line + "\n") })
+	for _, f := range r.Failures {
+		t.Error(f)
+	}
+	t.Logf("seed %d: trace %016x, %d steps, %d packets sent, %d delivered", seed, r.Trace, r.Steps, r.Sent, r.Delivered)
+	if again := Run(NewPlan(seed), nil); again.Trace != r.Trace {
+		t.Errorf("once more: trace %016x: the seed does not say all", again.Trace)
+	}
+}
+
+// TestRepeats: a seed is all that a run depends on, whether or not somebody reads along.
+func TestRepeats(t *testing.T) {
+	n := uint64(10)
+	if testing.Short() {
+		n = 3
+	}
+	for i := range n {
+		var one, two []string
+		a := Run(NewPlan(i+1), func(line string) { one = append(one, line) })
+		b := Run(NewPlan(i+1), func(line string) { two = append(two, line) })
+		c := Run(NewPlan(i+1), nil)
+		if a.Trace != b.Trace || b.Trace != c.Trace {
+			t.Errorf("seed %d: %016x, %016x, %016x", i+1, a.Trace, b.Trace, c.Trace)
+		}
+		for j := range min(len(one), len(two)) {
+			if one[j] != two[j] {
+				t.Errorf("line %d:\n%s\nand then\n%s", j, one[j], two[j])
+				break
+			}
+		}
+	}
+}
