@@ -7,6 +7,7 @@ import (
 	"os"
 	"path/filepath"
 	"slices"
+	"strings"
 	"time"
 
 	"github.com/google/uuid"
@@ -44,10 +45,9 @@ type host struct {
 	idle   time.Duration // between two looks at what time has made due
 	slow   time.Duration // how much longer everything takes
 
-	awake    bool  // a turn is due
-	revision int64 // of the network by which packets are decided here, the oldest
-	errors   map[string]int
-	watcher  *worker.Watcher
+	awake    bool   // a turn is due
+	revision int64  // of the network by which packets are decided here, the oldest
+	said     string // last
 }
 
 // dp is a fake datapath that tells when somebody has something for a worker.
@@ -60,7 +60,7 @@ type dp struct {
 func (d *dp) Wake(int) { d.h.wake() }
 
 func (s *Sim) newHost(name string, tunnel match.Addr, settings *conf.Settings) *host {
-	h := &host{s: s, name: name, id: id(name), tunnel: tunnel, settings: settings, idle: 50 * time.Millisecond, errors: map[string]int{}}
+	h := &host{s: s, name: name, id: id(name), tunnel: tunnel, settings: settings, idle: 50 * time.Millisecond}
 	h.dp = &dp{fake.New(s.clock, max(settings.Workers, 1)), h}
 	h.dp.AddInterface(tunnelDevice, 1550)
 	h.dp.OnSend(h.sent)
@@ -141,7 +141,7 @@ func (h *host) turn() {
 		}
 		was := h.agent.Ready()
 		if err := h.agent.Step(context.Background()); err != nil {
-			h.s.logf("%s: %s", h.name, err)
+			h.says(err)
 		}
 		if !was && h.agent.Ready() {
 			h.s.logf("%s: agent is ready", h.name)
@@ -156,6 +156,16 @@ func (h *host) turn() {
 	}
 	if h.dp.Queued() > 0 {
 		h.wake()
+	}
+}
+
+// says writes down what the agent would log, when it is something else than the last time.
+func (h *host) says(err error) {
+	lines := strings.Split(err.Error(), "\n")
+	slices.Sort(lines)
+	if text := strings.Join(slices.Compact(lines), "; "); text != h.said {
+		h.said = text
+		h.s.logf("%s: %s", h.name, text)
 	}
 }
 

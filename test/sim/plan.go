@@ -19,6 +19,8 @@ import (
 type Plan struct {
 	Seed  uint64
 	Steps []Step // in the order of time
+
+	fails *Failure // how it does first; nil: nobody has looked
 }
 
 // Step is something that is done to the cloud.
@@ -81,6 +83,8 @@ type Result struct {
 	Steps     int
 	Sent      int
 	Delivered int
+
+	ports map[uint64]uint16 // source ports of talks by their number
 }
 
 // settings are the agents': a cloud's defaults, but for what would only make runs long.
@@ -111,7 +115,11 @@ func Run(p *Plan, log func(string)) Result {
 	for _, h := range s.hosts {
 		h.kill()
 	}
-	return Result{p.Seed, s.failures, s.trace, s.steps, s.judge.counts.sent, s.judge.counts.delivered}
+	ports := map[uint64]uint16{}
+	for _, t := range s.judge.talks {
+		ports[t.n] = t.sport
+	}
+	return Result{p.Seed, s.failures, s.trace, s.steps, s.judge.counts.sent, s.judge.counts.delivered, ports}
 }
 
 func newSim(seed uint64, dir string, log func(string)) *Sim {

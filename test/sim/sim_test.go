@@ -4,6 +4,7 @@ import (
 	"flag"
 	"os"
 	"runtime"
+	"slices"
 	"sync"
 	"testing"
 
@@ -50,6 +51,11 @@ func TestSeeds(t *testing.T) {
 			t.Errorf("seed %d: %v", r.Seed, r.Failures[0])
 		}
 	}
+	if len(failed) > 0 {
+		slices.Sort(failed)
+		p := Shrink(NewPlan(failed[0]))
+		t.Logf("the shortest story of it:\n%s", Story(p))
+	}
 	t.Logf("%d seeds, %d of them fail %v; %d steps, %d packets sent, %d delivered", *seeds, len(failed), failed, steps, sent, delivered)
 }
 
@@ -85,5 +91,21 @@ func TestRepeats(t *testing.T) {
 				break
 			}
 		}
+	}
+}
+
+// TestNamedSeeds: seeds that have found what was wrong, by what it was. Each bug has a test of its own beside the code as well: what a seed means
+// changes with the plans.
+func TestNamedSeeds(t *testing.T) {
+	for name, n := range map[string]uint64{
+		"what could not be told to other hosts is forgotten": 14,
+		"an adopted flow translates without a connection":    28,
+	} {
+		t.Run(name, func(t *testing.T) {
+			p := NewPlan(n)
+			if f := firstFailure(p); f.Broken != "" {
+				t.Errorf("seed %d: %v\n%s", n, f, Story(Shrink(p)))
+			}
+		})
 	}
 }
