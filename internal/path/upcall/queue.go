@@ -50,12 +50,14 @@ type Queue struct {
 
 	urgent []*datapath.Miss // a ring would be more than these few are worth
 
-	head, tail *port // active ports; the head's turn is under way
+	head, tail *port // active ports
+	begun      bool  // the head's turn is under way
+	fresh      *port // the last of those that were let in at the front; nil: there is none
+	mark       *port // the last one of this round: when its turn ends so does the round
 	active     int
 	size       int    // misses waiting
 	turnEnded  bool   // since the source was last read
 	round      uint64 // how often every active port has had its turn
-	roundLeft  int    // turns left in this round
 	forgiven   uint64 // debts from before this round are void: nobody was waiting since
 }
 
@@ -108,6 +110,7 @@ func (q *Queue) Next(timeout time.Duration) (*datapath.Miss, error) {
 		}
 	}
 	p := q.pick()
+	q.begun = true
 	m := p.pop()
 	q.size--
 	p.served.Add(1)
@@ -273,12 +276,17 @@ func (q *Queue) remove(p *port) {
 	q.mu.Unlock()
 }
 
-// activate puts p at the end of the list with a fresh quantum, less what it has overdrawn and
+// activate puts p into the list with a fresh quantum, less what it has overdrawn and
 // not yet paid by sitting out: else sending its expensive packets one at a time
 // would cost it nothing.
+//
+// A port that owes nothing and has sat out a whole round, or since when nobody was waiting, comes next, behind its like: who sends little does not wait for all who
+// send much (RFC 8290, section 4.1, does so for flows). It can do so once a round at most, so that it takes
+// no more than its turn, and everybody else has one before it does so again.
 func (q *Queue) activate(p *port) {
 	quantum := int64(q.cfg.Quantum)
-	if p.deficit >= 0 || p.left < q.forgiven {
+	owed := p.deficit < 0 && p.left >= q.forgiven
+	if !owed {
 		p.deficit = quantum
 	} else {
 		need := uint64(-p.deficit/quantum) + 1 // rounds until it may be served
@@ -286,7 +294,28 @@ func (q *Queue) activate(p *port) {
 	}
 	p.active = true
 	q.active++
-	q.pushBack(p)
+	if !owed && (p.left+1 < q.round || p.left < q.forgiven) {
+		q.pushNext(p)
+	} else {
+		q.pushBack(p)
+	}
+}
+
+// pushNext lets p in at the front, behind the turn that is under way and those that were let in before.
+func (q *Queue) pushNext(p *port) {
+	after := q.fresh
+	if after == nil && q.begun {
+		after = q.head
+	}
+	q.fresh = p
+	if after == nil {
+		p.next, q.head = q.head, p
+	} else {
+		p.next, after.next = after.next, p
+	}
+	if q.tail == after {
+		q.tail = p
+	}
 }
 
 func (q *Queue) pushBack(p *port) {
@@ -305,12 +334,19 @@ func (q *Queue) popFront() *port {
 	if q.head == nil {
 		q.tail = nil
 	}
-	q.turnEnded = true
-	if q.roundLeft--; q.roundLeft <= 0 {
-		q.round++
-		q.roundLeft = q.active
+	if q.fresh == p { // nobody that was let in is left
+		q.fresh = nil
 	}
+	q.turnEnded, q.begun = true, false
 	return p
+}
+
+// turned counts rounds: p has had its turn.
+func (q *Queue) turned(p *port) {
+	if p == q.mark || q.mark == nil {
+		q.round++
+		q.mark = q.tail
+	}
 }
 
 // endTurn sends the head to the back, with the quantum for its next turn.
@@ -318,12 +354,14 @@ func (q *Queue) endTurn() {
 	p := q.popFront()
 	p.deficit += int64(q.cfg.Quantum)
 	q.pushBack(p)
+	q.turned(p)
 }
 
 // retire takes the head, whose queue is empty, off the list.
 func (q *Queue) retire() {
 	q.active--
 	p := q.popFront()
+	q.turned(p)
 	p.active = false
 	p.left = q.round
 	if p.gone {
