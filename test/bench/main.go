@@ -61,6 +61,7 @@ var measurements = []measurement{
 	{"flows", newFlows},
 	{"stateful", stateful},
 	{"victim", victim},
+	{"shares", shares},
 	{"drivers", drivers},
 	{"attacks", attackSuite},
 	{"rivals", flowsOfNets},
