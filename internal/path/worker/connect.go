@@ -31,6 +31,9 @@ func (w *Worker) settle(v *packet.View, vport uuid.UUID, gso packet.GSO) (d deci
 		if why = w.learn(); d.result != sim.ResultForward && d.result != sim.ResultConsumed {
 			why = drop.None // it ends for its own reason
 		}
+		if why == drop.None && w.selfTaught() {
+			continue
+		}
 		if why == drop.None && (d.result == sim.ResultForward || len(w.sim.Generated) > 0) {
 			why = w.connect()
 		}

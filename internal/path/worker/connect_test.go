@@ -1,14 +1,18 @@
 package worker
 
 import (
+	"net/netip"
 	"strings"
 	"testing"
 	"time"
 
+	"github.com/viaduct-net/viaduct/internal/base/action"
 	"github.com/viaduct-net/viaduct/internal/base/drop"
+	"github.com/viaduct-net/viaduct/internal/base/match"
 	"github.com/viaduct-net/viaduct/internal/base/packet"
 	"github.com/viaduct-net/viaduct/internal/path/datapath"
 	"github.com/viaduct-net/viaduct/internal/path/datapath/fake"
+	"github.com/viaduct-net/viaduct/internal/path/pathtest"
 	"github.com/viaduct-net/viaduct/internal/state"
 )
 
@@ -163,4 +167,36 @@ func TestAdoptedFlowBeginsNoConnection(t *testing.T) {
 	}
 	r.answers()
 	r.expect("a < ac")
+}
+
+// A packet that comes back to the bridge which has just learnt its source from it is not flooded there by its flow for ever.
+func TestFlowKnowsWhatItsPacketTaught(t *testing.T) {
+	r := newRig(t, `
+bridge in
+router r
+vm b in
+vm c in 02:00:00:00:00:0c 10.0.1.12
+link in r=10.0.1.1/24
+bridge out
+link out r=203.0.113.1/24
+floating r:out 203.0.113.11 10.0.1.11
+`, Config{})
+	mac, addr := match.MAC{2, 5: 0xb}, match.AddrFrom(netip.MustParseAddr("10.0.1.11"))
+	r.tables.LearnNeighbour(pathtest.ID("r:in"), addr, mac, pathtest.ID("b")) // which is remembered for longer than its MAC's port
+	r.in("b udp eth=02:00:00:00:00:0b>r:in ip=10.0.1.11>203.0.113.11 ports=1>2")
+	r.turn()
+	for _, f := range r.dump() {
+		outputs := 0
+		for _, a := range f.Actions {
+			if a.Op == action.Output {
+				outputs++
+			}
+		}
+		if outputs != 1 {
+			t.Errorf("%s goes to %d ports: %s", f.Key, outputs, f.Actions)
+		}
+	}
+	if got := r.got(); len(got) != 1 {
+		t.Errorf("delivered %q", got)
+	}
 }

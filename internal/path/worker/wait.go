@@ -16,6 +16,7 @@ import (
 // teaches more than its port may.
 func (w *Worker) learn() (why drop.Reason) {
 	if len(w.sim.Learn) == 0 {
+		w.changed = w.changed[:0]
 		return drop.None
 	}
 	w.answered()
@@ -42,6 +43,25 @@ func (w *Worker) learn() (why drop.Reason) {
 	}
 	w.publish(changed)
 	return why
+}
+
+// selfTaught reports whether what the packet has just taught is what its own decision asked for in vain: as when it comes back to the bridge that
+// has learnt its source from it. It is decided anew then, since nothing would invalidate the flow.
+func (w *Worker) selfTaught() bool {
+	for i := range w.changed {
+		if t := &w.changed[i]; t.Kind == tag.MACEntry {
+			asked := 0
+			for j := range w.sim.Tags {
+				if w.sim.Tags[j] == *t {
+					asked++
+				}
+			}
+			if asked > 1 { // once for having learnt it
+				return true
+			}
+		}
+	}
+	return false
 }
 
 // publish has everybody's flows that depend on what has changed removed, and those who wait woken: this worker's own now, the others'
