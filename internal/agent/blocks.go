@@ -28,6 +28,7 @@ type blocks struct {
 	session store.Session
 	mine    map[string]bool   // paths that this host uses
 	taken   map[string]string // by path: the host that has it
+	doubt   map[string]bool   // paths of which it is not known whether the store has done what was asked
 
 	mu    sync.Mutex
 	own   []string        // of mine, for who keeps them on disk; guarded by mu
@@ -50,7 +51,7 @@ const (
 )
 
 func newBlocks(host string, s store.Shared, log *slog.Logger) *blocks {
-	return &blocks{host: host, store: s, log: log, asked: make(chan blockRequest, 1024), rand: rand.IntN, mine: map[string]bool{}, taken: map[string]string{}}
+	return &blocks{host: host, store: s, log: log, asked: make(chan blockRequest, 1024), rand: rand.IntN, mine: map[string]bool{}, taken: map[string]string{}, doubt: map[string]bool{}}
 }
 
 // Lease implements nat.Leaser.
@@ -178,7 +179,12 @@ func (b *blocks) serve(ctx context.Context) error {
 				return store.ErrUnavailable
 			}
 			b.take(e)
-			synced = synced || e.Synced
+			if e.Synced {
+				synced = true
+				if err := b.clear(ctx); err != nil {
+					return err
+				}
+			}
 		case r := <-asked:
 			if err := b.answer(ctx, r); err != nil {
 				return err
@@ -230,11 +236,32 @@ func (b *blocks) answer(ctx context.Context, r blockRequest) error {
 		path := blockPath(r.pool, r.want)
 		delete(b.mine, path)
 		b.note()
-		return b.session.Delete(ctx, path)
+		return b.try(path, b.session.Delete(ctx, path))
 	}
 	first, err := b.lease(ctx, r)
 	r.done(first, err == nil && first != 0)
 	return err
+}
+
+// try notes a path of which the store has not said whether it has done what was asked.
+func (b *blocks) try(path string, err error) error {
+	if err != nil {
+		b.doubt[path] = true
+	}
+	return err
+}
+
+// clear gives back what this host does not use, and the store may have it use: no other host could ever.
+func (b *blocks) clear(ctx context.Context) error {
+	for _, path := range slices.Sorted(maps.Keys(b.doubt)) {
+		if !b.mine[path] {
+			if err := b.session.Delete(ctx, path); err != nil {
+				return err
+			}
+		}
+		delete(b.doubt, path)
+	}
+	return nil
 }
 
 // lease claims a block: the one wanted, or one at random, so that ports are hard to guess from outside (RFC 6056). 0: there is none.
@@ -260,7 +287,7 @@ func (b *blocks) lease(ctx context.Context, r blockRequest) (uint16, error) {
 		} else {
 			mine, err = b.session.Claim(ctx, path, []byte(b.host))
 		}
-		if err != nil {
+		if b.try(path, err) != nil {
 			return 0, err
 		}
 		if mine {

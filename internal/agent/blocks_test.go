@@ -9,6 +9,7 @@ import (
 
 	"github.com/viaduct-net/viaduct/internal/base/match"
 	"github.com/viaduct-net/viaduct/internal/state/nat"
+	"github.com/viaduct-net/viaduct/internal/topo/store"
 	"github.com/viaduct-net/viaduct/internal/topo/store/mem"
 )
 
@@ -149,5 +150,53 @@ func TestBlocksAway(t *testing.T) {
 	other := newLeasing(t, srv.Client(), "b")
 	if got, ok := other.lease(1024, 65535, had); !ok || got == had {
 		t.Errorf("another host was given %d, %v", got, ok)
+	}
+}
+
+// unsure is a session that does what it is asked, and says that it could not.
+type unsure struct {
+	store.Session
+	is bool
+}
+
+func (x *unsure) Claim(ctx context.Context, path string, value []byte) (bool, error) {
+	mine, err := x.Session.Claim(ctx, path, value)
+	if x.is {
+		return false, store.ErrUnavailable
+	}
+	return mine, err
+}
+
+// A block that was claimed, without the host being told, does not stay claimed for ever.
+func TestBlockInDoubt(t *testing.T) {
+	srv := mem.NewServer()
+	b := newBlocks("a", srv.Client(), slog.New(slog.DiscardHandler))
+	if err := b.join(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	b.session = &unsure{b.session, true}
+	refused := false
+	err := b.answer(t.Context(), blockRequest{pool: pool, lo: 1024, hi: 65535, done: func(_ uint16, ok bool) { refused = !ok }})
+	if err == nil || !refused {
+		t.Fatal("it knows", err, refused)
+	}
+	entries := func() (n int) {
+		events, err := srv.Client().WatchShared(t.Context(), blocksPrefix)
+		if err != nil {
+			t.Fatal(err)
+		}
+		for e := range events {
+			if e.Synced {
+				return n
+			}
+			n++
+		}
+		return -1
+	}
+	if n := entries(); n != 1 {
+		t.Fatalf("%d blocks", n)
+	}
+	if err := b.clear(t.Context()); err != nil || entries() != 0 {
+		t.Errorf("%v, %d blocks", err, entries())
 	}
 }

@@ -40,6 +40,7 @@ type sharer struct {
 	lost  uint64               // changes that were too many to be told; guarded by mu
 
 	told map[tag.Tag]state.Learnt // of the goroutine in tell
+	old  []store.Session          // of earlier sessions, until all is told in the present one; of the goroutine in tell
 	far  map[tag.Tag]bool         // that other hosts have told; of the goroutine in hear
 }
 
@@ -138,9 +139,28 @@ func (s *sharer) session(ctx context.Context) error {
 			return ctx.Err()
 		}
 		if err := s.tellSome(ctx, x, s.some); err != nil {
+			s.old = append(s.old, x) // its client may keep it alive, with what it has been told
 			return err
 		}
+		s.endOld(ctx)
 	}
+}
+
+// endOld ends earlier sessions once all that is still known is told in the present one: what they alone have is out of date.
+func (s *sharer) endOld(ctx context.Context) {
+	if len(s.old) == 0 || s.untold() {
+		return
+	}
+	for _, x := range s.old {
+		_ = x.Close(ctx) // it is not kept alive any more, whatever the store says
+	}
+	s.old = nil
+}
+
+func (s *sharer) untold() bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return len(s.dirty) > 0
 }
 
 // tellSome writes some of what is to be told.

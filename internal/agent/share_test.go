@@ -179,3 +179,26 @@ func TestNothingLearntIsLost(t *testing.T) {
 		t.Errorf("told: %v, %v", x.paths, err)
 	}
 }
+
+// closing is a session that fails once, or counts that it is closed.
+type closing struct {
+	refusing
+	closed int
+}
+
+func (x *closing) Close(context.Context) error { x.closed++; return nil }
+
+// A session that could not be written to may live on: it ends when all is told in the next one.
+func TestOldSessionsEnd(t *testing.T) {
+	s := &sharer{dirty: map[tag.Tag]struct{}{{Kind: tag.MACEntry}: {}}}
+	x := &closing{}
+	s.old = append(s.old, x)
+	if s.endOld(t.Context()); x.closed != 0 {
+		t.Error("closed before all is told")
+	}
+	clear(s.dirty)
+	s.endOld(t.Context())
+	if s.endOld(t.Context()); x.closed != 1 {
+		t.Errorf("closed %d times", x.closed)
+	}
+}

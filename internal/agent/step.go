@@ -230,8 +230,11 @@ func (x *Steps) tellLearnt(ctx context.Context) (err error) {
 		})
 	}
 	if err != nil {
+		s.old = append(s.old, x.learntSession)
 		x.learntSession = nil
 		s.anew()
+	} else {
+		s.endOld(ctx)
 	}
 	return err
 }
@@ -282,7 +285,13 @@ func (x *Steps) serveBlocks(ctx context.Context) (did bool, err error) {
 			return false, store.ErrUnavailable
 		}
 		b.take(e)
-		x.blocksSynced = x.blocksSynced || e.Synced
+		if e.Synced {
+			x.blocksSynced = true
+			if err := b.clear(ctx); err != nil {
+				x.blocks = nil
+				return false, err
+			}
+		}
 		return true, nil
 	default:
 	}
