@@ -7,7 +7,7 @@ import (
 
 // faults are what goes wrong. Each is mended after a while, at the latest by heal.
 var faults = []func(*Sim, *rand.Rand){
-	faultPartition, faultStoreLink, faultStoreLink, faultStoreDown, faultKill, faultKill, faultKill, faultSlow, faultSlowStore, faultLoss, faultReorder, faultWatch, faultWatch, faultClock,
+	faultPartition, faultStoreLink, faultStoreLink, faultStoreDown, faultKill, faultKill, faultKill, faultSlow, faultSlowStore, faultUnsure, faultUnsure, faultLoss, faultReorder, faultWatch, faultWatch, faultClock,
 }
 
 func randomFault(s *Sim, r *rand.Rand) { pick(r, faults)(s, r) }
@@ -112,6 +112,17 @@ func faultSlowStore(s *Sim, r *rand.Rand) {
 	c.slow = between(r, time.Millisecond, 3*time.Second)
 	s.logf("%s hears the store %v late", h.name, c.slow)
 	s.until(between(r, time.Second, 10*time.Second), func() { c.slow = 0 })
+}
+
+func faultUnsure(s *Sim, r *rand.Rand) {
+	h := pick(r, s.hosts)
+	if h.agent == nil {
+		return
+	}
+	c := h.client
+	s.logf("%s is not always told that it has written", h.name)
+	c.unsure = true
+	s.until(between(r, time.Second, 15*time.Second), func() { c.unsure = false })
 }
 
 func faultLoss(s *Sim, r *rand.Rand) {

@@ -184,7 +184,7 @@ func (s *Sim) heal() {
 		if h.agent == nil {
 			h.start()
 		}
-		h.client.slow = 0
+		h.client.slow, h.client.unsure = 0, false
 		if h.client.away {
 			h.client.cut(false)
 		}

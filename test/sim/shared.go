@@ -131,7 +131,7 @@ func (x *session) Put(_ context.Context, path string, value []byte) error {
 		return err
 	}
 	x.c.srv.set(path, &entry{value: slices.Clone(value), holder: x})
-	return nil
+	return x.c.answered()
 }
 
 // Claim implements store.Session.
@@ -143,7 +143,7 @@ func (x *session) Claim(_ context.Context, path string, value []byte) (bool, err
 		return false, nil
 	}
 	x.c.srv.set(path, &entry{value: slices.Clone(value), holder: x})
-	return true, nil
+	return true, x.c.answered()
 }
 
 // Delete implements store.Session.
@@ -154,7 +154,7 @@ func (x *session) Delete(_ context.Context, path string) error {
 	if have := x.c.srv.shared[path]; have != nil && have.holder == x {
 		x.c.srv.set(path, nil)
 	}
-	return nil
+	return x.c.answered()
 }
 
 // Done implements store.Session.

@@ -98,8 +98,11 @@ func TestRepeats(t *testing.T) {
 // changes with the plans.
 func TestNamedSeeds(t *testing.T) {
 	for name, n := range map[string]uint64{
-		"what could not be told to other hosts is forgotten": 14,
-		"an adopted flow translates without a connection":    28,
+		"what could not be told to other hosts is forgotten":      176,
+		"an adopted flow translates without a connection":         137,
+		"a flow floods to what its own packet taught":             531,
+		"what was told in an earlier session is never taken back": 165,
+		"a block is claimed and nobody knows":                     160,
 	} {
 		t.Run(name, func(t *testing.T) {
 			p := NewPlan(n)

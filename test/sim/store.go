@@ -32,6 +32,7 @@ type client struct {
 	away    bool // the link is cut
 	closed  bool
 	slow    time.Duration // how much longer it takes
+	unsure  bool          // of some writes it is not told that they were done
 	watches []*watch[store.Event]
 	learnt  []*watch[store.SharedEvent]
 	wake    func()
@@ -57,6 +58,15 @@ func (c *client) close() {
 
 func (c *client) reachable() error {
 	if c.away || c.closed || c.srv.down {
+		return store.ErrUnavailable
+	}
+	return nil
+}
+
+// answered is the error of a write that was done, but of which the answer is lost.
+func (c *client) answered() error {
+	if c.unsure && chance(c.srv.s.rnd, 3) {
+		c.srv.s.logf("%s: is not told that it has written", c.name)
 		return store.ErrUnavailable
 	}
 	return nil
@@ -192,7 +202,11 @@ func (c *client) Txn(_ context.Context, ops ...store.Op) (int64, error) {
 	if err := c.reachable(); err != nil {
 		return 0, err
 	}
-	return c.srv.txn(ops...)
+	rev, err := c.srv.txn(ops...)
+	if err == nil {
+		err = c.answered()
+	}
+	return rev, err
 }
 
 // txn is a transaction, of whoever reaches the server.
