@@ -151,13 +151,14 @@ func Run(ctx context.Context, cfg Config) error {
 func (a *Agent) build() {
 	s := a.boot.Settings
 	a.policy = htb.New(s.Tokens, a.dp.RootCredit())
+	a.inheritTokens()
 	tables := stateConfig(s)
 	a.blocks = newBlocks(a.host.ID.String(), a.cfg.Shared, a.logs.For(logStore))
 	tables.Leaser, tables.Jitter = a.blocks, a.jitter
 	a.tables = state.New(tables, a.clock)
 	for i := range a.dp.Workers() {
 		c, _ := a.workerConfig(s)
-		c.ID, c.Host = i, a.host.ID
+		c.ID, c.Host, c.Hold = i, a.host.ID, true // until connections are known: see serve
 		c.Queue.Now = kernelClock(a.clock)
 		a.workers = append(a.workers, worker.New(c, worker.Deps{
 			Datapath: a.dp, State: a.tables, Tokens: a.policy, Clock: a.clock, Changed: a.changed, Hello: a.tellHost, Fault: a.faulty,

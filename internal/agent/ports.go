@@ -31,7 +31,7 @@ type ports struct {
 	mu     sync.Mutex
 	bound  map[uuid.UUID]boundPort
 	tunnel *boundPort        // nil: no other host can be reached
-	before map[uint32]uint64 // misses that the kernel had counted at each port when it was bound, in the time of an earlier agent
+	before map[uint32]uint64 // misses of each port that an earlier agent has read
 	table  atomic.Pointer[xlate.Ports]
 }
 
@@ -115,14 +115,52 @@ func (p *ports) publish(t *xlate.Ports, known func(), changed ...tag.Tag) {
 	}
 }
 
-// remember reads what the kernel has counted at a port before its first miss can be served. The caller holds mu.
+// remember notes how many of a port's misses an earlier agent has read. No worker reads any before all ports are bound. The caller holds mu.
 func (p *ports) remember(no uint32) error {
-	st, err := p.dp.Stats(no)
-	p.before[no] = st.Admitted
-	return err
+	for {
+		st, err := p.dp.Stats(no)
+		if err != nil {
+			return err
+		}
+		waiting, err := waiting(p.dp, no)
+		if err != nil {
+			return err
+		}
+		if now, err := p.dp.Stats(no); err != nil || now.Admitted != st.Admitted {
+			if err != nil {
+				return err
+			}
+			continue // one has come in between: it is in one number and not in the other
+		}
+		p.before[no] = st.Admitted - uint64(waiting)
+		return nil
+	}
 }
 
-// admittedBefore is what the kernel had counted at a port when it was bound.
+// waiting is how many misses of a port, 0 for all, have come since the last agent read them.
+func waiting(dp datapath.Datapath, no uint32) (int, error) {
+	w, ok := dp.(datapath.Waiter)
+	if !ok {
+		return 0, nil
+	}
+	return w.Waiting(no)
+}
+
+// inheritTokens tells the policy of the tokens that an earlier agent has given out, which are still used.
+func (a *Agent) inheritTokens() {
+	n, err := waiting(a.dp, 0)
+	ports, err2 := a.dp.Ports()
+	if err := errors.Join(err, err2); err != nil {
+		a.log.Warn("tokens of an earlier agent are not known", "error", err)
+		return
+	}
+	for _, p := range ports {
+		n += int(max(atomic.LoadInt64(p.Credit), 0))
+	}
+	a.policy.Inherit(int64(n))
+}
+
+// admittedBefore is how many of a port's misses an earlier agent has read.
 func (p *ports) admittedBefore(no uint32) uint64 {
 	p.mu.Lock()
 	defer p.mu.Unlock()
@@ -149,6 +187,7 @@ func (p *ports) sweepStale() error {
 		if _, ok := p.table.Load().Virtual(x.No); ok || p.tunnel != nil && x.No == p.tunnel.No {
 			continue
 		}
+		p.policy.Recall(x.Credit)
 		if err := p.dp.DelPort(x.No); err != nil {
 			return fmt.Errorf("stale port %s: %w", x.Interface, err)
 		}

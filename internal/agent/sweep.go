@@ -106,10 +106,10 @@ const (
 // a neighbour has to be asked are tried again.
 func (a *Agent) adopt(ctx context.Context) error {
 	// Connections first, of all flows: an answer belongs to one that another worker learns.
-	if _, _, err := a.sweepUntil(ctx, (*worker.Worker).Relearn); err != nil {
+	if _, _, err := a.sweepUntil(ctx, (*worker.Worker).Relearn, a.serve); err != nil {
 		return err
 	}
-	total, undecided, err := a.sweepUntil(ctx, (*worker.Worker).Adopt)
+	total, undecided, err := a.sweepUntil(ctx, (*worker.Worker).Adopt, func() {})
 	for _, o := range undecided {
 		o.w.Do(func() { o.w.Forget(o.flows) })
 	}
@@ -119,14 +119,22 @@ func (a *Agent) adopt(ctx context.Context) error {
 	return err
 }
 
-// sweepUntil hands all flows to the workers, and again those that they cannot decide on, a few times.
-func (a *Agent) sweepUntil(ctx context.Context, see func(*worker.Worker, []datapath.FlowInfo) []datapath.FlowInfo) (total int, undecided []owned, err error) {
+// serve has the workers take packets: those that have come since the earlier agent ended wait for it.
+func (a *Agent) serve() {
+	for _, w := range a.workers {
+		w.Do(w.Serve)
+	}
+}
+
+// sweepUntil hands all flows to the workers, calls once, and hands them again those that they cannot decide on, a few times.
+func (a *Agent) sweepUntil(ctx context.Context, see func(*worker.Worker, []datapath.FlowInfo) []datapath.FlowInfo, once func()) (total int, undecided []owned, err error) {
 	err = sweep(ctx, a.dp, a.workers, a.call, func(w *worker.Worker, fs []datapath.FlowInfo) {
 		total += len(fs)
 		if left := see(w, fs); len(left) > 0 {
 			undecided = append(undecided, owned{w, left})
 		}
 	})
+	once()
 	if a.foreign { // an answer would come to the earlier agent: their next packets find no flow, and wait for it
 		return total, nil, err
 	}

@@ -185,6 +185,9 @@ func (a *Agent) ask(ctx context.Context) error {
 	if _, open := a.ports.getTunnel(); !open || !a.heir || a.foreign { // what is foreign brings no answer here
 		return nil
 	}
+	for _, w := range a.workers {
+		w.Do(w.Listen)
+	}
 	w := a.workers[0]
 	hosts := slices.SortedFunc(maps.Values(a.mirror.Snapshot().Hosts), func(x, y *view.Host) int { return bytes.Compare(x.ID[:], y.ID[:]) })
 	for _, h := range hosts {

@@ -29,12 +29,12 @@ func takeOne(cell *int64) bool {
 	return false
 }
 
-// open empties a cell, and has takers come.
-func open(cell *int64) {
+// open empties a cell, and has takers come. It returns what was in there.
+func open(cell *int64) int64 {
 	if IsClosed(cell) {
 		atomic.StoreInt64(cell, 0) // nobody else changes a closed one
 	}
-	takeUpTo(cell, 1<<62)
+	return takeUpTo(cell, 1<<62)
 }
 
 // takeUpTo takes at most n tokens out of cell and returns how many.

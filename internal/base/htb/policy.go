@@ -134,10 +134,31 @@ func (p *Policy) Link(name string, class Class, cell *int64) *Leaf {
 	defer p.mu.Unlock()
 	p.distribute(0) // what is left in a cell that is used again is still ours
 	l := &Leaf{newBucket(p.parent[class], name, p.cfg.size(class), 1, cell), class}
-	open(l.b.cell)
+	found := open(l.b.cell)
+	_, held := p.root.survey()
+	found = max(min(found, p.total+p.debt-held), 0)
 	p.leaves += l.b.capacity
-	p.resize(0)
+	p.resize(found)
 	return l
+}
+
+// Inherit tells of n tokens that an earlier Policy has given out: of misses that are yet to be served, and of those in cells of ports
+// that have no leaf yet. They count as in flight until they are returned, or Link or Recall finds them. It is to be called before any other method.
+func (p *Policy) Inherit(n int64) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	n -= takeUpTo(p.root.cell, n)
+	p.debt += n
+}
+
+// Recall takes the tokens out of a cell that Inherit has told of, and that gets no leaf.
+func (p *Policy) Recall(cell *int64) {
+	defer p.distributePending()
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	found := open(cell)
+	_, held := p.root.survey()
+	p.distribute(max(min(found, p.total+p.debt-held), 0))
 }
 
 // Unlink removes a leaf and the tokens that Link added for it; those that are in

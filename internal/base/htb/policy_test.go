@@ -432,3 +432,40 @@ func BenchmarkReturn(b *testing.B) {
 		}
 	}
 }
+
+// What an earlier policy has given out is neither lost nor given out again.
+func TestInherit(t *testing.T) {
+	rapid.Check(t, func(t *rapid.T) {
+		cfg := Config{Global: rapid.Int64Range(1, 40).Draw(t, "global"), VM: rapid.Int64Range(0, 8).Draw(t, "vm"), VMShare: 1, TunnelShare: 1, VTEPShare: 1}
+		cells := make([]int64, rapid.IntRange(1, 5).Draw(t, "ports"))
+		flying := rapid.Int64Range(0, 20).Draw(t, "waiting") // misses on rings
+		told := flying
+		for i := range cells {
+			if cells[i] = rapid.Int64Range(-1, 8).Draw(t, "cell"); cells[i] < 0 {
+				cells[i] = Closed
+			}
+			told += max(cells[i], 0)
+		}
+		root := rapid.Int64Range(0, 60).Draw(t, "root")
+		p := New(cfg, &root)
+		p.Inherit(told)
+		for i := range cells {
+			if n := rapid.Int64Range(0, max(cells[i], 0)).Draw(t, "taken"); n > 0 { // meanwhile
+				cells[i] -= n
+				flying += n
+			}
+			if rapid.Bool().Draw(t, "linked") {
+				p.Link("vm", VM, &cells[i])
+			} else if p.Recall(&cells[i]); cells[i] != 0 {
+				t.Fatalf("cell %d", cells[i])
+			}
+		}
+		if a := p.Account(); a.InFlight != flying {
+			t.Fatalf("%d in flight, want %d: %+v", a.InFlight, flying, a)
+		}
+		p.Return(int(flying))
+		if a := p.Account(); a.InFlight != 0 || a.Surplus != 0 || a.Held != a.Total || a.Debt != 0 {
+			t.Fatalf("%+v", a)
+		}
+	})
+}

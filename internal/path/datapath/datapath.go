@@ -189,3 +189,9 @@ type Heir interface {
 	// earlier datapath it does nothing.
 	TakeOver() error
 }
+
+// Waiter is a Datapath whose misses outlast it: those that came while nobody had it open wait to be read.
+type Waiter interface {
+	// Waiting is how many misses of a port wait to be read now, 0 for all ports.
+	Waiting(no uint32) (int, error)
+}

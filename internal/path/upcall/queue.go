@@ -48,7 +48,8 @@ type Queue struct {
 	mu    sync.Mutex // held by the worker to change ports, by others to read it
 	ports map[uint32]*port
 
-	urgent []*datapath.Miss // a ring would be more than these few are worth
+	urgent     []*datapath.Miss // a ring would be more than these few are worth
+	onlyUrgent bool
 
 	head, tail *port // active ports
 	begun      bool  // the head's turn is under way
@@ -87,6 +88,12 @@ func (q *Queue) Next(timeout time.Duration) (*datapath.Miss, error) {
 	if len(q.urgent) > 0 {
 		return q.popUrgent(), nil
 	}
+	if q.onlyUrgent {
+		if err := q.refill(timeout); len(q.urgent) == 0 {
+			return nil, err
+		}
+		return q.popUrgent(), nil
+	}
 	if q.size > 0 && q.head.deficit <= 0 {
 		q.endTurn()
 	}
@@ -122,6 +129,9 @@ func (q *Queue) Next(timeout time.Duration) (*datapath.Miss, error) {
 	}
 	return m, nil
 }
+
+// OnlyUrgent has Next return urgent misses alone; the others wait here until it is taken back.
+func (q *Queue) OnlyUrgent(on bool) { q.onlyUrgent = on }
 
 func (q *Queue) popUrgent() *datapath.Miss {
 	m := q.urgent[0]

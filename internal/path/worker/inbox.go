@@ -44,6 +44,10 @@ func (b *inbox) run() {
 func (w *Worker) Do(f func()) {
 	if w.inbox.put(f) {
 		w.dp.Wake(w.cfg.ID)
+		select {
+		case w.bell <- struct{}{}:
+		default:
+		}
 	}
 }
 

@@ -34,6 +34,7 @@ type Tokens interface{ Return(n int) }
 type Config struct {
 	ID   int
 	Host uuid.UUID // this host's, for what it tells others
+	Hold bool      // take no packets until Listen or Serve is called: what they depend on is not known yet
 	// Batch bounds how many packets leave together. It is what a victim waits for when its packet comes while a batch is
 	// being made, so it is short: longer ones save system calls at the price of everybody's latency. Default 8.
 	Batch int
@@ -71,6 +72,9 @@ type Worker struct {
 	clock  clock.Clock
 	tell   func(by *Worker, tags []tag.Tag)
 	inbox  inbox
+	intake intake
+	bell   chan struct{} // rung by Do, for a worker that takes no packets
+	late   bool          // what is read may have waited since before there was this agent
 
 	queue *upcall.Queue
 	flows *flow.Table
@@ -147,6 +151,10 @@ func New(cfg Config, d Deps) *Worker {
 		snapshot: &view.Snapshot{},
 		ports:    xlate.NewPorts(),
 		replies:  newReplies(cfg.Replies),
+		bell:     make(chan struct{}, 1),
+	}
+	if w.intake = everybody; cfg.Hold {
+		w.intake = nobody
 	}
 	cfg.Flow.Counted, cfg.Flow.Forgotten = w.passed.count, w.passed.drop
 	cfg.Flow.Keep, cfg.Flow.OnAdd, cfg.Flow.OnRemove, cfg.Flow.OnBusy = w.keeps, w.hold, w.release, w.refresh
@@ -176,6 +184,11 @@ func (w *Worker) Turn(wait time.Duration) error {
 	if w.busy {
 		wait = 0
 	}
+	if w.intake == nobody {
+		w.tidy()
+		w.rest(wait)
+		return nil
+	}
 	m, err := w.queue.Next(wait)
 	for ; m != nil && err == nil; m, err = w.queue.Next(0) {
 		w.serve(m)
@@ -183,12 +196,18 @@ func (w *Worker) Turn(wait time.Duration) error {
 			break
 		}
 	}
+	w.late = w.late && m != nil
+	w.tidy()
+	return err
+}
+
+// tidy ends a turn: what was decided leaves, and everything else that is due is looked after.
+func (w *Worker) tidy() {
 	w.emit()
 	w.keepHouse()
 	if len(w.batch.execs) > 0 { // what is told again must not wait for the next miss
 		w.emit()
 	}
-	return err
 }
 
 // serve takes a packet off the ring through the stages and measures what it costs.
@@ -200,7 +219,12 @@ func (w *Worker) serve(m *datapath.Miss) {
 	w.taken++
 	w.ingress = m.Key.InPort
 	w.beginTrace(m, "")
-	kept := w.guarded(m)
+	kept := false
+	if w.late && w.queue.Now()-m.Time > int64(tooLate) {
+		w.drop(drop.ParkTimeout)
+	} else {
+		kept = w.guarded(m)
+	}
 	w.endTrace()
 	cost := w.clock.Now() - start
 	w.queue.Keep(m, cost)

@@ -196,6 +196,12 @@ func (r *reader) lookup(key any) ([]byte, error) {
 	return out, nil
 }
 
+// perCPU has room for one entry of a map with a value for each CPU, as the earlier layout has it.
+func (r *reader) perCPU() reflect.Value {
+	cpus := ebpf.MustPossibleCPU() // the library has asked already
+	return reflect.MakeSlice(reflect.SliceOf(r.inValue), cpus, cpus)
+}
+
 // copyTo copies the whole map. dst has room for it.
 func (r *reader) copyTo(dst *ebpf.Map) error {
 	switch r.m.Type() {
@@ -218,11 +224,8 @@ func (r *reader) copyTo(dst *ebpf.Map) error {
 			}
 		}
 	case ebpf.PerCPUArray:
-		cpus, err := ebpf.PossibleCPU()
-		if err != nil {
-			return err
-		}
-		in := reflect.MakeSlice(reflect.SliceOf(r.inValue), cpus, cpus)
+		in := r.perCPU()
+		cpus := in.Len()
 		out := reflect.MakeSlice(reflect.SliceOf(reflect.ArrayOf(r.nvalue, reflect.TypeFor[byte]())), cpus, cpus)
 		for i := range r.m.MaxEntries() {
 			if err := r.m.Lookup(i, in.Interface()); err != nil {

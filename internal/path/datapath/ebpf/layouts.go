@@ -14,7 +14,7 @@ import (
 
 // convertible are the other layouts (LAYOUT_VERSION) that are known. What a field of theirs means, this one's of the same name means; what is
 // new is zero. Flows are converted by way of what they do: those of layouts 1 and 2, where a flow's fields meant something else, by eachFlow2.
-// Whoever changes the layout adds the one before. Where a field changes its meaning and keeps its name, it gets a converter here; without
+// The records on the rings (struct miss) are the same in all of them. Whoever changes the layout adds the one before. Where a field changes its meaning and keeps its name, it gets a converter here; without
 // one it is not to be on the list, and its flows are simulated anew: see migrate.go.
 var convertible = []uint32{1, 2, 3}
 

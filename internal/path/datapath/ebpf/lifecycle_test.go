@@ -147,7 +147,7 @@ func TestKillAndAdopt(t *testing.T) {
 	check(testFrame(2))
 
 	// The new agent reads the misses.
-	atomic.AddInt64(ps[0].Credit, 1)
+	atomic.StoreInt64(ps[0].Credit, 1) // it was closed: the first agent had not come so far
 	r.Send(t, in, testFrame(3))
 	m := new(datapath.Miss)
 	if n, err := d.ReadMisses(0, []*datapath.Miss{m}, 5*time.Second); n != 1 || err != nil || m.Key.DstPort != 3 {

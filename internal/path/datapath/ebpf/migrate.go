@@ -7,6 +7,7 @@ import (
 	"path/filepath"
 	"slices"
 	"strings"
+	"sync/atomic"
 	"unsafe"
 
 	"github.com/cilium/ebpf"
@@ -184,6 +185,40 @@ func (p *predecessor) fill(d *Datapath) error {
 	return nil
 }
 
+// handOver takes the tokens that are left in the predecessor's cells, and the misses that are on its rings, once its programs are gone.
+func (p *predecessor) handOver(d *Datapath) error {
+	rings, err := p.open(bpfMapRings)
+	if err != nil {
+		return err
+	}
+	old, err := openRings(rings)
+	if err != nil {
+		return err
+	}
+	for i := range old { // this waits until no program has it any more
+		if err := rings.Delete(uint32(i)); err != nil && !errors.Is(err, ebpf.ErrKeyNotExist) {
+			return errors.Join(err, closeAll(old))
+		}
+	}
+	if err := d.drain(old); err != nil {
+		return err
+	}
+	credits, err := p.open(bpfMapCredits)
+	if err != nil {
+		return err
+	}
+	for slot := range d.credits {
+		var n int64
+		if err := credits.Lookup(uint32(slot), &n); err != nil {
+			return err
+		}
+		if n > 0 {
+			atomic.AddInt64(&d.credits[slot], n)
+		}
+	}
+	return nil
+}
+
 // dumpBefore is DumpFlows while the predecessor's flows are those that count: what they do is a hint, since nobody knows whether it is what
 // the names say.
 func (d *Datapath) dumpBefore(fn func(*datapath.FlowInfo) bool) (done bool, err error) {
@@ -249,6 +284,11 @@ func (d *Datapath) commit() error {
 		}
 		if err := os.Rename(beside, filepath.Join(d.opts.PinPath, bpfMapConfig)); err != nil {
 			return err
+		}
+		if d.before.known {
+			if err := d.before.handOver(d); err != nil {
+				return fmt.Errorf("misses of an earlier agent: %w", err)
+			}
 		}
 		d.before.close()
 		if err := d.interrupted("named"); err != nil {

@@ -5,6 +5,8 @@ import (
 	"errors"
 	"fmt"
 	"os"
+	"sync"
+	"sync/atomic"
 	"time"
 	"unsafe"
 
@@ -29,6 +31,10 @@ type queue struct {
 	ring   *ebpf.Map
 	reader *ringbuf.Reader
 	rec    ringbuf.Record
+
+	leftMu sync.Mutex
+	left   []*datapath.Miss // from rings that this one has replaced: they come first; guarded by leftMu
+	some   atomic.Bool      // there are some left
 }
 
 func newQueue(size int) (*queue, error) {
@@ -36,6 +42,11 @@ func newQueue(size int) (*queue, error) {
 	if err != nil {
 		return nil, fmt.Errorf("miss ring of %d bytes: %w", size, err)
 	}
+	return queueOf(ring)
+}
+
+// queueOf reads a ring, which is closed with it, from where it was last read.
+func queueOf(ring *ebpf.Map) (*queue, error) {
 	r, err := ringbuf.NewReader(ring)
 	if err != nil {
 		ring.Close()
@@ -71,6 +82,9 @@ func (d *Datapath) ReadMisses(worker int, ms []*datapath.Miss, timeout time.Dura
 		return 0, datapath.ErrClosed
 	}
 	q := d.queues[worker]
+	if q.some.Load() {
+		return q.takeLeft(ms), nil
+	}
 	deadline := time.Now().Add(timeout)
 	q.reader.SetDeadline(deadline)
 	n := 0
@@ -100,6 +114,18 @@ func (d *Datapath) ReadMisses(worker int, ms []*datapath.Miss, timeout time.Dura
 		}
 	}
 	return n, nil
+}
+
+func (q *queue) takeLeft(ms []*datapath.Miss) int {
+	q.leftMu.Lock()
+	defer q.leftMu.Unlock()
+	n := min(len(ms), len(q.left))
+	for i, m := range q.left[:n] {
+		*ms[i], *m = *m, datapath.Miss{}
+	}
+	q.left = q.left[n:]
+	q.some.Store(len(q.left) > 0)
+	return n
 }
 
 // decode copies the record into m; a tag that was in the skb's metadata goes back into the frame.

@@ -104,7 +104,8 @@ var (
 )
 
 // Open loads the datapath, or adopts the one that is pinned under PinPath: its ports, their numbers and its
-// flows stay, packets keep flowing, the program is replaced. Tokens start from zero. Maps of another layout are converted; when they
+// flows stay, packets keep flowing, the program is replaced. Tokens that are in the cells stay there, and
+// misses that have come meanwhile wait to be read. Maps of another layout are converted; when they
 // cannot be, the earlier programs go on until TakeOver. It fails with datapath.ErrBusy while another process has it open.
 func Open(opts Options) (_ *Datapath, err error) {
 	opts, err = opts.withDefaults()
@@ -137,9 +138,6 @@ func Open(opts Options) (_ *Datapath, err error) {
 	d.table = flowTable{flows: d.maps.Flows, steps: d.maps.WideSteps, wide: map[match.Key]run{}}
 	if err := d.mapMemory(); err != nil {
 		return nil, err
-	}
-	for i := range d.credits {
-		atomic.StoreInt64(&d.credits[i], 0)
 	}
 	if err := d.makeQueues(); err != nil {
 		return nil, err
@@ -307,22 +305,6 @@ func mmap(m *ebpf.Map, size int) ([]byte, error) {
 		return nil, fmt.Errorf("map %s into memory: %w", m, err)
 	}
 	return mem, nil
-}
-
-// makeQueues replaces the rings of an earlier agent: what is on them was its to process.
-func (d *Datapath) makeQueues() error {
-	for i := range d.opts.Workers {
-		q, err := newQueue(ringSize(d.opts.Tokens))
-		if err != nil {
-			return err
-		}
-		d.queues = append(d.queues, q)
-		if err := d.maps.Rings.Put(uint32(i), q.ring); err != nil {
-			return fmt.Errorf("ring of worker %d: %w", i, err)
-		}
-	}
-	d.settings.Version, d.settings.Workers = bpfLayoutLAYOUT_VERSION, uint32(d.opts.Workers)
-	return d.writeSettings()
 }
 
 func (d *Datapath) writeSettings() error {
