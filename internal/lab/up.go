@@ -225,20 +225,31 @@ func (l *Lab) Configure(ctx context.Context, values ...string) (revision int64, 
 // StartAgent starts a host's agent, also after it was killed, and returns when it is ready and the ports
 // of all plugged VMs are up.
 func (l *Lab) StartAgent(ctx context.Context, h *Host) error {
-	args := append([]string{"agent", "--config", os.DevNull, "--host", h.Name, "--etcd", l.Server.Etcd, "--run-dir", h.RunDir, "--state-dir", filepath.Join(h.RunDir, "state"), "--name", instance(l.Name, h.Name)}, l.AgentArgs...)
-	p, err := l.start("agent of host "+h.Name, h.Space, h.Log, args...)
+	ready, err := l.LaunchAgent(h)
 	if err != nil {
 		return err
 	}
+	return ready(ctx)
+}
+
+// LaunchAgent starts a host's agent; ready waits until it is ready and the ports of all plugged VMs are up.
+func (l *Lab) LaunchAgent(h *Host) (ready func(context.Context) error, err error) {
+	args := append([]string{"agent", "--config", os.DevNull, "--host", h.Name, "--etcd", l.Server.Etcd, "--run-dir", h.RunDir, "--state-dir", filepath.Join(h.RunDir, "state"), "--name", instance(l.Name, h.Name)}, l.AgentArgs...)
+	p, err := l.start("agent of host "+h.Name, h.Space, h.Log, args...)
+	if err != nil {
+		return nil, err
+	}
 	h.PID = p.pid
 	if err := l.save(); err != nil {
-		return err
+		return nil, err
 	}
-	agent := debug.NewClient(h.Socket())
-	if err := p.await(ctx, "not ready", agent.Ready); err != nil {
-		return err
-	}
-	return p.await(ctx, "ports are not up", func(ctx context.Context) error { return l.portsUp(ctx, h, agent) })
+	return func(ctx context.Context) error {
+		agent := debug.NewClient(h.Socket())
+		if err := p.await(ctx, "not ready", agent.Ready); err != nil {
+			return err
+		}
+		return p.await(ctx, "ports are not up", func(ctx context.Context) error { return l.portsUp(ctx, h, agent) })
+	}, nil
 }
 
 // portsUp is nil when the ports of all VMs that are plugged into the host are up.

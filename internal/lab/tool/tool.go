@@ -29,7 +29,7 @@ type Ready struct {
 // Command is `viaduct lab tool`.
 func Command() *cobra.Command {
 	c := &cobra.Command{Use: "tool", Short: "Traffic generators and probes; they print JSON lines and stop by themselves", Hidden: true}
-	c.AddCommand(flood(), probe(), echo(), tcp(), tap(), burn())
+	c.AddCommand(flood(), probe(), echo(), stream(), tcp(), tap(), burn())
 	return c
 }
 
@@ -118,9 +118,27 @@ func echo() *cobra.Command {
 	return c
 }
 
+func stream() *cobra.Command {
+	var s traffic.Stream
+	c := &cobra.Command{Use: "stream ADDRESS:PORT", Short: "Send numbered datagrams of one flow, and count answers that are lost", Args: cobra.ExactArgs(1),
+		RunE: func(c *cobra.Command, args []string) (err error) {
+			ctx, cancel := interruptible(c)
+			defer cancel()
+			if s.Target, err = netip.ParseAddrPort(args[0]); err != nil {
+				return err
+			}
+			res, err := s.Run(ctx)
+			return report(c.OutOrStdout(), res, err)
+		}}
+	c.Flags().IntVar(&s.Rate, "rate", 500, "datagrams per second")
+	c.Flags().DurationVar(&s.Duration, "duration", 10*time.Second, "time at most")
+	return c
+}
+
 func tcp() *cobra.Command {
 	addr := netip.AddrPortFrom(netip.IPv6Unspecified(), 5001)
 	var d time.Duration
+	var rate int
 	c := &cobra.Command{Use: "tcp", Short: "Send or receive one TCP stream"}
 	receive := &cobra.Command{Use: "receive", Short: "Accept one connection and count its bytes", Args: cobra.NoArgs,
 		RunE: func(c *cobra.Command, _ []string) error {
@@ -139,10 +157,11 @@ func tcp() *cobra.Command {
 			if err != nil {
 				return err
 			}
-			res, err := traffic.Send(ctx, to, d)
+			res, err := traffic.Send(ctx, to, d, rate)
 			return report(c.OutOrStdout(), res, err)
 		}}
 	send.Flags().DurationVar(&d, "duration", 5*time.Second, "time of sending")
+	send.Flags().IntVar(&rate, "rate", 0, "bytes per second (0: as fast as possible)")
 	c.AddCommand(receive, send)
 	return c
 }

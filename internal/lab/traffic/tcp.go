@@ -71,8 +71,9 @@ func Receive(ctx context.Context, addr netip.AddrPort, d time.Duration, ready fu
 	}
 }
 
-// Send connects to addr and sends for d, then closes and waits until the receiver has taken all.
-func Send(ctx context.Context, addr netip.AddrPort, d time.Duration) (TCPResult, error) {
+// Send connects to addr and sends for d, or until ctx ends, at most rate bytes per second if that is not 0; then it closes and waits until the receiver has
+// taken all.
+func Send(ctx context.Context, addr netip.AddrPort, d time.Duration, rate int) (TCPResult, error) {
 	dialer := net.Dialer{Timeout: 10 * time.Second, Control: useCubic}
 	c, err := dialer.DialContext(ctx, "tcp", addr.String())
 	if err != nil {
@@ -80,14 +81,20 @@ func Send(ctx context.Context, addr netip.AddrPort, d time.Duration) (TCPResult,
 	}
 	conn := c.(*net.TCPConn)
 	defer conn.Close()
-	stop := context.AfterFunc(ctx, func() { conn.Close() })
-	defer stop()
-	// What is in flight when the time is over gets half a minute to arrive.
+	// What is in flight when the time is over gets half a minute to arrive; less when nobody waits for it.
 	if err := conn.SetDeadline(time.Now().Add(d + 30*time.Second)); err != nil {
 		return TCPResult{}, err
 	}
+	stop := context.AfterFunc(ctx, func() { _ = conn.SetDeadline(time.Now().Add(4 * time.Second)) })
+	defer stop()
 	start, block, total := time.Now(), make([]byte, tcpBlock), int64(0)
-	for time.Since(start) < d {
+	if rate > 0 { // about 100 writes a second
+		block = block[:min(max(rate/100, 1), tcpBlock)]
+	}
+	for time.Since(start) < d && ctx.Err() == nil {
+		if early := time.Duration(total)*time.Second/time.Duration(max(rate, 1)) - time.Since(start); rate > 0 && early > 0 {
+			time.Sleep(early)
+		}
 		n, err := conn.Write(block)
 		total += int64(n)
 		if err != nil {
