@@ -4,7 +4,7 @@ import "strings"
 
 // Mask is the set of key fields that a decision has read. A field is in it whole or
 // not at all, so that the number of distinct masks stays small whatever a
-// tenant sends (tuple space explosion).
+// tenant sends (tuple space explosion). DHCP alone is less than a field.
 type Mask uint16
 
 // Fields of a Key. InPort is in every mask.
@@ -24,9 +24,28 @@ const (
 	DstPort
 
 	All Mask = 1<<iota - 1
+
+	// DHCP is the destination port as far as it is one of DHCP's: all other ports are alike. What a bridge that serves DHCP, or port
+	// security, asks of every UDP packet would otherwise tell apart flows that nobody else does. DstPort includes it.
+	DHCP = All + 1
 )
 
-var fieldNames = [...]string{"in_port", "tun_key", "eth_dst", "eth_src", "eth_type", "vlan", "src", "dst", "proto", "tos", "frag", "src_port", "dst_port"}
+// Ports of servers and clients (RFC 2131 section 4.1, RFC 8415 section 7.2).
+const (
+	dhcpServer, dhcpClient     = 67, 68
+	dhcpv6Client, dhcpv6Server = 546, 547
+)
+
+// DHCPPort is a port that is one of DHCP's, and 0 for all others.
+func DHCPPort(port uint16) uint16 {
+	switch port {
+	case dhcpServer, dhcpClient, dhcpv6Client, dhcpv6Server:
+		return port
+	}
+	return 0
+}
+
+var fieldNames = [...]string{"in_port", "tun_key", "eth_dst", "eth_src", "eth_type", "vlan", "src", "dst", "proto", "tos", "frag", "src_port", "dst_port", "dhcp_port"}
 
 // String lists the fields by name, separated by commas.
 func (m Mask) String() string {
@@ -39,7 +58,7 @@ func (m Mask) String() string {
 	return strings.Join(s, ",")
 }
 
-// Apply returns k with every field outside m zeroed.
+// Apply returns k with every field outside m zeroed. With DHCP but without DstPort, what is left of the destination port is DHCPPort.
 func (m Mask) Apply(k *Key) (r Key) {
 	r.InPort = k.InPort
 	if m&TunKey != 0 {
@@ -75,8 +94,11 @@ func (m Mask) Apply(k *Key) (r Key) {
 	if m&SrcPort != 0 {
 		r.SrcPort = k.SrcPort
 	}
-	if m&DstPort != 0 {
+	switch {
+	case m&DstPort != 0:
 		r.DstPort = k.DstPort
+	case m&DHCP != 0:
+		r.DstPort = DHCPPort(k.DstPort)
 	}
 	return r
 }

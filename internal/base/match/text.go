@@ -40,5 +40,8 @@ func (k Key) Text(m Mask) string {
 		f(SrcPort, k.SrcPort != 0, "%d", k.SrcPort)
 		f(DstPort, k.DstPort != 0, "%d", k.DstPort)
 	}
+	if m&DstPort == 0 {
+		f(DHCP, DHCPPort(k.DstPort) != 0, "%d", k.DstPort)
+	}
 	return b.String()
 }

@@ -161,6 +161,14 @@ func (c *Context) readDstPort(b *branch) uint16 {
 	return b.dstPort
 }
 
+// readDHCPPort is the destination port if it is one of DHCP's, and else 0: packets to all others are alike to who asks for no more.
+func (c *Context) readDHCPPort(b *branch) uint16 {
+	if b.written&match.DstPort == 0 {
+		c.Mask |= match.DHCP
+	}
+	return match.DHCPPort(b.dstPort)
+}
+
 func inGroup(p *view.Port, group uuid.UUID) bool { return p != nil && slices.Contains(p.Groups, group) }
 
 func masked(a match.MAC, m *model.MACMatch) bool {

@@ -63,7 +63,7 @@ func (l link) subnets() iter.Seq[*view.Subnet] {
 // host is a bridge's part in how a host comes by its addresses: on a bridge with subnets it answers DHCP
 // clients itself, and nobody else may. True when the packet is taken.
 //
-// UDP that enters such a bridge is told apart by its destination port; nothing else is read of what is no DHCP.
+// UDP that enters such a bridge is told apart by whether it goes to a port of DHCP's; nothing else is read of what is no DHCP.
 func (c *Context) host(br link, in *view.Port, b *branch) bool {
 	k := c.read(match.EthType)
 	if k.EthType != packet.EthTypeIPv4 && k.EthType != packet.EthTypeIPv6 {
@@ -80,7 +80,7 @@ func (c *Context) host(br link, in *view.Port, b *branch) bool {
 	default:
 		return false
 	}
-	switch port := c.read(match.DstPort).DstPort; {
+	switch port := c.readDHCPPort(b); {
 	case !six && port == dhcp4.ClientPort, six && port == dhcp6.ClientPort: // what only a server sends
 		c.drop(b, ResultDrop, drop.DHCPSpoofed)
 		return true

@@ -185,6 +185,9 @@ func (c *Context) finish() {
 		c.Mask |= match.Frag // a flow of whole packets is not to take first fragments, which have to be seen (hasPorts)
 		c.UserSpace = c.UserSpace || c.Packet.Key.Frag == match.FragFirst
 	}
+	if c.Mask&match.DstPort != 0 {
+		c.Mask &^= match.DHCP // included
+	}
 	switch {
 	case s.stopped:
 	case len(s.outs) > 0:

@@ -36,14 +36,17 @@ func (c *Context) follow(h *header) {
 // hasPorts reports whether the ports of the branch, or the type and identifier of ICMP, are those of its datagram. For a later
 // fragment whose first one has not come the simulation ends here, and starts again when that has: they follow its decision.
 //
-// The identification is not in the key, so that no flow is installed for a later fragment that has been asked this, nor for a
+// The identification is not in the key, so that no flow is installed for a fragment that has been asked this, nor for a
 // first one whose ports were read (finish): each first one has to be seen.
 func (c *Context) hasPorts(b *branch) bool {
 	k := c.read(match.Proto | match.Frag)
-	if k.Frag != match.FragLater || !portsOf(k.Proto) {
+	if k.Frag == match.FragNone || !portsOf(k.Proto) {
 		return true
 	}
 	c.UserSpace = true
+	if k.Frag == match.FragFirst {
+		return true
+	}
 	f := &c.scratch.first
 	if f.aside && !f.known {
 		f.missed = true

@@ -207,7 +207,7 @@ func (c *Context) linkNeeds(six, out bool, b *branch) bool {
 		if six {
 			server, client = dhcpv6Server, dhcpv6Client
 		}
-		return c.readDstPort(b) == server && c.readSrcPort(b) == client
+		return c.readDHCPPort(b) == server && c.readSrcPort(b) == client
 	}
 	switch typ := uint8(c.readSrcPort(b) >> 8); typ {
 	case packet.ICMPv6NeighbourSol, packet.ICMPv6NeighbourAdv:

@@ -67,7 +67,7 @@ func (c *Context) spoofedIPv4(p *view.Port, mac match.MAC, b *branch) drop.Reaso
 		return drop.SpoofedIP
 	}
 	if c.read(match.Proto).Proto == packet.ProtoUDP && c.read(match.Frag).Frag != match.FragLater {
-		switch dst := c.readDstPort(b); {
+		switch dst := c.readDHCPPort(b); {
 		case dst == dhcpClient:
 			return drop.SpoofedDHCP
 		case !own && dst == dhcpServer && c.readSrcPort(b) == dhcpClient:
@@ -89,7 +89,7 @@ func (c *Context) spoofedIPv6(p *view.Port, mac match.MAC, b *branch) drop.Reaso
 	switch proto := c.read(match.Proto).Proto; {
 	case proto != packet.ProtoICMPv6 && proto != packet.ProtoUDP, c.read(match.Frag).Frag == match.FragLater:
 	case proto == packet.ProtoUDP:
-		if c.readDstPort(b) == dhcpv6Client {
+		if c.readDHCPPort(b) == dhcpv6Client {
 			return drop.SpoofedDHCP
 		}
 	default:

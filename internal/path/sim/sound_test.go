@@ -129,6 +129,9 @@ func (g gen) view() packet.View {
 // simulator's view is changed: the frame itself is read for user space alone.
 func mutate(v, other packet.View, m match.Mask) packet.View {
 	kept, free := m.Apply(&v.Key), (match.All&^m | match.InPort).Apply(&other.Key)
+	if m&match.DHCP != 0 && (kept.DstPort != 0 || match.DHCPPort(free.DstPort) != 0) {
+		free.DstPort = 0 // it is not free but for a port that is none of DHCP's, among such
+	}
 	for i, x := range free.Bytes() {
 		kept.Bytes()[i] |= x
 	}
