@@ -222,13 +222,18 @@ func (l *Lab) Configure(ctx context.Context, values ...string) (revision int64, 
 	return r.Revision, err
 }
 
+// agentPatience is for how long an agent may take to serve its host.
+const agentPatience = time.Minute
+
 // StartAgent starts a host's agent, also after it was killed, and returns when it is ready and the ports
-// of all plugged VMs are up.
+// of all plugged VMs are up, or fails after agentPatience, with the end of the agent's log.
 func (l *Lab) StartAgent(ctx context.Context, h *Host) error {
 	ready, err := l.LaunchAgent(h)
 	if err != nil {
 		return err
 	}
+	ctx, cancel := context.WithTimeout(ctx, agentPatience)
+	defer cancel()
 	return ready(ctx)
 }
 

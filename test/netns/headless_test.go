@@ -4,12 +4,14 @@ import (
 	"context"
 	"fmt"
 	"os"
+	"path/filepath"
 	"syscall"
 	"testing"
 	"time"
 
 	"github.com/viaduct-net/viaduct/internal/agent/debug"
 	"github.com/viaduct-net/viaduct/internal/lab/traffic"
+	"github.com/viaduct-net/viaduct/internal/topo/store/disk"
 )
 
 // storeGone is how long the store is away. VIADUCT_STORE_GONE=1m is the long form.
@@ -33,6 +35,10 @@ func TestStoreGone(t *testing.T) {
 	h := &l.Hosts[0]
 	agent := debug.NewClient(h.Socket())
 	ping(t, alice, "10.0.2.10")
+	eventually(t, "the network is kept on disk", func(context.Context) error {
+		_, err := os.Stat(filepath.Join(h.RunDir, "state", disk.File))
+		return err
+	})
 
 	away := storeGone(t)
 	sendFlow(t, mallory, 1)
