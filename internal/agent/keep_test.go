@@ -48,7 +48,7 @@ func TestSilentConnectionsSurvive(t *testing.T) {
 		}
 		if n == 100 {
 			held = orig
-			a.tables.Hold([]tag.Tag{held}) // it has a flow, which the next agent finds
+			a.tables.Hold(&held) // it has a flow, which the next agent finds
 		}
 	}
 	if err := a.writeConnections(); err != nil {
@@ -58,7 +58,8 @@ func TestSilentConnectionsSurvive(t *testing.T) {
 	up := connection(7, tag.Connection)
 	up.Orig.DstPort, up.Reply.SrcPort = 8080, 8080
 	a.tables.AddConnection(up)
-	a.tables.Hold([]tag.Tag{tag.Of(up.Kind, up.Device, &up.Orig)})
+	orig := tag.Of(up.Kind, up.Device, &up.Orig)
+	a.tables.Hold(&orig)
 	if err := a.writeConnections(); err != nil {
 		t.Fatal(err)
 	}

@@ -138,33 +138,29 @@ func (t *Tables) Resolve(port uuid.UUID, addr match.Addr, owner uuid.UUID) (send
 	return t.ports.Resolve(port, addr, owner, t.clock.Now())
 }
 
-// Hold keeps the MAC and neighbour entries that tags name from expiring, because a flow
-// depends on them. Each Hold is followed by one Release with the same tags.
-func (t *Tables) Hold(tags []tag.Tag) {
-	for i := range tags {
-		switch tg := tags[i]; tg.Kind {
-		case tag.MACEntry:
-			t.macs.Ref(tg)
-		case tag.Neighbour:
-			t.ports.Ref(tg)
-		case tag.Connection, tag.Translation, tag.Destination, tag.Affinity:
-			t.conns.Ref(&tags[i])
-		}
+// Hold keeps the MAC or neighbour entry, or the connection, that a tag names from expiring, because a flow depends on it; not ok: there is
+// no such connection. Each Hold that was ok is followed by one Release, with the same tag and what Hold has returned.
+func (t *Tables) Hold(tg *tag.Tag) (handle uint64, ok bool) {
+	switch tg.Kind {
+	case tag.MACEntry:
+		t.macs.Ref(*tg)
+		return 0, true
+	case tag.Neighbour:
+		t.ports.Ref(*tg)
+		return 0, true
 	}
+	return t.conns.Ref(tg)
 }
 
 // Release lets go of what Hold has kept, when the flow is gone.
-func (t *Tables) Release(tags []tag.Tag) {
-	now := t.clock.Now()
-	for i := range tags {
-		switch tg := tags[i]; tg.Kind {
-		case tag.MACEntry:
-			t.macs.Unref(tg, now)
-		case tag.Neighbour:
-			t.ports.Unref(tg, now)
-		case tag.Connection, tag.Translation, tag.Destination, tag.Affinity:
-			t.conns.Unref(&tags[i], now)
-		}
+func (t *Tables) Release(tg *tag.Tag, handle uint64) {
+	switch now := t.clock.Now(); tg.Kind {
+	case tag.MACEntry:
+		t.macs.Unref(*tg, now)
+	case tag.Neighbour:
+		t.ports.Unref(*tg, now)
+	default:
+		t.conns.Unref(handle, now)
 	}
 }
 

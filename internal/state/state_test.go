@@ -57,20 +57,19 @@ func TestMACMoves(t *testing.T) {
 func TestMACExpiresAfterItsLastFlow(t *testing.T) {
 	s, clk := setup(nil)
 	tg, _, _ := s.LearnMAC(bridge, 0, m1, p1)
-	tags := []tag.Tag{tg}
-	s.Hold(tags)
+	h, _ := s.Hold(&tg)
 	clk.Advance(time.Hour)
 	if _, gone := s.Tick(); len(gone) != 0 {
 		t.Fatalf("expired while a flow held it: %v", gone)
 	}
-	s.Release(tags)
+	s.Release(&tg, h)
 	clk.Advance(15*time.Second - 1)
 	if _, gone := s.Tick(); len(gone) != 0 {
 		t.Fatalf("expired early: %v", gone)
 	}
 	clk.Advance(1)
-	if _, gone := s.Tick(); !slices.Equal(gone, tags) {
-		t.Fatalf("gone %v, want %v", gone, tags)
+	if _, gone := s.Tick(); !slices.Equal(gone, []tag.Tag{tg}) {
+		t.Fatalf("gone %v, want %v", gone, tg)
 	}
 	if _, ok := s.MAC(bridge, 0, m1); ok {
 		t.Error("still there")
@@ -167,7 +166,7 @@ func TestUnanswered(t *testing.T) {
 func TestStaleIsRefreshedWhileUsed(t *testing.T) {
 	s, clk := setup(nil)
 	tg, _, _ := s.LearnNeighbour(p1, a1, m1, p1)
-	s.Hold([]tag.Tag{tg})
+	s.Hold(&tg)
 	clk.Advance(60 * time.Second)
 	ask, gone := s.Tick()
 	if want := (arp.Key{ID: p1, Addr: a1}); !slices.Equal(ask, []arp.Key{want}) || len(gone) != 0 {

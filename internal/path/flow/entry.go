@@ -66,10 +66,11 @@ type entry struct {
 	packets, bytes uint64
 }
 
-// keptTag is a tag that an entry holds on to (Config.Keep).
+// keptTag is a tag that an entry holds on to (Config.Hold).
 type keptTag struct {
-	tag  tag.Tag
-	more ref
+	tag    tag.Tag
+	handle uint64
+	more   ref
 }
 
 // Key is the masked key.
@@ -97,7 +98,7 @@ func (e Entry) Flows() int { return int(e.at().nflows) }
 // Hits is how many packets Wildcard answered with this entry.
 func (e Entry) Hits() uint64 { return e.at().hits }
 
-// Kept is what the entry holds on to (Config.Keep). Not to be modified; valid until that of another entry is asked for.
+// Kept is what the entry holds on to (Config.Hold). Not to be modified; valid until that of another entry is asked for.
 func (e Entry) Kept() []tag.Tag { return e.t.keptTags(e.at()) }
 
 // Counters is what the datapath reported of the entry's exact flows, past ones included.

@@ -13,16 +13,19 @@ import (
 func TestKeep(t *testing.T) {
 	var held []tag.Tag
 	tab := New(Config{
-		Keep:  func(k *match.Key, tg tag.Tag) bool { return tg.MAC == k.EthSrc },
-		OnAdd: func(kept []tag.Tag) { held = append(held, kept...) },
-		OnRemove: func(kept []tag.Tag) {
-			for _, k := range kept {
-				i := slices.Index(held, k)
-				if i < 0 {
-					t.Fatalf("%v is let go of, but was not held", k)
-				}
-				held = slices.Delete(held, i, i+1)
+		Hold: func(k *match.Key, tg *tag.Tag) (uint64, bool) {
+			if tg.MAC != k.EthSrc {
+				return 0, false
 			}
+			held = append(held, *tg)
+			return 42, true
+		},
+		Release: func(k *tag.Tag, handle uint64) {
+			i := slices.Index(held, *k)
+			if i < 0 || handle != 42 {
+				t.Fatalf("%v is let go of with handle %d, but was not held", k, handle)
+			}
+			held = slices.Delete(held, i, i+1)
 		},
 	}, newInstaller(), new(clock.Manual))
 	src, other := match.MAC{2, 1}, match.MAC{2, 2}

@@ -14,7 +14,6 @@ package flow
 
 import (
 	"hash/maphash"
-	"slices"
 	"time"
 
 	"github.com/viaduct-net/viaduct/internal/base/action"
@@ -46,10 +45,10 @@ type Config struct {
 	// It must not call methods that may remove entries.
 	OnBusy func(Entry)
 
-	// Keep, when set, says of which tags an entry with this key holds on to the thing itself; the entry remembers
-	// them, OnAdd is called with it, and OnRemove once when it goes. Neither may call methods of the table.
-	Keep            func(masked *match.Key, t tag.Tag) bool
-	OnAdd, OnRemove func(kept []tag.Tag)
+	// Hold, when set, is asked for each tag whether an entry with this key holds on to the thing itself, which it then does; Release
+	// is called once when the entry goes, with the handle that Hold has returned. Neither may call methods of the table.
+	Hold    func(masked *match.Key, t *tag.Tag) (handle uint64, ok bool)
+	Release func(t *tag.Tag, handle uint64)
 
 	// Counted is told, from time to time, of packets and bytes of entries with a note (Entry.SetNote) that it was not
 	// told of before; Forgotten once, when such an entry goes. What the datapath has counted since its last
@@ -291,26 +290,38 @@ func (t *Table) addEntry(k *match.Key, mask match.Mask, as action.Physical, tags
 	return r
 }
 
-// hold notes what an entry holds on to; t.key is its key.
+// hold has an entry hold on to what it depends on; t.key is its key.
 func (t *Table) hold(e *entry, tags []tag.Tag) {
-	if t.cfg.Keep == nil {
+	if t.cfg.Hold == nil {
 		return
 	}
-	t.keep = t.keep[:0]
+	last := ref(0)
 	for i := range tags {
-		if t.cfg.Keep(&t.key, tags[i]) && !slices.Contains(t.keep, tags[i]) {
-			t.keep = append(t.keep, tags[i])
+		if t.keeps(e, &tags[i]) {
+			continue // paths come by the same thing more than once
+		}
+		handle, ok := t.cfg.Hold(&t.key, &tags[i])
+		if !ok {
+			continue
+		}
+		r := t.kept.get()
+		*t.kept.at(r) = keptTag{tag: tags[i], handle: handle}
+		if last == 0 {
+			e.kept = r
+		} else {
+			t.kept.at(last).more = r
+		}
+		last = r
+	}
+}
+
+func (t *Table) keeps(e *entry, tg *tag.Tag) bool {
+	for r := e.kept; r != 0; r = t.kept.at(r).more {
+		if t.kept.at(r).tag == *tg {
+			return true
 		}
 	}
-	if len(t.keep) == 0 {
-		return
-	}
-	for i := len(t.keep) - 1; i >= 0; i-- { // so that they are in order
-		r := t.kept.get()
-		*t.kept.at(r) = keptTag{t.keep[i], e.kept}
-		e.kept = r
-	}
-	t.cfg.OnAdd(t.keep)
+	return false
 }
 
 // keptTags are those that an entry holds on to, in memory that the next call overwrites.
@@ -323,17 +334,14 @@ func (t *Table) keptTags(e *entry) []tag.Tag {
 }
 
 func (t *Table) release(e *entry) {
-	if e.kept == 0 {
-		return
-	}
-	kept := t.keptTags(e)
 	for r := e.kept; r != 0; {
-		more := t.kept.at(r).more
+		k := t.kept.at(r)
+		t.cfg.Release(&k.tag, k.handle)
+		more := k.more
 		t.kept.put(r)
 		r = more
 	}
 	e.kept = 0
-	t.cfg.OnRemove(kept)
 }
 
 // replace removes the entry that an Add for k under mask takes the place of.

@@ -26,9 +26,9 @@ func (w *Worker) touch(k *match.Key) {
 		return
 	}
 	for i := range w.sim.Tags {
-		if one := w.sim.Tags[i : i+1]; w.keeps(k, one[0]) {
-			w.tables.Hold(one)
-			w.tables.Release(one)
+		t := &w.sim.Tags[i]
+		if handle, ok := w.hold(k, t); ok {
+			w.tables.Release(t, handle)
 		}
 	}
 }

@@ -72,10 +72,16 @@ func (w *Worker) publish(changed []tag.Tag) {
 		return
 	}
 	w.explainLearnt(changed)
+	var last uint64
 	for i := range changed {
-		w.flows.Invalidate(changed[i].Hash())
+		h := changed[i].Hash()
+		if h == last {
+			continue // the other direction of the same connection
+		}
+		last = h
+		w.flows.Invalidate(h)
+		w.news = append(w.news, changed[i])
 	}
-	w.news = append(w.news, changed...)
 }
 
 // announce tells the other workers what this one has changed.
@@ -152,19 +158,21 @@ func (w *Worker) giveUp(m *datapath.Miss, why drop.Reason) {
 	w.ingress, w.trace, w.traced = ingress, tree, traced
 }
 
-// A flow keeps what it depends on from expiring: neighbours, connections that exist, unless it drops what is not allowed of them any
+// hold: a flow keeps what it depends on from expiring: neighbours, connections that exist, unless it drops what is not allowed of them any
 // more, and its own source MAC, not the destination's: who only receives is not known to be there.
-func (w *Worker) keeps(k *match.Key, t tag.Tag) bool {
+func (w *Worker) hold(k *match.Key, t *tag.Tag) (handle uint64, ok bool) {
 	switch t.Kind {
-	case tag.Neighbour:
-		return true
 	case tag.MACEntry:
-		return t.MAC == k.EthSrc
+		if t.MAC != k.EthSrc {
+			return 0, false
+		}
+	case tag.Neighbour:
 	case tag.Connection, tag.Translation, tag.Destination, tag.Affinity:
-		return w.sim.Result == sim.ResultForward && w.tables.HasConnection(t)
+		if w.sim.Result != sim.ResultForward {
+			return 0, false
+		}
+	default:
+		return 0, false
 	}
-	return false
+	return w.tables.Hold(t)
 }
-
-func (w *Worker) hold(kept []tag.Tag)    { w.tables.Hold(kept) }
-func (w *Worker) release(kept []tag.Tag) { w.tables.Release(kept) }

@@ -157,7 +157,7 @@ func New(cfg Config, d Deps) *Worker {
 		w.intake = nobody
 	}
 	cfg.Flow.Counted, cfg.Flow.Forgotten = w.passed.count, w.passed.drop
-	cfg.Flow.Keep, cfg.Flow.OnAdd, cfg.Flow.OnRemove, cfg.Flow.OnBusy = w.keeps, w.hold, w.release, w.refresh
+	cfg.Flow.Hold, cfg.Flow.Release, cfg.Flow.OnBusy = w.hold, w.tables.Release, w.refresh
 	w.flows = flow.New(cfg.Flow, d.Datapath, d.Clock)
 	return w
 }

@@ -125,7 +125,11 @@ const (
 func (t *Table) Add(c Conn, now int64) Verdict {
 	orig := key{pack(c.Kind, &c.Orig), words(c.Device)}
 	reply := key{pack(c.Kind, &c.Reply), orig.device}
-	ho, hr := t.hash(&orig), t.hash(&reply)
+	ho := t.hash(&orig)
+	hr := ho
+	if reply.packed != orig.reversed() {
+		hr = t.hash(&reply)
+	}
 	so, sr := t.lock(ho, hr)
 	defer unlock(so, sr)
 	if f, ok := t.findAt(&orig, ho); ok {
@@ -214,23 +218,26 @@ func (t *Table) of(tg *tag.Tag) (found, bool) {
 	return t.find(&k)
 }
 
-// Ref holds the connection that has a direction as named by tg until Unref; false when there is none.
-func (t *Table) Ref(tg *tag.Tag) bool {
-	f, ok := t.of(tg)
-	if ok {
-		_, _, ok = f.e.change(f.state, func(s uint64) uint64 { return s + oneRef })
-	}
-	return ok
-}
-
-// Unref is the counterpart of Ref: the connection's time runs from the last one.
-func (t *Table) Unref(tg *tag.Tag, now int64) {
+// Ref holds the connection that has a direction as named by tg until Unref is called with the handle; not ok: there is none.
+func (t *Table) Ref(tg *tag.Tag) (handle uint64, ok bool) {
 	f, ok := t.of(tg)
 	if !ok {
+		return 0, false
+	}
+	if _, _, ok = f.e.change(f.state, func(s uint64) uint64 { return s + oneRef }); !ok {
+		return 0, false
+	}
+	return f.state&^(oneLife-1) | uint64(f.ref), true
+}
+
+// Unref is the counterpart of Ref: the connection's time runs from the last one. It may be gone meanwhile.
+func (t *Table) Unref(handle uint64, now int64) {
+	e := t.slab.at(ref(handle % oneLife))
+	if s := e.state.Load(); !sameLife(handle, s) {
 		return
 	}
-	f.e.used.Store(now)
-	f.e.change(f.state, func(s uint64) uint64 {
+	e.used.Store(now)
+	e.change(handle, func(s uint64) uint64 {
 		if held(s) {
 			s -= oneRef
 		}

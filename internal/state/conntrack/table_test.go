@@ -2,6 +2,7 @@ package conntrack
 
 import (
 	"runtime"
+	"slices"
 	"sync"
 	"sync/atomic"
 	"testing"
@@ -35,6 +36,12 @@ type known struct {
 	Conn
 	refs int
 	used int64
+}
+
+// handle is what Ref has returned for a connection.
+type handle struct {
+	*known
+	uint64
 }
 
 func (o *oracle) find(k tag.Kind, t match.Tuple) (c *known, reply bool) {
@@ -92,6 +99,7 @@ func TestTableAgainstOracle(t *testing.T) {
 		cfg.MaxPerOwner, cfg.OnRemove = o.max, func(Conn) { removed++ }
 		tb := New(cfg)
 		now, want := int64(0), 0
+		var handles []handle
 		draw := func(t *rapid.T) match.Tuple {
 			b := rapid.ByteRange(1, 2)
 			p := rapid.Uint16Range(1, 2)
@@ -111,20 +119,24 @@ func TestTableAgainstOracle(t *testing.T) {
 				k, tu := kind(t), draw(t)
 				tg := tag.Of(k, device, &tu)
 				c, _ := o.find(k, tu)
-				if tb.Ref(&tg) != (c != nil) {
+				h, ok := tb.Ref(&tg)
+				if ok != (c != nil) {
 					t.Fatalf("Ref(%v), want %v", tg, c != nil)
 				}
 				if c != nil {
 					c.refs++
+					handles = append(handles, handle{c, h})
 				}
 			},
 			"unref": func(t *rapid.T) {
-				k, tu := kind(t), draw(t)
-				tg := tag.Of(k, device, &tu)
-				tb.Unref(&tg, now)
-				if c, _ := o.find(k, tu); c != nil {
-					c.refs, c.used = max(c.refs-1, 0), now
+				if len(handles) == 0 {
+					t.Skip("none is held")
 				}
+				i := rapid.IntRange(0, len(handles)-1).Draw(t, "handle")
+				h := handles[i]
+				handles = slices.Delete(handles, i, i+1)
+				tb.Unref(h.uint64, now) // of one that is gone, too, whose place another may have
+				h.refs, h.used = h.refs-1, now
 			},
 			"reset": func(t *rapid.T) {
 				k, tu := kind(t), draw(t)
@@ -251,10 +263,11 @@ func TestReadersSeeWholeConnections(t *testing.T) {
 				if v := tb.Add(c, 0); v != Added {
 					t.Errorf("Add: %v", v)
 				}
-				if !tb.Ref(&orig) {
+				h, ok := tb.Ref(&orig)
+				if !ok {
 					t.Error("not there")
 				}
-				tb.Unref(&orig, 1)
+				tb.Unref(h, 1)
 				if gone := tb.Ended(&orig, true, nil); len(gone) != 2 || gone[0] != orig {
 					t.Errorf("removed %v", gone)
 				}
@@ -293,8 +306,8 @@ func TestLookupDoesNotAllocate(t *testing.T) {
 	tg := tag.Of(c.Kind, c.Device, &c.Orig)
 	if n := testing.AllocsPerRun(100, func() {
 		tb.Lookup(c.Kind, c.Device, &c.Reply)
-		tb.Ref(&tg)
-		tb.Unref(&tg, 1)
+		h, _ := tb.Ref(&tg)
+		tb.Unref(h, 1)
 	}); n != 0 {
 		t.Errorf("%v allocations", n)
 	}
