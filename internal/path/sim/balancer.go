@@ -22,7 +22,7 @@ func (c *Context) balance(r *view.Router, in *view.Port, b *branch) natResult {
 		return natPassed
 	}
 	c.depend(tag.Tag{Kind: tag.Balancer, ID: id})
-	l := c.Topo.LoadBalancer(id)
+	l := c.topoBalancer(id)
 	if l == nil {
 		return natPassed
 	}

@@ -97,7 +97,7 @@ func (c *Context) untag(out *view.Port, b *branch) drop.Reason {
 
 // leadsToBridge reports whether frames of another bridge come in by the port: where they are from is to be learnt.
 func (c *Context) leadsToBridge(in *view.Port) bool {
-	peer := c.Topo.Port(in.Peer) // by which the frame came: what it depends on already
+	peer := c.topoPort(in.Peer) // by which the frame came: what it depends on already
 	return peer != nil && peer.Bridge != uuid.Nil
 }
 
@@ -151,7 +151,7 @@ func (c *Context) locate(br *view.Bridge, dst match.MAC, vlan uint16) *view.Port
 		return nil
 	}
 	c.depend(tag.Tag{Kind: tag.Port, ID: id})
-	if p := c.Topo.Port(id); p != nil && p.Bridge == br.ID {
+	if p := c.topoPort(id); p != nil && p.Bridge == br.ID {
 		return p
 	}
 	return nil // the entry has outlived its port
@@ -170,6 +170,10 @@ func (c *Context) flood(br *view.Bridge, in *view.Port, b branch) {
 			continue
 		}
 		p := c.port(id, &b)
+		if c.scratch.stopped {
+			c.needAll(br.Ports)
+			return
+		}
 		if p == nil || p.VLAN != 0 && p.VLAN != b.vlan&vidMask {
 			continue
 		}
@@ -195,10 +199,10 @@ func (c *Context) linkMAC(br *view.Bridge, addr match.Addr, vlan uint16) (mac ma
 
 // isRouter reports whether a MAC on the bridge is that of a router's port.
 func (c *Context) isRouter(br *view.Bridge, mac match.MAC, vlan uint16) bool {
-	p := c.Topo.Port(br.MACs[view.LinkMAC{MAC: mac, VLAN: vlan}])
+	p := c.topoPort(br.MACs[view.LinkMAC{MAC: mac, VLAN: vlan}])
 	if p == nil || p.Peer == uuid.Nil {
 		return false
 	}
-	peer := c.Topo.Port(p.Peer)
+	peer := c.topoPort(p.Peer)
 	return peer != nil && peer.Router != uuid.Nil
 }

@@ -66,7 +66,7 @@ type pass struct {
 // chain tries rules until one decides. At the end of the chain the verdict is VerdictReturn.
 func (c *Context) chain(id uuid.UUID, p *pass, b *branch) view.Verdict {
 	c.depend(tag.Tag{Kind: tag.Chain, ID: id})
-	ch := c.Topo.Chain(id)
+	ch := c.topoChain(id)
 	if ch == nil { // the store refuses that; a filter that is missing must not stand open
 		if b.node != nil {
 			b.node.Add("sim", p.device+" "+p.name, "%s: there is no chain %s", p.what, id)
@@ -143,5 +143,5 @@ func (c *Context) traversed(device uuid.UUID, b *branch) bool {
 func (c *Context) grouped(group uuid.UUID, addr match.Addr) bool {
 	c.depend(tag.Tag{Kind: tag.Group, ID: group})
 	c.depend(tag.Tag{Kind: tag.Group, ID: group, Addr: addr})
-	return c.Topo.AddressGroup(group).Contains(addr.Netip())
+	return c.topoGroup(group).Contains(addr.Netip())
 }

@@ -23,7 +23,7 @@ func (c *Context) served(p *view.Port, b *branch) bool {
 		return false
 	}
 	c.depend(tag.Tag{Kind: tag.Device, ID: p.Bridge})
-	br := c.Topo.Bridge(p.Bridge)
+	br := c.topoBridge(p.Bridge)
 	if br == nil || !br.AdminUp || len(br.Subnets) == 0 {
 		return false
 	}

@@ -79,6 +79,7 @@ func (c *Context) Reset() {
 		Generated: c.Generated[:0],
 		Rules:     c.Rules[:0],
 		Logged:    c.Logged[:0],
+		Need:      c.Need[:0],
 		scratch: scratch{
 			outs: s.outs[:0], proposals: s.proposals[:0], trail: s.trail[:0], frames: s.frames, arrived: s.arrived, rewrites: s.rewrites, rewriter: s.rewriter,
 		},
@@ -148,6 +149,9 @@ func (c *Context) drop(b *branch, r Result, why drop.Reason) {
 	}
 	if b.node != nil {
 		b.node.Add("sim", r.String(), "%s: %s", why, why.Meaning())
+	}
+	if c.Result == ResultNotYet {
+		return // whatever it would be: something is not known
 	}
 	if c.Reason == drop.None || r > c.Result || why == drop.Loop {
 		c.Result, c.Reason = r, why

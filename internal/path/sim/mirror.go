@@ -17,7 +17,7 @@ func (c *Context) copies(ms []view.Mirror, point view.MirrorPoint, at *place, b 
 			continue
 		}
 		c.depend(tag.Tag{Kind: tag.Port, ID: m.To})
-		to := c.Topo.Port(m.To)
+		to := c.topoPort(m.To)
 		var lost string
 		switch {
 		case to == nil || !to.Exterior():

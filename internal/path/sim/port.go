@@ -11,7 +11,7 @@ import (
 // port finds a port; nil ends the branch.
 func (c *Context) port(id uuid.UUID, b *branch) *view.Port {
 	c.depend(tag.Tag{Kind: tag.Port, ID: id})
-	p := c.Topo.Port(id)
+	p := c.topoPort(id)
 	if p == nil {
 		c.drop(b, ResultErrorDrop, drop.Unplugged)
 	}
@@ -48,11 +48,11 @@ func (c *Context) ingress(p *view.Port, b branch) {
 	c.copies(p.Mirrors, view.InAfterFilters, &at, &b)
 	c.mark(p, &b)
 	if p.Bridge != uuid.Nil {
-		if br := c.Topo.Bridge(p.Bridge); br != nil {
+		if br := c.topoBridge(p.Bridge); br != nil {
 			c.bridge(br, p, b)
 			return
 		}
-	} else if r := c.Topo.Router(p.Router); r != nil {
+	} else if r := c.topoRouter(p.Router); r != nil {
 		c.router(r, p, b)
 		return
 	}
@@ -76,7 +76,7 @@ func (c *Context) mark(p *view.Port, b *branch) {
 // isUp reports whether a port can take packets.
 func (c *Context) isUp(id uuid.UUID) bool {
 	c.depend(tag.Tag{Kind: tag.Port, ID: id})
-	p := c.Topo.Port(id)
+	p := c.topoPort(id)
 	return p != nil && p.AdminUp && (p.Exterior() || p.Peer != uuid.Nil)
 }
 

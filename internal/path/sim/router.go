@@ -187,7 +187,7 @@ func (c *Context) atPeer(out *view.Port, hop match.Addr) (mac match.MAC, ok bool
 		return mac, false
 	}
 	c.depend(tag.Tag{Kind: tag.Port, ID: out.Peer})
-	peer := c.Topo.Port(out.Peer)
+	peer := c.topoPort(out.Peer)
 	switch {
 	case peer == nil:
 	case peer.Router != uuid.Nil:
@@ -196,7 +196,7 @@ func (c *Context) atPeer(out *view.Port, hop match.Addr) (mac match.MAC, ok bool
 			return peer.MAC, true
 		}
 	default:
-		if br := c.Topo.Bridge(peer.Bridge); br != nil {
+		if br := c.topoBridge(peer.Bridge); br != nil {
 			c.depend(tag.Tag{Kind: tag.Device, ID: br.ID})
 			return c.linkMAC(br, hop, peer.VLAN)
 		}

@@ -29,7 +29,7 @@ func (c *Context) natIn(r *view.Router, b *branch) (o outside) {
 	}
 	for _, id := range r.NAT {
 		c.depend(tag.Tag{Kind: tag.Port, ID: id})
-		p := c.Topo.Port(id)
+		p := c.topoPort(id)
 		if p == nil {
 			continue
 		}
@@ -51,7 +51,7 @@ func (c *Context) natIn(r *view.Router, b *branch) (o outside) {
 func (c *Context) forwarded(r *view.Router, b *branch) (o outside) {
 	for _, id := range r.NAT {
 		c.depend(tag.Tag{Kind: tag.Port, ID: id})
-		if p := c.Topo.Port(id); p != nil {
+		if p := c.topoPort(id); p != nil {
 			if own, ok := masquerades(p); ok && own == b.at.dst {
 				return outside{port: p}
 			}

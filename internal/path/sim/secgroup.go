@@ -42,7 +42,7 @@ func (c *Context) guard(p *view.Port, out bool, b *branch) bool {
 	stateful := false
 	for _, id := range p.SecurityGroups {
 		c.depend(tag.Tag{Kind: tag.Chain, ID: id})
-		g := c.Topo.SecurityGroup(id)
+		g := c.topoSecurity(id)
 		stateful = stateful || g != nil && g.Stateful
 	}
 	if by := c.judge(&a, false); by.rule != nil {
@@ -154,7 +154,7 @@ type ruling struct {
 // judge looks for a rule that allows, in the port's groups that are stateful, or in those that are not.
 func (c *Context) judge(a *asked, stateful bool) ruling {
 	for _, id := range a.port.SecurityGroups {
-		g := c.Topo.SecurityGroup(id)
+		g := c.topoSecurity(id)
 		if g == nil || g.Stateful != stateful {
 			continue
 		}

@@ -15,8 +15,10 @@ import (
 	"github.com/viaduct-net/viaduct/internal/topo/view"
 )
 
-// Topology is the virtual network. Each method returns nil for what does not exist.
+// Topology is the virtual network. Each method returns nil for what does not exist, and for what is not known, of which Unknown
+// reports true: it has to be loaded first.
 type Topology interface {
+	Unknown(view.Thing) bool
 	Port(uuid.UUID) *view.Port
 	Bridge(uuid.UUID) *view.Bridge
 	Router(uuid.UUID) *view.Router
@@ -120,6 +122,7 @@ type Logged struct {
 const (
 	MaxDevices   = 12 // bridges and routers traversed along one branch
 	MaxGenerated = 4  // packets made by devices on behalf of one packet
+	MaxNeeds     = 256
 )
 
 // Context carries one simulation: input, then outcome. It is reused: Reset keeps
@@ -146,6 +149,7 @@ type Context struct {
 	Logged    []Logged     // of Rules, those that are to be logged
 	Wait      tag.Tag      // for ResultNotYet: a neighbour of a router port, ports for translation, or a first fragment
 	Lease     Lease        // for a Wait for ports
+	Need      []view.Thing // for a Wait for some of the network that is not known: what has to be loaded
 	Stateful  bool         // depends on connections
 	Quoted    match.Tuple  // what the packet that an ICMP error quotes becomes; zero: it stays
 

@@ -115,6 +115,9 @@ func (w *Worker) simulateMade(p madePacket) {
 		w.learn()
 		w.consumed()
 	case sim.ResultNotYet:
+		if len(w.sim.Need) > 0 && w.later(p) {
+			return
+		}
 		// It does not wait, as nobody's share of waiting packets bounds it; but the next one is to find what this one did not.
 		w.drop(drop.NoNeighbour)
 		w.resolve(w.sim.Wait, w.sim.Lease, p.depth+1)
@@ -135,7 +138,7 @@ func (w *Worker) simulateEgress(v *packet.View, port uuid.UUID) decision {
 }
 
 // await has what a packet of port waits for brought about, unless somebody already has: a neighbour is asked for its
-// MAC, ports are leased. False: the port waits for as much as it may.
+// MAC, ports are leased, what is not known of the network is loaded. False: the port waits for as much as it may.
 func (w *Worker) await(wait tag.Tag, l sim.Lease, port uuid.UUID) (ok bool) {
 	w.made.owner = port
 	ok = w.resolve(wait, l, 0)
@@ -145,6 +148,9 @@ func (w *Worker) await(wait tag.Tag, l sim.Lease, port uuid.UUID) (ok bool) {
 
 // resolve does so for a packet of the given depth; the request is one of the made packets.
 func (w *Worker) resolve(wait tag.Tag, l sim.Lease, depth int) (ok bool) {
+	if len(w.sim.Need) > 0 {
+		return w.load != nil && w.load(w.made.owner, w.sim.Need)
+	}
 	switch wait.Kind {
 	case tag.Neighbour:
 		owner := w.made.owner

@@ -57,6 +57,9 @@ type Deps struct {
 	// Changed tells every worker but by that what these tags name has changed; the tags are by's memory.
 	// by is nil when no worker has caused it; it may then be called on any goroutine.
 	Changed func(by *Worker, tags []tag.Tag)
+	// Load has parts of the network brought here that a packet of port needs; it does not wait, and keeps nothing of what. False: it is
+	// too much for the port. Nil: the worker's topology is whole.
+	Load func(port uuid.UUID, what []view.Thing) bool
 	// Hello is called when another host asks for what concerns it: each worker is then to TellHost. Nil: it is not told.
 	Hello func(from match.Addr)
 	// Fault is told of panics, once a second at most; Counts.Faults has them all. It is called on the worker's goroutine. Nil: nobody is.
@@ -98,6 +101,8 @@ type Worker struct {
 	hello   func(from match.Addr)
 	taken   int  // tokens to be given back with the batch
 	busy    bool // there are flows to be removed now
+	load    func(port uuid.UUID, what []view.Thing) bool
+	loading []latePacket
 
 	ingress uint32 // datapath port by which the packet at hand came in; 0: a device made it
 
@@ -145,7 +150,7 @@ func New(cfg Config, d Deps) *Worker {
 	cfg = cfg.withDefaults()
 	cfg.Queue.Urgent = urgent
 	w := &Worker{
-		cfg: cfg, dp: d.Datapath, tables: d.State, tokens: d.Tokens, clock: d.Clock, tell: d.Changed, hello: d.Hello, onFault: d.Fault,
+		cfg: cfg, dp: d.Datapath, tables: d.State, tokens: d.Tokens, clock: d.Clock, tell: d.Changed, hello: d.Hello, load: d.Load, onFault: d.Fault,
 		queue:    upcall.New(d.Datapath, cfg.ID, cfg.Queue),
 		lot:      prep.NewLot(cfg.Prep),
 		snapshot: &view.Snapshot{},
@@ -240,6 +245,7 @@ const tendAtMost = 64
 func (w *Worker) keepHouse() {
 	w.now = w.clock.Now()
 	w.expireParked()
+	w.expireLate()
 	w.busy = w.flows.Tend(tendAtMost)
 	w.resend()
 	w.tellOn()
@@ -281,6 +287,7 @@ func (w *Worker) Invalidate(tags []tag.Tag) {
 		w.flows.Invalidate(tags[i].Hash())
 	}
 	w.Wake(tags)
+	w.wakeLate(tags)
 }
 
 // ForgetPort removes what a datapath port that is gone has left behind. Call it through Do.

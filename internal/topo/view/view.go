@@ -205,9 +205,13 @@ type Host struct {
 	Tunnel match.Addr // its end of the tunnel; zero: it cannot be reached
 }
 
-// Snapshot is one state of the whole virtual network.
+// Snapshot is one state of the virtual network, or of a part of it.
 type Snapshot struct {
 	Revision int64
+	// Partial: it holds a part. What it has not may exist nevertheless, unless Absent has it.
+	Partial bool
+	Absent  map[Thing]struct{}
+
 	Hosts    map[uuid.UUID]*Host // other ones
 	Ports    map[uuid.UUID]*Port
 	Bridges  map[uuid.UUID]*Bridge
