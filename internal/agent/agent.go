@@ -292,6 +292,7 @@ func (a *Agent) run(ctx context.Context) error {
 	g.Go(func() error { return a.keepTopology(ctx) })
 	g.Go(func() error { return binding.WatchLinks(ctx, a.bindings, nil, a.logs.For(logPorts)) })
 	g.Go(func() error { return a.followConf(ctx) })
+	g.Go(func() error { return a.reportApplied(ctx) })
 	g.Go(func() error { return a.tick(ctx) })
 	g.Go(func() error { return a.notice(ctx) })
 	g.Go(func() error { return a.advertise(ctx) })

@@ -15,16 +15,21 @@ import (
 func newApply() *cobra.Command {
 	var files []string
 	var dryRun bool
+	var until waiting
 	cmd := &cobra.Command{
 		Use: "apply -f FILE",
 		Example: "  viaduct apply -f network.yaml\n" +
 			"  viaduct apply -f network.yaml --dry-run\n" +
+			"  viaduct apply -f network.yaml --wait=applied --timeout=30s\n" +
 			"  viaduct get port vm1 -o yaml | sed s/10.0.1.10/10.0.1.11/ | viaduct apply -f -",
 		Short: "Make the virtual network what documents say",
 		Long: "Creates or replaces the objects that YAML documents describe, in one transaction: all or nothing. " +
 			"What is as described is not touched.",
 		Args: cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
+			if err := until.check(); err != nil {
+				return err
+			}
 			set, err := readSet(cmd, files)
 			if err != nil {
 				return err
@@ -34,21 +39,26 @@ func newApply() *cobra.Command {
 				return err
 			}
 			defer done()
+			st := &committer{Client: c}
 			suffix := ""
 			var changes []document.Change
 			if dryRun {
 				suffix = " (dry run)"
 				changes, _, err = set.Plan(ctx, c)
 			} else {
-				changes, err = set.Apply(ctx, c)
+				changes, err = set.Apply(ctx, st)
+			}
+			if err == nil {
+				err = printChanges(cmd, changes, suffix)
 			}
 			if err != nil {
 				return err
 			}
-			return printChanges(cmd, changes, suffix)
+			return until.wait(ctx, st)
 		},
 	}
 	fileFlag(cmd, &files)
+	until.flags(cmd)
 	cmd.Flags().BoolVar(&dryRun, "dry-run", false, "say what would change, having checked it, and change nothing")
 	if err := cmd.MarkFlagRequired("file"); err != nil {
 		panic(err) // the flag is defined above

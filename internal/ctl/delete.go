@@ -17,6 +17,7 @@ import (
 func newDelete() *cobra.Command {
 	var files []string
 	var ifExists bool
+	var until waiting
 	cmd := &cobra.Command{
 		Use: "delete (KIND NAME... | -f FILE)",
 		Example: "  viaduct delete port vm1 vm2\n" +
@@ -26,6 +27,9 @@ func newDelete() *cobra.Command {
 		RunE: func(cmd *cobra.Command, args []string) error {
 			if (len(files) > 0) == (len(args) > 0) || len(args) == 1 {
 				return exit.Usagef("give either a kind and names, or -f FILE")
+			}
+			if err := until.check(); err != nil {
+				return err
 			}
 			var set *document.Set
 			var kind model.Kind
@@ -44,8 +48,9 @@ func newDelete() *cobra.Command {
 			}
 			defer done()
 			var changes []document.Change
+			st := &committer{Client: c}
 			if set != nil {
-				changes, err = set.Delete(ctx, c, ifExists)
+				changes, err = set.Delete(ctx, st, ifExists)
 			} else {
 				var x *ref.Index
 				if x, err = loadFor(ctx, c, kind); err != nil {
@@ -53,17 +58,21 @@ func newDelete() *cobra.Command {
 				}
 				var ops []store.Op
 				if ops, changes, err = deletions(x, kind, args[1:], ifExists); err == nil && len(ops) > 0 {
-					_, err = c.Txn(ctx, ops...)
+					_, err = st.Txn(ctx, ops...)
 				}
+			}
+			if err == nil {
+				err = printChanges(cmd, changes, "")
 			}
 			if err != nil {
 				return err
 			}
-			return printChanges(cmd, changes, "")
+			return until.wait(ctx, st)
 		},
 		ValidArgsFunction: completeObjects,
 	}
 	fileFlag(cmd, &files)
+	until.flags(cmd)
 	cmd.Flags().BoolVar(&ifExists, "if-exists", false, "pass over what does not exist")
 	return cmd
 }

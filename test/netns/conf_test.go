@@ -3,9 +3,12 @@ package netns
 import (
 	"context"
 	"fmt"
+	"os"
 	"os/exec"
+	"path/filepath"
 	"strconv"
 	"strings"
+	"syscall"
 	"testing"
 
 	"github.com/viaduct-net/viaduct/internal/agent/debug"
@@ -190,4 +193,35 @@ func TestConfiguredByHost(t *testing.T) {
 	})
 	credit(one, 5)
 	ping(t, space(t, l, "alice"), "10.0.1.11")
+}
+
+// A change is waited for until every agent that runs has applied it: what comes next goes by it. One that is stopped lags, and is named.
+func TestWaitUntilApplied(t *testing.T) {
+	l := up(t, examples.TwoHosts)
+	run := func(want int, args ...string) string {
+		t.Helper()
+		cmd := exec.CommandContext(t.Context(), viaduct, append([]string{"--server", "unix://" + l.Server.Socket}, args...)...)
+		out, err := cmd.CombinedOutput()
+		if cmd.ProcessState == nil || cmd.ProcessState.ExitCode() != want {
+			t.Fatalf("viaduct %v: %v, want exit code %d\n%s", args, err, want, out)
+		}
+		return string(out)
+	}
+	doc := filepath.Join(t.TempDir(), "new.yaml")
+	if err := os.WriteFile(doc, []byte("kind: bridge\nname: new\n"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	run(0, "apply", "-f", doc, "--wait=applied", "--timeout=30s")
+	other := &l.Hosts[1]
+	if err := syscall.Kill(other.PID, syscall.SIGSTOP); err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { syscall.Kill(other.PID, syscall.SIGCONT) })
+	if out := run(7, "delete", "-f", doc, "--wait=applied", "--timeout=2s"); !strings.Contains(out, "not applied yet by "+other.Name+"\n") || !strings.Contains(out, "bridge/new deleted") {
+		t.Errorf("one is stopped: %s", out)
+	}
+	if err := syscall.Kill(other.PID, syscall.SIGCONT); err != nil {
+		t.Fatal(err)
+	}
+	run(0, "apply", "-f", doc, "--wait=applied", "--timeout=30s")
 }

@@ -123,7 +123,7 @@ func routeOf(r *http.Request) access.Route {
 	switch path := r.URL.Path; path {
 	case "/livez", "/readyz", "/version":
 		return access.Open
-	case "/v1/whoami", "/v1/transactions", "/v1/watch", "/openapi.json", "/openapi.yaml":
+	case "/v1/whoami", "/v1/transactions", "/v1/applied", "/v1/watch", "/openapi.json", "/openapi.yaml":
 		return access.Known
 	default:
 		collection, _, _ := strings.Cut(strings.TrimPrefix(path, "/v1/"), "/")

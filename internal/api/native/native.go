@@ -76,6 +76,7 @@ func newAPI(mux *http.ServeMux, c Config) huma.API {
 	registerKind[wire.PoolMember](api, c.Store)
 	registerMemberStatus(api, c)
 	registerTransactions(api, c.Store)
+	registerApplied(api, c)
 	registerConf(api, c)
 	registerWhoami(api)
 	registerWatch(api, c)

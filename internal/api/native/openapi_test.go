@@ -27,7 +27,7 @@ func TestOpenAPI(t *testing.T) {
 
 	paths := doc.body["paths"].(map[string]any)
 	want := map[string][]string{
-		"/v1/transactions": {"post"}, "/v1/watch": {"get"}, "/livez": {"get"}, "/readyz": {"get"}, "/version": {"get"}, "/v1/whoami": {"get"}, "/v1/pool_members/status": {"get"},
+		"/v1/transactions": {"post"}, "/v1/watch": {"get"}, "/livez": {"get"}, "/readyz": {"get"}, "/version": {"get"}, "/v1/whoami": {"get"}, "/v1/pool_members/status": {"get"}, "/v1/applied": {"post"},
 		"/v1/conf/schema": {"get"}, "/v1/conf/templates": {"get"}, "/v1/conf/hosts": {"get"}, "/v1/conf/effective": {"get"}, "/v1/conf/changes": {"post"},
 	}
 	for _, k := range model.Kinds {

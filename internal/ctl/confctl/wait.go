@@ -21,12 +21,12 @@ import (
 type waiting struct{ until string }
 
 func (w *waiting) flags(c *cobra.Command) {
-	c.Flags().StringVar(&w.until, "wait", "store", "what to wait for: store, or applied: until the running agents that it concerns have applied it (--timeout)")
+	c.Flags().StringVar(&w.until, "wait", "store", "what to wait for: none or store: until it is stored; applied: until the running agents that it concerns have applied it (--timeout)")
 }
 
 func (w *waiting) check() error {
-	if w.until != "store" && w.until != "applied" {
-		return exit.Usagef("--wait %q: want store or applied", w.until)
+	if w.until != "none" && w.until != "store" && w.until != "applied" {
+		return exit.Usagef("--wait %q: want none, store or applied", w.until)
 	}
 	return nil
 }
@@ -47,7 +47,7 @@ func (w *waiting) commit(c *cobra.Command, ctx context.Context, cl *client.Clien
 	if len(r.Restart) > 0 {
 		fmt.Fprintf(c.ErrOrStderr(), "note: applies when the agents are started again: %s\n", strings.Join(r.Restart, ", "))
 	}
-	if w.until == "store" || !r.Changed {
+	if w.until != "applied" || !r.Changed {
 		return nil
 	}
 	tell := func(int, int) {}

@@ -82,6 +82,7 @@ type Mirror struct {
 	mu   sync.Mutex
 	subs []func(Change) // guarded by mu
 
+	told             atomic.Int64 // see Told
 	following        atomic.Bool
 	changes, resyncs atomic.Uint64
 }
@@ -123,6 +124,9 @@ func (m *Mirror) Snapshot() *view.Snapshot { return m.snapshot.Load() }
 
 // Synced is closed when the first state has been read from the store.
 func (m *Mirror) Synced() <-chan struct{} { return m.synced }
+
+// Told is the revision whose changes, and those before, the subscribers have been told; the snapshot may be ahead of it. 0: none yet.
+func (m *Mirror) Told() int64 { return m.told.Load() }
 
 // Subscribe has fn called with each later change, in order, after its snapshot is published. fn runs in the
 // goroutine of Run and must return soon. Subscribe before Run to see everything.
@@ -282,6 +286,7 @@ func (m *Mirror) remove(d dirty, key model.Key) {
 
 // publish makes the next snapshot visible, then tells what is different.
 func (m *Mirror) publish(d dirty, revision int64) {
+	defer m.told.Store(revision)
 	old := m.Snapshot()
 	s, tags := m.next(old, d, revision)
 	m.snapshot.Store(s)
