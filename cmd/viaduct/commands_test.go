@@ -56,7 +56,7 @@ func takesArguments(c *cobra.Command) bool { return strings.Contains(c.Use, " ")
 
 // showing are commands that say what there is: programs read them too.
 var showing = []string{
-	"get", "watch", "version", "whoami", "trace", "flows", "ports", "rules", "top", "why", "events", "lab status",
+	"get", "watch", "version", "whoami", "trace", "flows", "ports", "rules", "top", "why", "events", "lab status", "lab list", "token list", "certs list",
 	"conf get", "conf dump", "conf schema", "conf doc", "conf hosts", "conf template list", "conf template get",
 }
 

@@ -124,16 +124,30 @@ func tokenCreate() *cobra.Command {
 	return c
 }
 
+// shownToken is what is told of a token: all but its hash.
+type shownToken struct {
+	access.Principal
+	Expires *time.Time `json:"expires,omitempty"`
+}
+
 func tokenList() *cobra.Command {
-	return &cobra.Command{
+	var form *output.Form
+	c := &cobra.Command{
 		Use:     "list",
 		Short:   "Show whose tokens there are",
-		Example: "  viaduct token list --tokens ./tokens.yaml",
+		Example: "  viaduct token list --tokens ./tokens.yaml\n  viaduct token list -o json",
 		Args:    cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			_, f, err := readTokens(cmd)
 			if err != nil {
 				return err
+			}
+			if form.Machine() {
+				shown := make([]shownToken, len(f.Tokens))
+				for i, e := range f.Tokens {
+					shown[i] = shownToken{access.Principal{Name: e.Name, Role: e.Role, Tenant: e.Tenant}, e.Expires}
+				}
+				return form.Print(cmd.OutOrStdout(), shown)
 			}
 			tw := tabwriter.NewWriter(cmd.OutOrStdout(), 0, 0, 3, ' ', 0)
 			fmt.Fprintln(tw, "NAME\tROLE\tTENANT\tEXPIRES")
@@ -147,6 +161,8 @@ func tokenList() *cobra.Command {
 			return tw.Flush()
 		},
 	}
+	form = output.Flag(c, output.Table)
+	return c
 }
 
 func tokenDelete() *cobra.Command {

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"net"
 	"os"
+	"slices"
 	"strings"
 	"text/tabwriter"
 	"time"
@@ -13,6 +14,7 @@ import (
 
 	"github.com/viaduct-net/viaduct/internal/api/access"
 	"github.com/viaduct-net/viaduct/internal/ctl/exit"
+	"github.com/viaduct-net/viaduct/internal/ctl/output"
 	"github.com/viaduct-net/viaduct/internal/pki"
 )
 
@@ -163,37 +165,61 @@ func subject(p access.Principal) pkix.Name {
 	return n
 }
 
+// shownCertificate is what is told of one.
+type shownCertificate struct {
+	Name    string    `json:"name"`
+	Subject string    `json:"subject"`
+	Names   []string  `json:"names"` // DNS names and addresses
+	Expires time.Time `json:"expires"`
+}
+
 func certsList() *cobra.Command {
-	return &cobra.Command{
+	var form *output.Form
+	c := &cobra.Command{
 		Use:     "list",
 		Short:   "Show the certificates and how long they are valid",
-		Example: "  viaduct certs list",
+		Example: "  viaduct certs list\n  viaduct certs list -o json",
 		Args:    cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
-			d := pkiDir(cmd)
-			names, err := d.List()
+			list, err := listCertificates(pkiDir(cmd))
 			if err != nil {
 				return err
 			}
-			if len(names) == 0 {
-				return exit.With(exit.NotFound, fmt.Errorf("no certificates in %s: \"viaduct certs ca\" begins: %w", string(d), os.ErrNotExist))
+			if form.Machine() {
+				return form.Print(cmd.OutOrStdout(), list)
 			}
 			tw := tabwriter.NewWriter(cmd.OutOrStdout(), 0, 0, 3, ' ', 0)
 			fmt.Fprintln(tw, "NAME\tSUBJECT\tNAMES\tEXPIRES\tDAYS LEFT")
-			for _, n := range names {
-				x, err := d.Read(n)
-				if err != nil {
-					return err
-				}
-				alt := x.DNSNames
-				for _, ip := range x.IPAddresses {
-					alt = append(alt, ip.String())
-				}
-				fmt.Fprintf(tw, "%s\t%s\t%s\t%s\t%d\n", n, x.Subject, orDash(strings.Join(alt, ",")), x.NotAfter.Format(time.DateOnly), int(time.Until(x.NotAfter)/day))
+			for _, x := range list {
+				fmt.Fprintf(tw, "%s\t%s\t%s\t%s\t%d\n", x.Name, x.Subject, orDash(strings.Join(x.Names, ",")), x.Expires.Format(time.DateOnly), int(time.Until(x.Expires)/day))
 			}
 			return tw.Flush()
 		},
 	}
+	form = output.Flag(c, output.Table)
+	return c
+}
+
+func listCertificates(d pki.Dir) (list []shownCertificate, err error) {
+	names, err := d.List()
+	if err != nil {
+		return nil, err
+	}
+	if len(names) == 0 {
+		return nil, exit.With(exit.NotFound, fmt.Errorf("no certificates in %s: \"viaduct certs ca\" begins: %w", string(d), os.ErrNotExist))
+	}
+	for _, n := range names {
+		x, err := d.Read(n)
+		if err != nil {
+			return nil, err
+		}
+		alt := slices.Concat([]string{}, x.DNSNames)
+		for _, ip := range x.IPAddresses {
+			alt = append(alt, ip.String())
+		}
+		list = append(list, shownCertificate{Name: n, Subject: x.Subject.String(), Names: alt, Expires: x.NotAfter})
+	}
+	return list, nil
 }
 
 func certsRenew() *cobra.Command {

@@ -125,16 +125,35 @@ func statusCommand(name *string) *cobra.Command {
 	return c
 }
 
+// listed is a laboratory in a list.
+type listed struct {
+	Name string `json:"name"`
+}
+
 func listCommand() *cobra.Command {
-	return &cobra.Command{Use: "list", Example: "  viaduct lab list",
+	var form *output.Form
+	c := &cobra.Command{Use: "list", Example: "  viaduct lab list\n" +
+		"  viaduct lab list -o json",
 		Short: "List the laboratories of this machine", Args: cobra.NoArgs,
 		RunE: func(c *cobra.Command, _ []string) error {
 			names, err := List()
+			if err != nil {
+				return err
+			}
+			all := make([]listed, len(names))
+			for i, n := range names {
+				all[i].Name = n
+			}
+			if form.Machine() {
+				return form.Print(c.OutOrStdout(), all)
+			}
 			for _, n := range names {
 				fmt.Fprintln(c.OutOrStdout(), n)
 			}
-			return err
+			return nil
 		}}
+	form = output.Flag(c, output.Name)
+	return c
 }
 
 func plugCommand(name *string) *cobra.Command {
