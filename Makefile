@@ -136,7 +136,7 @@ fresh: setup
 bench: root setup ## the benchmarks that the documentation quotes (root)
 	$(GO) run ./test/bench
 
-bench-attacks: root setup ## what a VM feels of 20 attacks by ROGUES (1,8) others, here and with OVN on Open vSwitch (root, 15 minutes)
+bench-attacks: root setup ## what a VM feels of 20 attacks by ROGUES (1,8) others, here and with OVN on Open vSwitch (root, 25 minutes)
 	@$(MAKE) --no-print-directory setup PACKAGES="$(ATTACK_PACKAGES)"
 	@mkdir -p build
 	$(GO) run ./test/bench -only attacks,rivals -nets viaduct,ovn -rogues $(ROGUES) >build/attacks.json; status=$$?; \

@@ -59,7 +59,7 @@ func drawAttacks(in io.Reader, out io.Writer, plot string) error {
 					fmt.Fprint(out, " | | | | |")
 					continue
 				}
-				fmt.Fprintf(out, " %s | %d, %d, %d | %.2f | %.2f | %.0f |", percent(l), l.P50, l.P99, l.P999, l.TCPRatio, l.SwitchCPU, l.RSS)
+				fmt.Fprintf(out, " %s | %d, %d, %d%s | %.2f | %.2f | %.0f |", percent(l), l.P50, l.P99, l.P999, map[bool]string{true: " (disturbed)"}[l.Disturbed], l.TCPRatio, l.SwitchCPU, l.RSS)
 			}
 			fmt.Fprintln(out)
 		}

@@ -13,8 +13,6 @@ import (
 
 	"github.com/viaduct-net/viaduct/internal/lab/attacks"
 	"github.com/viaduct-net/viaduct/internal/lab/ns"
-	"github.com/viaduct-net/viaduct/internal/lab/tool"
-	"github.com/viaduct-net/viaduct/internal/lab/traffic"
 )
 
 // attackOptions are those of the attack suite.
@@ -53,14 +51,23 @@ type attackLine struct {
 	P999  int64 `json:"p999_us"`
 	Late  int64 `json:"late_us"` // what the machine has kept the prober waiting, at worst
 
-	TCP       float64 `json:"tcp_gbit"`
-	TCPBurner float64 `json:"tcp_burner_gbit"` // with a burner in the attack's place
-	TCPRatio  float64 `json:"tcp_ratio"`
+	TCP       float64   `json:"tcp_gbit"`
+	TCPBurner float64   `json:"tcp_burner_gbit"` // with burners in the attack's place
+	TCPRatio  float64   `json:"tcp_ratio"`       // median of the rounds
+	TCPRounds []float64 `json:"tcp_ratios"`
 
 	SwitchCPU float64 `json:"switch_cpus"` // while the victim probes
 	RogueCPU  float64 `json:"rogue_cpus"`
 	RSS       float64 `json:"rss_mib"`
+
+	// Others is what the hypervisor and processes that have no part in this took of the CPUs in the worst phase. Beyond
+	// quiet the line says little.
+	Others    float64 `json:"other_cpus"`
+	Disturbed bool    `json:"disturbed"`
 }
+
+// quiet is how many CPUs' time others may take while something is measured.
+const quiet = 0.1
 
 // attackSuite measures each attack with each number of rogues, on each network.
 func attackSuite(ctx context.Context, b *bench) error {
@@ -102,7 +109,9 @@ func worst(net string, lines []attackLine) []Figure {
 	var lost int64
 	idle, ratio, tcp := attackLine{}, 0.0, math.Inf(1)
 	var p99 int64
+	disturbed := false
 	for _, l := range lines {
+		disturbed = disturbed || l.Disturbed
 		if l.Attack == "idle" {
 			idle = l
 			continue
@@ -116,8 +125,12 @@ func worst(net string, lines []attackLine) []Figure {
 	if net != "viaduct" {
 		prefix = net + "_"
 	}
-	return []Figure{figure(prefix+"attack_loss", float64(lost), "flows"), figure(prefix+"attack_p99_us", float64(p99), "us"),
+	fs := []Figure{figure(prefix+"attack_loss", float64(lost), "flows"), figure(prefix+"attack_p99_us", float64(p99), "us"),
 		figure(prefix+"attack_p99_ratio", ratio, "ratio"), figure(prefix+"attack_tcp_ratio", tcp, "ratio")}
+	for i := range fs {
+		fs[i].Disturbed = disturbed
+	}
+	return fs
 }
 
 // attackAll is the suite on one arena.
@@ -140,14 +153,15 @@ func (b *bench) attackAll(ctx context.Context, a arena, net string, rogues int, 
 	}
 	r := rivals{b: b, arena: a, alice: alice, bob: bob}
 	idle := attackLine{Figure: "attack", Net: net, Attack: "idle"}
-	if _, err := r.measure(ctx, &idle, nil); err != nil {
+	if err := r.idle(ctx, &idle); err != nil {
 		return nil, fmt.Errorf("idle: %w", err)
 	}
 	lines = append(lines, idle)
 	told(idle)
 	for i, x := range list {
 		l := attackLine{Figure: "attack", Net: net, Attack: x.Name, Rogues: rogues}
-		if err := r.attack(ctx, &l, x, uint32(i)<<22); err != nil {
+		r.first = uint32(i) << 23
+		if err := r.attack(ctx, &l, x); err != nil {
 			return lines, fmt.Errorf("%s: %w", x.Name, err)
 		}
 		lines = append(lines, l)
@@ -158,8 +172,12 @@ func (b *bench) attackAll(ctx context.Context, a arena, net string, rogues int, 
 
 func told(l attackLine) {
 	_ = json.NewEncoder(os.Stdout).Encode(l) // a reader that has left ends us by SIGPIPE
-	fmt.Fprintf(os.Stderr, "  %-8s %d x %-13s %7.0f/s: %4d of %4d flows lost, p50 %d us, p99 %d us, p99.9 %d us (late %d us); TCP %.2f of %.2f Gbit/s; switch %.2f CPUs, rogues %.2f, %.0f MiB\n",
-		l.Net, l.Rogues, l.Attack, l.Sent, l.Lost, l.Flows, l.P50, l.P99, l.P999, l.Late, l.TCP, l.TCPBurner, l.SwitchCPU, l.RogueCPU, l.RSS)
+	disturbed := ""
+	if l.Disturbed {
+		disturbed = fmt.Sprintf("; DISTURBED: others took %.2f CPUs", l.Others)
+	}
+	fmt.Fprintf(os.Stderr, "  %-8s %d x %-13s %7.0f/s: %4d of %4d flows lost, p50 %d us, p99 %d us, p99.9 %d us (late %d us); TCP %.2f of %.2f Gbit/s, %.2f; switch %.2f CPUs, rogues %.2f, %.0f MiB%s\n",
+		l.Net, l.Rogues, l.Attack, l.Sent, l.Lost, l.Flows, l.P50, l.P99, l.P999, l.Late, l.TCP, l.TCPBurner, l.TCPRatio, l.SwitchCPU, l.RogueCPU, l.RSS, disturbed)
 }
 
 // warm returns when the victims reach each other: the first flows pay for what is made once.
@@ -242,146 +260,4 @@ func (b *bench) newFlowsIn(ctx context.Context, a arena) (best float64, err erro
 		first += uint32(sent.Sent + sent.Refused)
 	}
 	return best, nil
-}
-
-// rivals are the victims and who attacks them.
-type rivals struct {
-	b          *bench
-	arena      arena
-	alice, bob ns.Space
-	quietTCP   float64 // CPUs of the switch during the quiet stream
-}
-
-// attack measures one attack, and then the stream beside a burner that takes as much CPU time as attackers and switch have taken.
-func (r *rivals) attack(ctx context.Context, l *attackLine, a attacks.Attack, first uint32) error {
-	if a.Policy {
-		if err := r.arena.inject(ctx); err != nil {
-			return err
-		}
-	}
-	s, err := r.arena.space(attacks.Rogue(0, a.Free))
-	if err != nil {
-		return err
-	}
-	running, err := a.Start(ctx, r.b.tools(), r.arena.space, attacks.Force{
-		Rogues: l.Rogues, Rate: r.b.attack.rate, Duration: 4*r.b.duration + time.Minute, Nice: rogueNice, First: first,
-	})
-	if err != nil {
-		return err
-	}
-	var cpus load
-	err = awaitTraffic(ctx, s, 500)
-	if err == nil {
-		cpus, err = r.measure(ctx, l, running)
-	}
-	sent, stopped := running.Stop()
-	l.Sent = sent.PerSecond
-	if err := errors.Join(err, stopped); err != nil {
-		return err
-	}
-	return r.burner(ctx, l, cpus)
-}
-
-// measure probes, and then streams, while an attack is under way; nil: there is none. took is what the attack has taken of the machine:
-// what the rogues want, and the switch's time beyond what the stream alone costs it.
-func (r *rivals) measure(ctx context.Context, l *attackLine, running *attacks.Running) (took load, err error) {
-	times := func() (sw, rogues time.Duration, err error) {
-		if running != nil {
-			if rogues, err = running.CPU(); err != nil {
-				return 0, 0, err
-			}
-		}
-		for _, pid := range r.arena.processes() {
-			d, err := attacks.CPUTime(pid)
-			if err != nil {
-				return 0, 0, err
-			}
-			sw += d
-		}
-		return sw, rogues, nil
-	}
-	during := func(f func() error) (sw, rogues float64, err error) {
-		s0, r0, err := times()
-		start := time.Now()
-		if err == nil {
-			err = f()
-		}
-		took := time.Since(start)
-		s1, r1, err1 := times()
-		return float64(s1-s0) / float64(took), float64(r1-r0) / float64(took), errors.Join(err, err1)
-	}
-	var p traffic.ProbeResult
-	l.SwitchCPU, l.RogueCPU, err = during(func() (err error) {
-		p, err = r.b.probe(ctx, r.alice, r.b.duration)
-		return err
-	})
-	if err != nil {
-		return took, err
-	}
-	l.Flows, l.Lost, l.P50, l.P99, l.P999, l.Late = p.Sent, p.Lost, p.P50, p.P99, p.P999, p.Late
-	for _, pid := range r.arena.processes() {
-		n, err := attacks.Memory(pid)
-		if err != nil {
-			return took, err
-		}
-		l.RSS += float64(n) / (1 << 20)
-	}
-	sw, _, err := during(func() (err error) {
-		l.TCP, err = r.stream(ctx)
-		return err
-	})
-	if running == nil {
-		r.quietTCP = sw
-		l.TCPBurner, l.TCPRatio = l.TCP, 1
-	}
-	return load{l.RogueCPU, max(0, sw-r.quietTCP)}, err
-}
-
-// load is CPU time that somebody takes, in CPUs.
-type load struct{ rogues, sw float64 }
-
-// burner measures the stream beside burners in the attack's place: one that wants what the rogues wanted and is as nice, and one that takes
-// what the switch took, with a switch's priority.
-func (r *rivals) burner(ctx context.Context, l *attackLine, took load) error {
-	var burners []*tool.Process
-	var err error
-	for _, x := range []struct {
-		cpus float64
-		nice int
-	}{{took.rogues, rogueNice}, {took.sw, -10}} {
-		var p *tool.Process
-		p, err = r.b.tools().Start(ctx, r.alice, "burn", fmt.Sprintf("--cpus=%.3f", x.cpus), fmt.Sprintf("--nice=%d", x.nice), "--duration=1m")
-		if err != nil {
-			break
-		}
-		burners = append(burners, p)
-	}
-	if err == nil {
-		l.TCPBurner, err = r.stream(ctx)
-	}
-	for _, p := range burners {
-		err = joinStop(err, p, nil)
-	}
-	if l.TCPBurner > 0 {
-		l.TCPRatio = l.TCP / l.TCPBurner
-	}
-	return err
-}
-
-// stream is the rate of a TCP stream of the victim's, in Gbit/s; 0 when it cannot even be begun, or does not come to its end.
-func (r *rivals) stream(ctx context.Context) (float64, error) {
-	receive, err := r.b.tools().StartReady(ctx, r.bob, "tcp", "receive", "--duration=20s")
-	if err != nil {
-		return 0, err
-	}
-	var got traffic.TCPResult
-	duration := max(r.b.duration/2, 500*time.Millisecond)
-	err = r.b.tools().Run(ctx, r.alice, nil, "tcp", "send", bob+":5001", "--duration="+duration.String())
-	if err != nil && ctx.Err() == nil {
-		_ = receive.Stop(nil)
-		fmt.Fprintln(os.Stderr, "  the stream failed:", err)
-		return 0, nil
-	}
-	err = joinStop(err, receive, &got)
-	return got.Gbit, err
 }

@@ -25,6 +25,8 @@ type Figure struct {
 	Unit   string   `json:"unit"`
 	Peer   *float64 `json:"peer"`
 	Ratio  *float64 `json:"ratio"`
+	// Disturbed: the machine was not quiet, so this says little.
+	Disturbed bool `json:"disturbed,omitempty"`
 }
 
 func figure(name string, value float64, unit string) Figure {

@@ -5,7 +5,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"os"
 	"strings"
 	"time"
 
@@ -141,37 +140,4 @@ func (r *Running) CPU() (sum time.Duration, err error) {
 		sum += d
 	}
 	return sum, nil
-}
-
-// CPUTime is how long a process has run, in steps of a hundredth of a second.
-func CPUTime(pid int) (time.Duration, error) {
-	b, err := os.ReadFile(fmt.Sprintf("/proc/%d/stat", pid))
-	if err != nil {
-		return 0, err
-	}
-	_, rest, _ := strings.Cut(string(b), ") ")
-	f := strings.Fields(rest)
-	if len(f) < 13 {
-		return 0, fmt.Errorf("/proc/%d/stat: %q", pid, b)
-	}
-	var user, system int64
-	if _, err := fmt.Sscan(f[11]+" "+f[12], &user, &system); err != nil {
-		return 0, fmt.Errorf("/proc/%d/stat: %w", pid, err)
-	}
-	const hertz = 100 // USER_HZ
-	return time.Duration(user+system) * time.Second / hertz, nil
-}
-
-// Memory is what a process occupies, in bytes.
-func Memory(pid int) (int64, error) {
-	b, err := os.ReadFile(fmt.Sprintf("/proc/%d/status", pid))
-	if err != nil {
-		return 0, err
-	}
-	_, rest, _ := strings.Cut(string(b), "VmRSS:")
-	var kb int64
-	if _, err := fmt.Sscan(rest, &kb); err != nil {
-		return 0, fmt.Errorf("/proc/%d/status: VmRSS: %w", pid, err)
-	}
-	return kb << 10, nil
 }

@@ -136,7 +136,7 @@ func stream() *cobra.Command {
 }
 
 func tcp() *cobra.Command {
-	addr := netip.AddrPortFrom(netip.IPv6Unspecified(), 5001)
+	in := traffic.Receiver{Addr: netip.AddrPortFrom(netip.IPv6Unspecified(), 5001)}
 	var d time.Duration
 	var rate int
 	c := &cobra.Command{Use: "tcp", Short: "Send or receive one TCP stream"}
@@ -144,11 +144,15 @@ func tcp() *cobra.Command {
 		RunE: func(c *cobra.Command, _ []string) error {
 			ctx, cancel := interruptible(c)
 			defer cancel()
-			res, err := traffic.Receive(ctx, addr, d, listening(c, &addr))
+			in.Ready = listening(c, &in.Addr)
+			enc := json.NewEncoder(c.OutOrStdout())
+			in.Live = func(r traffic.TCPResult) { _ = enc.Encode(r) } // a reader that left ends us by SIGPIPE
+			res, err := in.Run(ctx)
 			return report(c.OutOrStdout(), res, err)
 		}}
-	receive.Flags().TextVar(&addr, "listen", addr, "address and port")
-	receive.Flags().DurationVar(&d, "duration", 10*time.Minute, "time at most")
+	receive.Flags().TextVar(&in.Addr, "listen", in.Addr, "address and port")
+	receive.Flags().DurationVar(&in.Duration, "duration", 10*time.Minute, "time at most")
+	receive.Flags().DurationVar(&in.Window, "window", 0, "print this often what has come; the last line is the whole")
 	send := &cobra.Command{Use: "send ADDRESS:PORT", Short: "Send as fast as possible", Args: cobra.ExactArgs(1),
 		RunE: func(c *cobra.Command, args []string) error {
 			ctx, cancel := interruptible(c)

@@ -15,6 +15,7 @@ import (
 
 // TCPResult is one TCP transfer.
 type TCPResult struct {
+	At      int64   `json:"at"` // when it was counted, in ns since 1970
 	Bytes   int64   `json:"bytes"`
 	Seconds float64 `json:"seconds"`
 	Gbit    float64 `json:"gbit_per_second"`
@@ -25,12 +26,22 @@ type TCPResult struct {
 const tcpBlock = 128 << 10
 
 func tcpResult(n int64, took, gap time.Duration) TCPResult {
-	return TCPResult{Bytes: n, Seconds: took.Seconds(), Gbit: float64(n) * 8 / 1e9 / took.Seconds(), Gap: gap.Seconds() * 1000}
+	return TCPResult{At: time.Now().UnixNano(), Bytes: n, Seconds: took.Seconds(), Gbit: float64(n) * 8 / 1e9 / took.Seconds(), Gap: gap.Seconds() * 1000}
 }
 
-// Receive accepts one TCP connection on addr and counts what comes until the sender closes it, at most for d. The
-// result's bytes are those that arrived. ready, if not nil, is called as soon as it listens.
-func Receive(ctx context.Context, addr netip.AddrPort, d time.Duration, ready func()) (TCPResult, error) {
+// Receiver is the far end of one TCP transfer.
+type Receiver struct {
+	Addr     netip.AddrPort // to listen on
+	Duration time.Duration  // at most; required
+	Ready    func()         // nil, or called as soon as it listens
+	// Window, if not 0, is how often Live is told what has come since the start. It is called on the receiver's goroutine.
+	Window time.Duration
+	Live   func(TCPResult)
+}
+
+// Run accepts one TCP connection and counts what comes until the sender closes it. The result's bytes are those that arrived.
+func (r Receiver) Run(ctx context.Context) (TCPResult, error) {
+	addr, d, ready := r.Addr, r.Duration, r.Ready
 	l, err := net.ListenTCP("tcp", net.TCPAddrFromAddrPort(addr))
 	if err != nil {
 		return TCPResult{}, err
@@ -57,11 +68,15 @@ func Receive(ctx context.Context, addr netip.AddrPort, d time.Duration, ready fu
 	}
 	start, buf, total := time.Now(), make([]byte, 2*tcpBlock), int64(0)
 	var gap time.Duration
-	for last := start; ; {
+	for last, next := start, start.Add(r.Window); ; {
 		n, err := conn.Read(buf)
 		total += int64(n)
 		now := time.Now()
 		gap, last = max(gap, now.Sub(last)), now
+		if r.Window > 0 && r.Live != nil && !now.Before(next) {
+			r.Live(tcpResult(total, now.Sub(start), gap))
+			next = now.Add(r.Window)
+		}
 		if errors.Is(err, io.EOF) {
 			return tcpResult(total, now.Sub(start), gap), nil
 		}
