@@ -160,7 +160,8 @@ func (a *Agent) workerConfig(s *conf.Settings) (c worker.Config, problem error) 
 		problem = fmt.Errorf("agent.datapath.max_flow_count: the kernel's table has room for %d flows: start the agent again to have a larger one", flows)
 	}
 	return worker.Config{
-		Linger: s.Conntrack.FINLinger,
+		Linger:   s.Conntrack.FINLinger,
+		Expected: max(s.Flow.MaxExpectedPerPort/a.dp.Workers(), 1),
 		Flow: flow.Config{
 			MaxFlows: max(flows/a.dp.Workers(), 1), MaxMasks: s.Flow.MaxMasksPerPort, Idle: max(s.Flow.IdleTimeout, 2*s.FlowAudit), Error: s.Flow.ErrorExpiry,
 		},

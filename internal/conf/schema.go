@@ -93,6 +93,9 @@ func keysOf(s *Settings) []Key {
 		count("flow.max_masks_per_port", &s.Flow.MaxMasksPerPort, 1024, "64", "masks",
 			"Most different masks among the wildcard flows of one ingress port: further ones are remembered for single flows only, so that a tenant "+
 				"cannot slow down lookups."),
+		count("flow.max_expected_per_port", &s.Flow.MaxExpectedPerPort, 1<<20, "1024", "flows",
+			"The flow of a new connection's answers is installed before they come. Most such flows that no answer is known of yet, by the ingress port of the first "+
+				"packet; the answers of further connections are decided on when they come."),
 		span("flow.idle_timeout", &s.Flow.IdleTimeout, second, hour, "60s",
 			"A flow without a packet for so long is removed. Less than twice check_flow_expiration_interval counts as that: else busy flows would be taken for idle ones."),
 		span("flow.error_timeout", &s.Flow.ErrorExpiry, 100*time.Millisecond, 10*time.Minute, "5s",

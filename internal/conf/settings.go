@@ -29,6 +29,7 @@ type Settings struct {
 // Flow is agent.flow.
 type Flow struct {
 	MaxMasksPerPort          int
+	MaxExpectedPerPort       int
 	IdleTimeout, ErrorExpiry time.Duration
 }
 

@@ -1,6 +1,10 @@
 package netns
 
-import "testing"
+import (
+	"context"
+	"errors"
+	"testing"
+)
 
 // guarded lets alice begin what she likes, and nobody begin anything with her.
 const guarded = `
@@ -58,9 +62,12 @@ func TestReturnTraffic(t *testing.T) {
 	if out, err := command(bob, "ping", "-n", "-c", "1", "-W", "1", "10.0.1.10"); err == nil {
 		t.Errorf("bob reaches alice after she has reached him:\n%s", out)
 	}
-	if n := hits(t, l, "answers"); n == 0 {
-		t.Error("the rule has no hits")
-	}
+	eventually(t, "the rule has hits", func(context.Context) error { // once the counters of the answers' flows have been read
+		if hits(t, l, "answers") == 0 {
+			return errors.New("it has none")
+		}
+		return nil
+	})
 	if n := dropped(t, l, "filter_drop"); n == 0 {
 		t.Error("nothing is counted as dropped")
 	}

@@ -43,6 +43,7 @@ type entry struct {
 	slot    uint8
 	_       [2]byte
 	port    uint32 // id
+	by      uint32 // datapath port whose packet expects those of this entry, none of which has come; 0: it is an ordinary one
 	actions ref    // of Table.lists
 	flows   list   // exact flows
 	nflows  int32
@@ -107,6 +108,15 @@ func (e Entry) Counters() (packets, bytes uint64) { return e.at().packets, e.at(
 // SetNote has Config.Counted told n, which is not 0, of the entry's packets. Call it once, before the next call that may
 // remove the entry.
 func (e Entry) SetNote(n uint32) { e.at().note = n }
+
+// Expect says that no packet has asked for the entry: they are expected because of one that came in by another port. Config.Came is
+// called once, with the first that is heard of.
+func (e Entry) Expect(by uint32) {
+	x := e.at()
+	e.t.unexpect(x)
+	x.by = by
+	e.t.expected[by]++
+}
 
 // Note is what SetNote was given; 0: nothing.
 func (e Entry) Note() uint32 { return e.at().note }

@@ -22,6 +22,9 @@ func (t *Table) use(r ref, idle time.Duration, packets, bytes uint64) {
 	e := t.entries.at(f.entry)
 	at := stampOf(t.clock.Now() - int64(idle))
 	f.used, e.used = later(f.used, at), later(e.used, at)
+	if packets > 0 {
+		t.came(f.entry)
+	}
 	if packets < f.packets || bytes < f.bytes { // put again since: counted from 0
 		f.packets, f.bytes = 0, 0
 	}
@@ -31,6 +34,28 @@ func (t *Table) use(r ref, idle time.Duration, packets, bytes uint64) {
 		t.counted(e, packets-f.packets, bytes-f.bytes)
 	}
 	f.packets, f.bytes = packets, bytes
+}
+
+// came says that a packet of an entry has.
+func (t *Table) came(r ref) {
+	e := t.entries.at(r)
+	if e.by == 0 {
+		return
+	}
+	t.unexpect(e)
+	if t.cfg.Came != nil {
+		t.cfg.Came(Entry{t, r})
+	}
+}
+
+func (t *Table) unexpect(e *entry) {
+	if e.by == 0 {
+		return
+	}
+	if t.expected[e.by]--; t.expected[e.by] == 0 {
+		delete(t.expected, e.by)
+	}
+	e.by = 0
 }
 
 // counted tells of what the datapath has switched, and of what Wildcard has answered since.

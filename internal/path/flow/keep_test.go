@@ -7,6 +7,7 @@ import (
 	"github.com/viaduct-net/viaduct/internal/base/clock"
 	"github.com/viaduct-net/viaduct/internal/base/match"
 	"github.com/viaduct-net/viaduct/internal/base/tag"
+	"github.com/viaduct-net/viaduct/internal/path/datapath"
 )
 
 // What entries hold on to is let go of exactly once, however the entry ends.
@@ -46,5 +47,43 @@ func TestKeep(t *testing.T) {
 	tab.Invalidate(mine.Hash())
 	if len(held) != 0 {
 		t.Fatalf("still held: %v", held)
+	}
+}
+
+// TestExpect: an entry that is expected is counted for who expects it until its first packet is heard of, in whatever way, or it goes.
+func TestExpect(t *testing.T) {
+	k := match.Key{InPort: 2, DstPort: 1}
+	for name, c := range map[string]struct {
+		hear func(*Table)
+		came int
+	}{
+		"a lookup":               {func(tab *Table) { tab.Exact(&k) }, 1},
+		"a lookup of another":    {func(tab *Table) { k := k; k.TOS = 4; tab.Wildcard(&k) }, 1},
+		"a report":               {func(tab *Table) { tab.Audit(&datapath.FlowInfo{Key: k, Packets: 1, Bytes: 60}) }, 1},
+		"a report of no packets": {func(tab *Table) { tab.Audit(&datapath.FlowInfo{Key: k}) }, 0},
+		"a look":                 {func(tab *Table) { tab.Peek(&k) }, 0},
+		"its end":                {func(tab *Table) { tab.InvalidatePort(2); tab.Tend(100) }, 0},
+	} {
+		came := 0
+		tab := New(Config{Came: func(e Entry) {
+			if e.Key().DstPort != 1 {
+				t.Errorf("%s: %v has come", name, e.Key())
+			}
+			came++
+		}}, newInstaller(), new(clock.Manual))
+		tab.Add(&k, match.DstPort, nil, nil, Stateful).Expect(1)
+		_ = tab.Flush()
+		if n := tab.Expected(1); n != 1 || tab.Expected(2) != 0 {
+			t.Fatalf("%s: %d expected", name, n)
+		}
+		c.hear(tab)
+		c.hear(tab)
+		left := 1 - c.came
+		if name == "its end" {
+			left = 0
+		}
+		if n := tab.Expected(1); came != c.came || n != left {
+			t.Errorf("%s: %d have come, %d expected", name, came, n)
+		}
 	}
 }

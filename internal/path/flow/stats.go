@@ -37,6 +37,9 @@ func (t *Table) Stats() Stats {
 	return s
 }
 
+// Expected is how many entries wait for their first packet because of packets that came in by a port (Entry.Expect).
+func (t *Table) Expected(by uint32) int { return t.expected[by] }
+
 // PortFlows is how many exact flows and wildcard entries a port of ingress has.
 func (t *Table) PortFlows(no uint32) (flows, entries int) {
 	if p := t.ports[no]; p != nil {

@@ -50,6 +50,10 @@ type Config struct {
 	Hold    func(masked *match.Key, t *tag.Tag) (handle uint64, ok bool)
 	Release func(t *tag.Tag, handle uint64)
 
+	// Came, when set, is called when the first packet of an entry is heard of that was expected (Entry.Expect): it was looked up, or the
+	// datapath has reported it. It must not call methods that may remove entries.
+	Came func(Entry)
+
 	// Counted is told, from time to time, of packets and bytes of entries with a note (Entry.SetNote) that it was not
 	// told of before; Forgotten once, when such an entry goes. What the datapath has counted since its last
 	// report is then lost. Neither may call methods of the table.
@@ -100,6 +104,8 @@ type Table struct {
 	kept     slab[keptTag]
 	stale    stale
 
+	expected map[uint32]int // entries by the port that expects them
+
 	ports    map[uint32]*port
 	portTab  []*port // by id
 	portList []*port // in use
@@ -126,6 +132,7 @@ func New(cfg Config, inst Installer, clk clock.Clock) *Table {
 		tags:     tagIndex{idx: newIndex(), setIdx: newIndex()},
 		lists:    actionLists{idx: newIndex(), seed: maphash.MakeSeed()},
 		stale:    stale{tagIdx: newIndex(), left: perTurn},
+		expected: make(map[uint32]int),
 		ports:    make(map[uint32]*port),
 		putBatch: make([]datapath.Flow, 0, batch),
 		putRefs:  make([]ref, 0, batch),
@@ -185,6 +192,7 @@ func (t *Table) Exact(k *match.Key) (Entry, bool) {
 		return Entry{}, false
 	}
 	t.stats.ExactHits++
+	t.came(t.exacts.at(r).entry)
 	f, now := t.exacts.at(r), t.clock.Now()
 	f.used = stampOf(now)
 	t.entries.at(f.entry).used = f.used
@@ -220,6 +228,7 @@ func (t *Table) Wildcard(k *match.Key) (Entry, bool) {
 	e.hits++
 	e.used = stampOf(t.clock.Now())
 	t.stats.WildcardHits++
+	t.came(r)
 	return Entry{t, r}, true
 }
 
@@ -360,6 +369,7 @@ func (t *Table) remove(r ref) {
 	key := t.keyOf(e)
 	t.entryIdx.remove(t.maskedHash(&key, e.mask), r)
 	t.untag(r)
+	t.unexpect(e)
 	t.release(e)
 	if e.note != 0 {
 		t.counted(e, 0, 0)

@@ -9,6 +9,7 @@ import (
 	"github.com/viaduct-net/viaduct/internal/base/match"
 	"github.com/viaduct-net/viaduct/internal/base/packet"
 	"github.com/viaduct-net/viaduct/internal/path/datapath"
+	"github.com/viaduct-net/viaduct/internal/path/flow"
 	"github.com/viaduct-net/viaduct/internal/path/sim"
 )
 
@@ -76,27 +77,44 @@ func (w *Worker) adopt(f *datapath.FlowInfo) sim.Result {
 	case d.result == sim.ResultForward && slices.ContainsFunc(w.sim.Learn, begins):
 		return sim.ResultConsumed // it was decided otherwise: the connection that it is now part of begins with its next packet
 	}
-	w.answered()
-	if f.Foreign {
-		w.note(w.flows.Add(&f.Key, w.sim.Mask, d.actions, w.sim.Tags, w.kindOf(d.result)))
-		return d.result
+	if f.Packets > 0 {
+		w.answered()
 	}
-	w.note(w.flows.Keep(&f.Key, w.sim.Mask, d.actions, w.sim.Tags, w.kindOf(d.result), f.Actions))
+	var e flow.Entry
+	if f.Foreign {
+		e = w.flows.Add(&f.Key, w.sim.Mask, d.actions, w.sim.Tags, w.kindOf(d.result))
+	} else {
+		e = w.flows.Keep(&f.Key, w.sim.Mask, d.actions, w.sim.Tags, w.kindOf(d.result), f.Actions)
+	}
+	w.note(e)
+	if f.Packets == 0 && slices.ContainsFunc(w.sim.Learn, isReply) {
+		e.Expect(f.Key.InPort) // whoever began it: these are no more than there were
+	}
 	return d.result
 }
+
+// isReply reports whether the packet is the first answer of a connection.
+func isReply(l sim.Learn) bool { return l.Kind == sim.LearnReplied }
 
 // begins reports whether a connection would have to be committed.
 func begins(l sim.Learn) bool { return l.Kind == sim.LearnConnection }
 
-// specimen makes a packet that has the key. What the key does not hold is as plain as can be.
-func (w *Worker) specimen(k *match.Key) (packet.View, bool) {
+// specimen is Specimen in memory of the worker's, valid until the next one.
+func (w *Worker) specimen(k *match.Key) (v packet.View, ok bool) {
+	v, ok = Specimen(w.frame[:0], k)
+	w.frame = v.Frame
+	return v, ok
+}
+
+// Specimen makes a packet that has the key, appended to frame, which is empty. What the key does not hold is as plain as can be. Not ok:
+// of such packets the key says too little.
+func Specimen(frame []byte, k *match.Key) (packet.View, bool) {
 	eth := packet.Ether{Dst: k.EthDst, Src: k.EthSrc, VLAN: k.VLAN}
 	ip := packet.IP{Src: k.Src, Dst: k.Dst, TOS: k.TOS}
-	frame := w.frame[:0]
 	icmp := packet.ICMP{Type: uint8(k.SrcPort >> 8), Code: uint8(k.SrcPort), Rest: uint32(k.DstPort) << 16}
 	switch {
 	case k.EthType != packet.EthTypeIPv4 && k.EthType != packet.EthTypeIPv6:
-		return packet.View{}, false // ARP depends on its contents: never a flow worth keeping
+		return packet.View{Frame: frame}, false // ARP depends on its contents: never a flow worth keeping
 	case k.Proto == packet.ProtoUDP:
 		frame = packet.BuildUDP(frame, eth, ip, k.SrcPort, k.DstPort, nil)
 	case k.Proto == packet.ProtoTCP:
@@ -106,7 +124,6 @@ func (w *Worker) specimen(k *match.Key) (packet.View, bool) {
 	default:
 		frame = packet.BuildIP(frame, eth, ip, k.Proto, make([]byte, packet.SCTPLen))
 	}
-	w.frame = frame
 	v, bad := packet.Parse(frame, k.InPort)
 	v.Key = *k
 	if k.Frag == match.FragLater {
@@ -118,6 +135,7 @@ func (w *Worker) specimen(k *match.Key) (packet.View, bool) {
 // Audit compares flows read back from the datapath with the worker's copy, mends what differs, and notes which
 // are in use. Call it through Do.
 func (w *Worker) Audit(fs []datapath.FlowInfo) {
+	w.now = w.clock.Now()
 	for i := range fs {
 		f := &fs[i]
 		w.flows.Audit(f)

@@ -23,7 +23,7 @@ const maxConflicts = 4
 // the packet is simulated again. A packet that ends with an answer may begin a connection, too: the answer has to find
 // back. why is other than None when it must be dropped for what cannot be committed.
 func (w *Worker) settle(v *packet.View, vport uuid.UUID, gso packet.GSO) (d decision, why drop.Reason) {
-	w.peers.fresh, w.peers.members = w.peers.fresh[:0], w.peers.members[:0]
+	w.peers.fresh, w.peers.members, w.begun = w.peers.fresh[:0], w.peers.members[:0], false
 	for range maxConflicts {
 		if d = w.decide(v, vport, gso); d.result == sim.ResultNotYet {
 			return d, drop.None
@@ -60,6 +60,7 @@ func (w *Worker) connect() drop.Reason {
 		switch w.tables.AddConnection(c) {
 		case conntrack.Added:
 			changed = append(changed, tag.Of(l.Conn, l.Device, &l.Orig), tag.Of(l.Conn, l.Device, &l.Reply))
+			w.begun = true
 			if moved := l.Was != (match.Tuple{}); l.Conn.IsConnection() {
 				w.freshConnection(c, 0, moved)
 			} else {

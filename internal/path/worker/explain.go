@@ -117,6 +117,13 @@ func (w *Worker) explainAdd(k *match.Key, d decision) {
 	w.trace.Add("datapath", "install", "%s -> %s", k.String(), d.actions)
 }
 
+func (w *Worker) explainExpect(k *match.Key, d decision) {
+	if w.trace == nil {
+		return
+	}
+	w.trace.Add("worker", "expect", "answers: %s -> %s", k.String(), d.actions)
+}
+
 func (w *Worker) explainNoFlow() {
 	if w.trace == nil {
 		return

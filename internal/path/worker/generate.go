@@ -43,10 +43,10 @@ func (q *made) add(port uuid.UUID, frame []byte, depth int) {
 func (q *made) reset() { q.list, q.done = q.list[:0], 0 }
 
 // generate simulates the packets that the simulation at hand has made for a datapath port's packet, and those that they make in
-// turn. They start at a port's egress, cost no token and install no flow.
-func (w *Worker) generate(no uint32) {
+// turn. They start at a port's egress, cost no token and install no flow. False: it has made none.
+func (w *Worker) generate(no uint32) bool {
 	if len(w.sim.Generated) == 0 {
-		return
+		return false
 	}
 	w.made.owner, _ = w.ports.Virtual(no)
 	for i := range w.sim.Generated {
@@ -58,6 +58,7 @@ func (w *Worker) generate(no uint32) {
 		w.made.add(g.Port, g.Frame, 0)
 	}
 	w.runMade()
+	return true
 }
 
 // dropMade ends a packet that a device would have made: it is not one of the port's.

@@ -6,6 +6,7 @@ import (
 	"time"
 
 	"github.com/viaduct-net/viaduct/internal/base/drop"
+	"github.com/viaduct-net/viaduct/internal/base/match"
 	"github.com/viaduct-net/viaduct/internal/base/packet"
 	"github.com/viaduct-net/viaduct/internal/base/trace"
 	"github.com/viaduct-net/viaduct/internal/path/datapath"
@@ -73,6 +74,18 @@ func (w *Worker) guardedFlow(fl *datapath.FlowInfo, f func(*datapath.FlowInfo) s
 		}
 	}()
 	return f(fl), true
+}
+
+// guardedExpect is expectFlow, with the guard.
+func (w *Worker) guardedExpect(k *match.Key, by uint32) {
+	tree := w.trace
+	defer func() {
+		if x := recover(); x != nil {
+			w.trace = tree
+			w.fault(x, w.frame, k.InPort)
+		}
+	}()
+	w.expectFlow(k, by)
 }
 
 // guardedAnswer makes an answer of what went wrong while the worker explained.

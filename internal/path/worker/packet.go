@@ -20,7 +20,7 @@ import (
 //	4 prep      where did it enter the virtual network; is the same packet already being simulated
 //	5 sim       bridges and routers decide; may answer "not yet": park
 //	6 xlate     virtual ports become datapath ports
-//	7 worker    commit learnt state, remember the flow and what it depends on
+//	7 worker    commit learnt state, remember the flow and what it depends on; of a new connection, that of the answers too
 //	8 datapath  install the flow, execute the packet, give the token back
 
 // packet takes one miss through stages 3 to 7. It reports whether the miss was kept: parked or held
@@ -57,7 +57,9 @@ func (w *Worker) packet(m *datapath.Miss) (kept bool) {
 	w.commit(m, d)
 	w.tellPeers(&m.Key, vport, d.actions)
 	w.finish(m, &v, d)
-	w.generate(m.Key.InPort)
+	if !w.generate(m.Key.InPort) {
+		w.expect(m, d)
+	}
 	return false
 }
 

@@ -90,6 +90,15 @@ func (l *ruleLists) count(n uint32, packets, bytes uint64) {
 	}
 }
 
+// hit counts a flow that was expected, now that a packet of it has come.
+func (l *ruleLists) hit(n uint32) {
+	for _, c := range l.lists[n-1].counters {
+		if c != nil {
+			c.Hits.Add(1)
+		}
+	}
+}
+
 // drop implements flow.Config.Forgotten.
 func (l *ruleLists) drop(n uint32) {
 	x := &l.lists[n-1]

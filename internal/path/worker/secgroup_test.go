@@ -116,8 +116,8 @@ func TestMembershipConcernsItsFlowsOnly(t *testing.T) {
 	r.topo.Ports[cli.ID] = &cli
 	r.topo.Members(pathtest.ID("cli"))
 	r.changed(tag.Tag{Kind: tag.Group, ID: pathtest.ID("cli"), Addr: match.AddrFrom(cli.Addrs[0].Addr())})
-	if n := r.flows(); n != flows-1 {
-		t.Errorf("%d flows of %d are left, want all but that of the address", n, flows)
+	if n := r.flows(); n != flows-2 {
+		t.Errorf("%d flows of %d are left, want all but that of the address, and that of the answers", n, flows)
 	}
 	r.in(echo, echo2, more)
 	r.turn()

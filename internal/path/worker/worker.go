@@ -39,6 +39,9 @@ type Config struct {
 	// being made, so it is short: longer ones save system calls at the price of everybody's latency. Default 8.
 	Batch int
 	Idle  time.Duration // how long to wait for a miss before looking after other things; 100 ms
+	// Expected bounds the flows of answers that one ingress port's connections have installed beforehand and that were not heard of yet; 1,024.
+	// Those of further connections are decided when they come.
+	Expected int
 	// Linger is for how long a flow that has seen FIN or RST must have been idle until its connection counts as ended; 10 s.
 	Linger time.Duration
 	Flow   flow.Config
@@ -94,6 +97,8 @@ type Worker struct {
 	changed []tag.Tag       // scratch
 	news    []tag.Tag       // changed, and not yet told to the other workers
 	made    made
+	begun   bool      // the packet at hand has begun a connection
+	answer  match.Key // what answers to it look like
 	replies replies
 	frame   []byte // scratch for a request
 	batch   batch
@@ -139,6 +144,9 @@ func (c Config) withDefaults() Config {
 	if c.Idle <= 0 {
 		c.Idle = 100 * time.Millisecond
 	}
+	if c.Expected <= 0 {
+		c.Expected = 1024
+	}
 	if c.Linger <= 0 {
 		c.Linger = 10 * time.Second
 	}
@@ -163,6 +171,7 @@ func New(cfg Config, d Deps) *Worker {
 	}
 	cfg.Flow.Counted, cfg.Flow.Forgotten = w.passed.count, w.passed.drop
 	cfg.Flow.Hold, cfg.Flow.Release, cfg.Flow.OnBusy = w.hold, w.tables.Release, w.refresh
+	cfg.Flow.Came = w.came
 	w.flows = flow.New(cfg.Flow, d.Datapath, d.Clock)
 	return w
 }
@@ -255,10 +264,10 @@ func (w *Worker) keepHouse() {
 	}
 }
 
-// Reconfigure changes bounds and times of the flow table, of the packets that wait and of replies, and Linger; the rest of the configuration
+// Reconfigure changes bounds and times of the flow table, of the packets that wait and of replies, Expected and Linger; the rest of the configuration
 // stays. Flows beyond a lower bound go by Trim. Call it through Do.
 func (w *Worker) Reconfigure(cfg Config) {
-	w.cfg.Linger = cfg.withDefaults().Linger
+	w.cfg.Linger, w.cfg.Expected = cfg.withDefaults().Linger, cfg.withDefaults().Expected
 	w.flows.Reconfigure(cfg.Flow)
 	w.lot.Reconfigure(cfg.Prep)
 	w.replies.configure(cfg.Replies)

@@ -54,7 +54,7 @@ type Rule struct {
 
 // RuleCounters count what fitted a rule on this host. Safe for concurrent use.
 type RuleCounters struct {
-	Hits           atomic.Uint64 // packets that were simulated: about one for each new flow
+	Hits           atomic.Uint64 // packets that were simulated: about one for each new flow, that of answers included
 	Packets, Bytes atomic.Uint64 // all packets, as the datapath reports them of the flows that passed the rule: some seconds late
 }
 
