@@ -21,7 +21,7 @@ cp "$build/packages-guest/root.cpio" "$work/initrd"
 
 port() { echo "-chardev file,id=$1,path=$work/$1 -device virtserialport,chardev=$1,name=$1"; }
 # shellcheck disable=SC2046 # words; for the CPU and the kernel's arguments see ../vm/exec.sh
-timeout "${VM_TIMEOUT:-250}" qemu-system-x86_64 -M pc -accel tcg,thread=multi -cpu max,-cx16 -smp 2 -m 3072 \
+timeout "${VM_TIMEOUT:-600}" qemu-system-x86_64 -M pc -accel tcg,thread=multi -cpu max,-cx16 -smp 2 -m 3072 \
 	-nic none -display none -monitor none -serial "file:$work/console" -no-reboot \
 	-device virtio-serial-pci $(port output) $(port status) \
 	-kernel "$guest/vmlinux" -initrd "$work/initrd" \

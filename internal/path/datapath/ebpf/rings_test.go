@@ -71,7 +71,7 @@ func TestMissesWait(t *testing.T) {
 			}
 		})
 	}
-	layouts(t, func(t *testing.T, opts Options, object []byte, version uint32) {
+	layouts(t, "", func(t *testing.T, opts Options, object []byte, version uint32) {
 		r := newRig(t)
 		in, out := r.NewPort(t), r.NewPort(t)
 		leave(t, opts, object, version, in, out)
