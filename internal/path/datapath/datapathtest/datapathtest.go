@@ -31,8 +31,10 @@ type Limits struct {
 	Coarse func(k *match.Key) bool
 	// LateTTL: a flow whose TTL is decremented after an output is refused with datapath.ErrActions.
 	LateTTL bool
-	// DropsUncounted: neither drop.FlowDrop nor drop.OutputGone is counted, and drop.NotReady as drop.NoCredit.
+	// DropsUncounted: neither drop.FlowDrop nor drop.OutputGone is counted.
 	DropsUncounted bool
+	// ClosedAsEmpty: what a closed port sends is counted as drop.NoCredit, not as drop.NotReady.
+	ClosedAsEmpty bool
 	// Only runs tests with that prefix, for a variant of a datapath that differs from it there alone.
 	Only string
 	// NoTunnels: keys of tunnels are refused with datapath.ErrTunnel.

@@ -114,7 +114,7 @@ func missNotReady(b *bench) {
 		b.Errorf("%+v", m.Key)
 	}
 	reason := drop.NotReady
-	if b.limits.DropsUncounted {
+	if b.limits.ClosedAsEmpty {
 		reason = drop.NoCredit
 	}
 	if s := b.stats(p); s.Drops[reason] != 4 || s.Admitted != 0 || s.RxPackets != 4 {
