@@ -5,11 +5,13 @@ import (
 	"time"
 
 	"github.com/viaduct-net/viaduct/internal/base/drop"
+	"github.com/viaduct-net/viaduct/internal/base/packet"
+	"github.com/viaduct-net/viaduct/internal/base/tag"
 	"github.com/viaduct-net/viaduct/internal/path/datapath"
 	"github.com/viaduct-net/viaduct/internal/path/prep"
 )
 
-// early are packets that belong to no connection and can begin none, such as the answer to a SYN, at a host that others tell of
+// early are packets that would be dropped, and perhaps only because the connection is not known that they answer, at a host that others tell of
 // connections: the message may have been lost, or be late. They wait until some message has told of something, or for the time in which a lost one is
 // sent again; then they are judged as they come.
 type early struct {
@@ -26,14 +28,24 @@ type waiting struct {
 }
 
 const (
-	earlyMax  = 32 // of a worker: beyond, they are judged at once
-	earlyWait = int64(150 * time.Millisecond)
+	earlyMax   = 32 // of a worker: beyond, they are judged at once
+	earlyShare = 8  // of them, those of one port: so that one which sends much that is forbidden leaves room for the others
+	earlyWait  = int64(150 * time.Millisecond)
 )
 
-// early keeps a packet that seems to be invalid, if it may be early.
-func (w *Worker) early(m *datapath.Miss) (kept bool) {
+// early keeps a packet that is to be dropped, if it may be early.
+func (w *Worker) early(m *datapath.Miss, v *packet.View, why drop.Reason) (kept bool) {
 	e := &w.peers.early
-	if e.late || w.ports.Tunnel() == 0 || len(e.list) >= earlyMax {
+	if e.late || w.ports.Tunnel() == 0 || len(e.list) >= earlyMax || !w.mayAnswer(v, why) {
+		return false
+	}
+	n := 0
+	for i := range e.list {
+		if e.list[i].Key.InPort == m.Key.InPort {
+			n++
+		}
+	}
+	if n >= earlyShare {
 		return false
 	}
 	w.explainEarly()
@@ -44,6 +56,21 @@ func (w *Worker) early(m *datapath.Miss) (kept bool) {
 	e.list = append(e.list, waiting{m, until})
 	w.counts.Waiting++
 	return true
+}
+
+// mayAnswer reports whether what the simulation at hand has dropped may belong to a connection that is not known, and pass if it were.
+func (w *Worker) mayAnswer(v *packet.View, why drop.Reason) bool {
+	switch why {
+	case drop.ConnInvalid:
+		return true
+	case drop.GroupDrop, drop.FilterDrop, drop.FilterReject, drop.LocalNotTaken:
+	default:
+		return false
+	}
+	if v.TCPFlags()&(packet.FlagSYN|packet.FlagACK) == packet.FlagSYN {
+		return false // it begins one
+	}
+	return slices.ContainsFunc(w.sim.Tags, func(t tag.Tag) bool { return t.Kind.IsConnection() && !w.tables.HasConnection(t) })
 }
 
 // judgeEarly takes early packets through the stages again when there is news, or time is up.

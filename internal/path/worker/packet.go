@@ -50,7 +50,7 @@ func (w *Worker) packet(m *datapath.Miss) (kept bool) {
 		return false
 	case d.result == sim.ResultNotYet:
 		return w.park(m, vport)
-	case d.reason == drop.ConnInvalid && w.early(m):
+	case d.reason != drop.None && w.early(m, &v, d.reason):
 		return true
 	}
 	w.count(m, vport)

@@ -93,7 +93,7 @@ func (p *pair) turn() {
 	}
 }
 
-// reply has world answer the packet that it got, with TCP flags.
+// reply has world answer the packet that it got, with TCP flags if it is one of TCP.
 func (p *pair) reply(flags uint8) {
 	p.Helper()
 	sent := p.h2.sent
@@ -103,7 +103,11 @@ func (p *pair) reply(flags uint8) {
 	v, _ := packet.Parse(sent[len(sent)-1].Frame, 1)
 	k := &v.Key
 	p.h2.sent = nil
-	frame := packet.BuildTCP(nil, v.Ether().Reverse(), packet.IP{Src: k.Dst, Dst: k.Src}, packet.TCP{SrcPort: k.DstPort, DstPort: k.SrcPort, Flags: flags}, nil)
+	eth, ip := v.Ether().Reverse(), packet.IP{Src: k.Dst, Dst: k.Src}
+	frame := packet.BuildTCP(nil, eth, ip, packet.TCP{SrcPort: k.DstPort, DstPort: k.SrcPort, Flags: flags}, nil)
+	if k.Proto == packet.ProtoUDP {
+		frame = packet.BuildUDP(nil, eth, ip, k.DstPort, k.SrcPort, nil)
+	}
 	if err := p.h2.dp.Inject("tap-world", fake.Packet{Frame: frame}); err != nil {
 		p.Fatal(err)
 	}
