@@ -15,6 +15,8 @@ ATTACK_PACKAGES  := openvswitch-switch ovn-central ovn-host
 ROGUES   ?= 1,8
 PAIRS    ?= 400
 SEED     ?= 1
+AGENTS   ?= 500
+PORTS    ?= 20000
 LIBVIRT_PACKAGES := libvirt-daemon libvirt-daemon-driver-qemu libvirt-daemon-system libvirt-clients jq
 VM_PACKAGES := qemu-system-x86 busybox-static cpio kmod xz-utils zstd lz4
 # Of the tests with agents, those that depend on what a datapath can do: run with Open vSwitch's module on the last kernel.
@@ -24,7 +26,7 @@ ARCHITECTURES  := amd64 arm64
 SOURCES   = $(shell git ls-files '*.go')
 
 .DEFAULT_GOAL := build
-.PHONY: help setup root build packages release test test-packages test-libvirt test-vm interop sim unit race check generate fresh bench bench-attacks bench-ovs demo fuzz clean
+.PHONY: help setup root build packages release test test-packages test-libvirt test-vm interop sim unit race check generate fresh bench bench-attacks bench-ovs bench-scale demo fuzz clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  %-13s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -141,6 +143,11 @@ bench-attacks: root setup ## what a VM feels of 20 attacks by ROGUES (1,8) other
 	@mkdir -p build
 	$(GO) run ./test/bench -only attacks,rivals -nets viaduct,ovn -rogues $(ROGUES) >build/attacks.json; status=$$?; \
 	cat build/attacks.json; $(GO) run ./test/bench -draw build/attacks.svg <build/attacks.json; exit $$status
+
+bench-scale: root setup ## AGENTS (500) agents, PORTS (20000) VMs and one etcd on this machine: changes, memory, the start of an agent (root)
+	@mkdir -p build
+	$(GO) build -trimpath -o build/scale ./test/scale
+	build/scale -agents $(AGENTS) -ports $(PORTS)
 
 demo: root setup build ## a small cloud on this machine (root)
 	bin/viaduct demo

@@ -40,7 +40,7 @@ import (
 	"github.com/viaduct-net/viaduct/internal/topo/store/disk"
 )
 
-// Config of an agent: what is not configured in the store. All but Ready must be set.
+// Config of an agent: what is not configured in the store. All but the functions at the end must be set.
 type Config struct {
 	// Open opens the datapath, once, when the host's configuration has been read. Run closes it.
 	Open         func(*conf.Settings) (datapath.Datapath, error)
@@ -56,6 +56,9 @@ type Config struct {
 	Metrics      Metrics
 	// Ready, when not nil, is called once, when everything that the host knows of is served.
 	Ready func()
+	// Told, when not nil, is called with each change of the network once the workers have been handed it, by the one goroutine that hands
+	// it to them: it must return soon.
+	Told func(mirror.Change)
 	// Waiting, when not nil, is called once if the store cannot be reached at the start.
 	Waiting func()
 }
@@ -179,6 +182,9 @@ func (a *Agent) build() {
 	a.share = newSharer(a)
 	a.moves = newMover(a)
 	a.mirror.Subscribe(a.checks.topologyChanged)
+	if a.cfg.Told != nil {
+		a.mirror.Subscribe(a.cfg.Told)
+	}
 }
 
 // identify finds the host's object by its name, or registers it. It waits for a store that cannot be reached.

@@ -1,0 +1,124 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"syscall"
+	"time"
+
+	"golang.org/x/sys/unix"
+
+	"github.com/viaduct-net/viaduct/internal/agent/debug"
+)
+
+// agentStart measures the agent of the last host, on the datapath of the kernel: how soon after it was started all its ports are open, and how much memory it
+// then holds, all that its VMs' packets need included.
+func (o *options) agentStart(ctx context.Context, s *serverProcess, c *cloud) (err error) {
+	run := filepath.Join(o.dir, lastHost)
+	notify, err := net.ListenUnixgram("unixgram", &net.UnixAddr{Net: "unixgram", Name: filepath.Join(o.dir, "notify")})
+	if err != nil {
+		return err
+	}
+	defer notify.Close()
+	log, err := os.Create(filepath.Join(o.dir, "agent.log"))
+	if err != nil {
+		return err
+	}
+	defer log.Close()
+	cmd := exec.Command(o.binary, "agent", "--host", lastHost, "--etcd", s.etcd, "--run-dir", run, "--state-dir", filepath.Join(run, "state"),
+		"--name", "scale", "--tunnel-device", tunnelDevice)
+	cmd.Env = append(os.Environ(), "NOTIFY_SOCKET="+notify.LocalAddr().String())
+	cmd.Stdout, cmd.Stderr = log, log
+	cmd.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGKILL}
+	began := time.Now()
+	if err := cmd.Start(); err != nil {
+		return err
+	}
+	defer func() {
+		_ = cmd.Process.Signal(syscall.SIGTERM)
+		if e := cmd.Wait(); e != nil {
+			err = errors.Join(err, e)
+		}
+		if err != nil {
+			text, _ := os.ReadFile(log.Name())
+			err = fmt.Errorf("%w; its log:\n%s", err, text[max(0, len(text)-2000):])
+		}
+	}()
+	if err := awaitReady(notify); err != nil {
+		return err
+	}
+	took := time.Since(began)
+	ports, err := debug.NewClient(filepath.Join(run, "agent.sock")).Ports(ctx)
+	if err != nil {
+		return err
+	}
+	up := 0
+	for _, p := range ports {
+		if p.Status == debug.StatusUp && p.Interface != tunnelDevice {
+			up++
+		}
+	}
+	if up != o.hosted {
+		return fmt.Errorf("ready, and %d of %d ports are open", up, o.hosted)
+	}
+	o.emit("agent_ready_ms", milliseconds(took), "ms")
+	if err := c.sendAll(); err != nil {
+		return err
+	}
+	select {
+	case <-time.After(o.settle):
+	case <-ctx.Done():
+		return context.Cause(ctx)
+	}
+	for field, name := range map[string]string{"VmRSS": "agent_rss_mb", "VmHWM": "agent_rss_peak_mb"} {
+		n, err := resident(cmd.Process.Pid, field)
+		if err != nil {
+			return err
+		}
+		o.emit(name, n, "MB")
+	}
+	return nil
+}
+
+// awaitReady waits until the service manager, which we are, is told that the agent serves.
+func awaitReady(c *net.UnixConn) error {
+	if err := c.SetReadDeadline(time.Now().Add(patience)); err != nil {
+		return err
+	}
+	b := make([]byte, 4096)
+	for {
+		n, err := c.Read(b)
+		if err != nil {
+			return fmt.Errorf("the agent is not ready: %w", err)
+		}
+		if text := string(b[:n]); strings.Contains(text, "READY=1") && strings.Contains(text, "serving") {
+			return nil
+		}
+	}
+}
+
+// sendAll has each VM of the last host send a packet.
+func (c *cloud) sendAll() error {
+	fd, err := unix.Socket(unix.AF_PACKET, unix.SOCK_RAW|unix.SOCK_CLOEXEC, 0)
+	if err != nil {
+		return err
+	}
+	defer unix.Close(fd)
+	for _, i := range c.byHost[c.hosts] {
+		v := &c.vms[i]
+		link, err := net.InterfaceByName(far(v.iface))
+		if err != nil {
+			return err
+		}
+		if err := unix.Sendto(fd, c.frame(v), 0, &unix.SockaddrLinklayer{Ifindex: link.Index}); err != nil {
+			return fmt.Errorf("%s: %w", link.Name, err)
+		}
+	}
+	return nil
+}
