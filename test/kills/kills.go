@@ -91,9 +91,11 @@ type runner struct {
 	api   *client.Client
 	turn  int // of the binaries
 	ends  map[string]int
+	pids  map[string]int // of a process in each VM that has an established flow
 }
 
 const (
+	alice      = "10.0.1.10"
 	bob        = "10.0.2.10"
 	streamRate = 500     // datagrams per second
 	tcpRate    = 200_000 // bytes per second
@@ -127,7 +129,7 @@ func (x *runner) run(ctx context.Context) (r *result, err error) {
 		}
 		vms = append(vms, s)
 	}
-	alice, bobs, mallory := vms[0], vms[1], vms[2]
+	alices, bobs, mallory := vms[0], vms[1], vms[2]
 	r = &result{}
 	long := "--duration=" + (time.Duration(x.n)*10*time.Second + time.Minute).String()
 	echo, err := x.tools.StartReady(ctx, bobs, "echo", long)
@@ -146,17 +148,22 @@ func (x *runner) run(ctx context.Context) (r *result, err error) {
 	if err := x.tools.Run(ctx, mallory, &probe, "probe", target, "--duration=200ms"); err != nil {
 		return nil, err
 	}
-	send, err := x.tools.Start(ctx, alice, "tcp", "send", bob+":5001", fmt.Sprintf("--rate=%d", tcpRate), long)
+	send, err := x.tools.Start(ctx, alices, "tcp", "send", bob+":5001", fmt.Sprintf("--rate=%d", tcpRate), long)
 	if err != nil {
 		return nil, err
 	}
 	defer func() { err = errors.Join(err, send.Stop(&r.tcp[0])) }()
-	stream, err := x.tools.Start(ctx, alice, "stream", target, fmt.Sprintf("--rate=%d", streamRate), long)
+	stream, err := x.tools.Start(ctx, alices, "stream", target, fmt.Sprintf("--rate=%d", streamRate), long)
 	if err != nil {
 		return nil, err
 	}
 	defer func() { err = errors.Join(err, stream.Stop(&r.stream)) }()
+	x.pids = map[string]int{"alice": stream.PID(), "bob": echo.PID()}
 	if err := x.established(ctx); err != nil {
+		return nil, err
+	}
+	before, err := x.look(ctx)
+	if err != nil {
 		return nil, err
 	}
 	for r.kills < x.n && ctx.Err() == nil {
@@ -181,6 +188,14 @@ func (x *runner) run(ctx context.Context) (r *result, err error) {
 		if probe.Lost > 0 || gap > 500*time.Millisecond {
 			fmt.Fprintf(x.log, "end %d, %s: a new flow has waited for %s, %d of %d are lost\n", r.kills, what, gap, probe.Lost, probe.Sent)
 		}
+		now, err := x.look(ctx)
+		if err != nil {
+			return r, err
+		}
+		if lost := now.since(before); lost != "" {
+			fmt.Fprintf(x.log, "end %d, %s: lost: %s\n", r.kills, what, lost)
+		}
+		before = now
 		if r.kills%100 == 0 {
 			fmt.Fprintf(x.log, "%d ends, %v, gap p50 %.0f ms, p99 %.0f ms\n", r.kills, x.ends, r.gap(0.5), r.gap(0.99))
 		}
@@ -188,16 +203,27 @@ func (x *runner) run(ctx context.Context) (r *result, err error) {
 	return r, ctx.Err()
 }
 
-// established waits until the kernel switches the flows that are to go on.
+// established waits until the kernel switches the flows that are to go on: of two connections, there and back. What the probe has opened does not
+// count.
 func (x *runner) established(ctx context.Context) error {
 	agent := debug.NewClient(x.h.Socket())
 	for end := time.Now().Add(10 * time.Second); ; time.Sleep(20 * time.Millisecond) {
-		s, err := agent.Stats(ctx)
-		if err == nil && s.Flows >= 4 { // there and back, of two
+		n := 0
+		var failed error
+		for _, port := range []string{"alice", "bob"} {
+			flows, err := agent.Flows(ctx, port, 0)
+			failed = errors.Join(failed, err)
+			for i := range flows {
+				if f := &flows[i]; strings.Contains(f.Key, alice) && strings.Contains(f.Key, bob) {
+					n++
+				}
+			}
+		}
+		if failed == nil && n >= 4 {
 			return nil
 		}
 		if time.Now().After(end) || ctx.Err() != nil {
-			return errors.Join(fmt.Errorf("the flows are not there: %+v", s), err)
+			return errors.Join(fmt.Errorf("the kernel switches %d of 4 flows", n), failed)
 		}
 	}
 }
