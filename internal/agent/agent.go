@@ -81,6 +81,8 @@ type Agent struct {
 	checks   *checks
 	notReady atomic.Pointer[string]
 	events   *events
+	troubles *troubles
+	mended   atomic.Uint64 // parts of the datapath that were put back
 
 	auditEvery chan time.Duration // holds the last one
 	reports    chan string        // holds the last one
@@ -130,10 +132,12 @@ func Run(ctx context.Context, cfg Config) error {
 		served: make(chan struct{}),
 		sleep:  sleep, call: (*worker.Worker).Call, makeTunnel: (*Tunnel).ensure,
 	}
+	a.troubles = newTroubles(a.log, a.events)
 	if err := a.begin(ctx); err != nil {
 		return fmt.Errorf("host %s: %w", cfg.Host, err)
 	}
 	a.setLevels(a.boot.Settings)
+	a.limitMemory(a.boot.Settings.MemoryLimit)
 	var err error
 	if a.dp, err = cfg.Open(a.boot.Settings); err != nil {
 		return err
@@ -301,6 +305,7 @@ func (a *Agent) run(ctx context.Context) error {
 	g.Go(func() error { return a.reportApplied(ctx) })
 	g.Go(func() error { return a.tick(ctx) })
 	g.Go(func() error { return a.notice(ctx) })
+	g.Go(func() error { return a.mend(ctx) })
 	g.Go(func() error { return a.advertise(ctx) })
 	g.Go(func() error { return a.tunnel(ctx) })
 	g.Go(func() error { return a.blocks.run(ctx) })

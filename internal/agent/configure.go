@@ -90,6 +90,7 @@ func replace[T any](ch chan T, v T) {
 func (a *Agent) configure(ctx context.Context, r conf.Resolved) (report conf.Report, err error) {
 	s := r.Settings
 	a.setLevels(s)
+	a.limitMemory(s.MemoryLimit)
 	a.policy.Reconfigure(s.Tokens)
 	a.tables.Reconfigure(stateConfig(s))
 	replace(a.auditEvery, s.FlowAudit)

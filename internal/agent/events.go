@@ -92,6 +92,7 @@ func (a *Agent) notice(ctx context.Context) error {
 				a.events.add(debug.EventStoreAway, "", "the store is away: the last known network stays")
 			}
 		}
+		a.checkMemory()
 		st := a.tables.Stats()
 		grew := func(kind, subject, text string, n uint64) {
 			if d := n - refused[kind+subject]; d > 0 && n >= refused[kind+subject] {

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"maps"
+	"path/filepath"
 	"time"
 
 	"github.com/viaduct-net/viaduct/internal/agent/debug"
@@ -30,7 +31,11 @@ func (c *Config) kept() *disk.Snapshot {
 	s, err := disk.Read(c.StateDir, c.Host)
 	if err != nil {
 		if !disk.Missing(err) {
-			c.Log.For(logStore).Warn("what an earlier agent has kept cannot be used: without the store the host is not served", "error", err)
+			done := ""
+			if errors.Is(err, disk.ErrRefused) {
+				done = setAside(filepath.Join(c.StateDir, disk.File))
+			}
+			c.Log.For(logStore).Warn("what an earlier agent has kept cannot be used: without the store the host is not served", "error", cure(c.StateDir, err), "file", done)
 		}
 		return nil
 	}
@@ -126,7 +131,22 @@ func (a *Agent) confirm(ctx context.Context) error {
 // of the time.
 const keptEvery = 10 * time.Second
 
-// keepTopology writes what the mirror holds to disk whenever it has changed, until ctx ends, and then once more.
+// topologyKeeper writes what the mirror holds to disk.
+type topologyKeeper struct {
+	*Agent
+	written int64             // revision; -1: what is on disk is not what is known
+	keys    map[string]string // of the store, as read last
+}
+
+func (a *Agent) newKeeper() *topologyKeeper {
+	k := &topologyKeeper{Agent: a, written: -1}
+	if a.kept != nil {
+		k.keys = a.kept.Keys
+	}
+	return k
+}
+
+// keepTopology writes whenever something has changed, until ctx ends, and then once more.
 func (a *Agent) keepTopology(ctx context.Context) error {
 	if a.cfg.StateDir == "" {
 		return nil
@@ -136,11 +156,7 @@ func (a *Agent) keepTopology(ctx context.Context) error {
 	case <-ctx.Done():
 		return ctx.Err()
 	}
-	var written int64 = -1 // revision
-	var keys map[string]string
-	if a.kept != nil {
-		keys = a.kept.Keys
-	}
+	k := a.newKeeper()
 	next := time.NewTimer(time.Second) // what the ports of this host need is there by then
 	defer next.Stop()
 	for {
@@ -149,30 +165,33 @@ func (a *Agent) keepTopology(ctx context.Context) error {
 		case <-ctx.Done():
 		}
 		began := time.Now()
-		if a.mirror.Stats().Following {
-			bounded, cancel := context.WithTimeout(ctx, time.Second)
-			if now, _, err := a.cfg.Keys.ReadKeys(bounded, append(conf.Prefixes(a.host.ID), health.Prefix)...); err == nil {
-				if !maps.Equal(now, keys) {
-					written = -1
-				}
-				keys = now
-			}
-			cancel()
-		}
-		k, err := a.mirror.Keep(context.WithoutCancel(ctx))
-		if err == nil && k.Revision != written {
-			if err = a.writeTopology(k, keys); err == nil {
-				written = k.Revision
-			}
-		}
-		if err != nil {
-			a.log.Warn("the network is not kept on disk: an agent that starts without the store would not serve the host", "error", err)
-		}
+		k.turn(ctx)
 		if ctx.Err() != nil {
 			return ctx.Err()
 		}
 		next.Reset(max(keptEvery, 100*time.Since(began)))
 	}
+}
+
+// turn writes if there is news. A disk that is full leaves the last whole file, and what is in its way is told once; the next turn tries again.
+func (k *topologyKeeper) turn(ctx context.Context) {
+	if k.mirror.Stats().Following {
+		bounded, cancel := context.WithTimeout(ctx, time.Second)
+		if now, _, err := k.cfg.Keys.ReadKeys(bounded, append(conf.Prefixes(k.host.ID), health.Prefix)...); err == nil {
+			if !maps.Equal(now, k.keys) {
+				k.written = -1
+			}
+			k.keys = now
+		}
+		cancel()
+	}
+	holds, err := k.mirror.Keep(context.WithoutCancel(ctx))
+	if err == nil && holds.Revision != k.written {
+		if err = k.writeTopology(holds, k.keys); err == nil {
+			k.written = holds.Revision
+		}
+	}
+	k.troubles.set(troubleTopology, "the network is not kept on disk: an agent that starts without the store would begin with what was kept last", cure(k.cfg.StateDir, err))
 }
 
 func (a *Agent) writeTopology(k mirror.Kept, keys map[string]string) error {

@@ -245,6 +245,9 @@ func TestKeptButUnusable(t *testing.T) {
 			}
 			l.begin(true)
 			l.await("it waits for the store", l.waits.Load)
+			if _, err := os.Stat(filepath.Join(l.dir, "state", disk.File+".bad")); err != nil {
+				t.Errorf("what cannot be used is not set aside: %v", err)
+			}
 			l.link.Reconnect()
 			l.serves()
 			l.answered("10.0.0.1")

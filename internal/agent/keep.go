@@ -36,9 +36,7 @@ func (a *Agent) keepConnections(ctx context.Context) error {
 		case <-tick.C:
 		case <-ctx.Done():
 		}
-		if err := a.writeConnections(); err != nil {
-			a.log.Warn("silent connections would not survive the agent", "error", err)
-		}
+		a.troubles.set(troubleConnections, "silent connections would not survive the agent", cure(a.cfg.RunDir, a.writeConnections()))
 		if ctx.Err() != nil {
 			return ctx.Err()
 		}
@@ -88,7 +86,7 @@ func (a *Agent) restoreConnections() {
 	switch {
 	case errors.Is(err, fs.ErrNotExist):
 	case err != nil:
-		a.log.Warn("silent connections of an earlier agent are lost", "error", err)
+		a.log.Warn("silent connections of an earlier agent are lost", "error", err, "file", setAside(filepath.Join(a.cfg.RunDir, connectionsFile)))
 	case n > 0:
 		a.log.Info("silent connections restored", "connections", n)
 	}

@@ -106,6 +106,10 @@ func TestDamagedConnections(t *testing.T) {
 			t.Errorf("%d bytes: %d restored, %v", len(b), n, err)
 		}
 	}
+	keeper(dir).restoreConnections()
+	if _, err := os.Stat(path + ".bad"); err != nil {
+		t.Errorf("what is damaged is not set aside: %v", err)
+	}
 	keeper(t.TempDir()).restoreConnections() // none: nothing to be said
 }
 

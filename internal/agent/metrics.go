@@ -3,7 +3,9 @@ package agent
 import (
 	"cmp"
 	"context"
+	"math"
 	"runtime"
+	debugrt "runtime/debug"
 	"slices"
 	"time"
 
@@ -42,10 +44,14 @@ func gauge(name, help string, labels ...string) family {
 }
 
 var (
-	buildInfo   = gauge("build_info", "1, with what the agent was built from.", "version", "go_version")
-	agentReady  = gauge("agent_ready", "1 when the agent serves all that it knows of.")
-	agentPorts  = gauge("agent_ports", "Ports that are bound to this host.", "status")
-	agentUnseen = gauge("agent_ports_without_series", "Ports that are added up under the name others.")
+	buildInfo     = gauge("build_info", "1, with what the agent was built from.", "version", "go_version")
+	agentReady    = gauge("agent_ready", "1 when the agent serves all that it knows of.")
+	agentPorts    = gauge("agent_ports", "Ports that are bound to this host.", "status")
+	agentTrouble  = gauge("agent_trouble", "1 while this is wrong with the host; the agent goes on.", "trouble")
+	agentTroubles = counter("agent_troubles_total", "How often this has begun to be wrong.", "trouble")
+	mendedParts   = counter("datapath_mended_total", "Parts of the datapath that somebody had taken away and the agent has put back.")
+	memoryLimit   = gauge("agent_memory_limit_bytes", "Memory that the agent's garbage collector keeps it within; absent when there is no limit.")
+	agentUnseen   = gauge("agent_ports_without_series", "Ports that are added up under the name others.")
 
 	portInfo      = gauge("port_info", "1, with what the port is called.", "port_id", "port", "device", "interface")
 	portRx        = counter("port_received_packets_total", "Frames that entered the datapath at the port.", portLabels...)
@@ -60,6 +66,8 @@ var (
 	portQueued    = gauge("port_queued_packets", "Misses that wait for their port's turn.", portLabels...)
 	portInFlight  = gauge("port_in_flight_packets", "Misses that are on their way to the agent or wait for their port's turn.", portLabels...)
 	portCredit    = gauge("port_credit_tokens", "Tokens that the port holds.", portLabels...)
+	portSize      = gauge("port_capacity_tokens", "Tokens that the port holds at most.", portLabels...)
+	portMasks     = gauge("port_flow_entries", "Wildcard entries of flows that begin at the port.", portLabels...)
 	portWork      = counter("port_work_seconds_total", "Processing time that the port's misses took.", portLabels...)
 	portFlows     = gauge("port_flows", "Exact flows that begin at the port.", portLabels...)
 	portQueueing  = newFamily("port_queueing_seconds", "Time from a miss until the agent took it up.", 0, portLabels...)
@@ -71,6 +79,7 @@ var (
 	packetsCons   = counter("worker_packets_consumed_total", "Packets that a device kept for itself.")
 	packetsDrop   = counter("worker_packets_dropped_total", "Packets dropped in the agent.", "stage", "reason")
 	packetsWait   = gauge("worker_packets_waiting", "Packets parked or held back.")
+	packetFaults  = counter("worker_faults_total", "Packets that met a fault of the agent (a panic) and were dropped as internal.")
 	flushErrors   = counter("worker_flush_errors_total", "Batches whose flows could not all be installed.")
 	tokensTaken   = counter("tokens_taken_total", "Tokens that came with misses. Taken = returned + in flight.")
 	tokensBack    = counter("tokens_returned_total", "Tokens given back.")
@@ -81,6 +90,7 @@ var (
 	tokensDebt    = gauge("tokens_debt", "Tokens in flight beyond the capacity, since buckets went or shrank.")
 	bucketTokens  = gauge("bucket_tokens", "Tokens in the buckets above the ports.", "bucket")
 	bucketSize    = gauge("bucket_capacity_tokens", "Tokens that the buckets above the ports hold at most.", "bucket")
+	bucketShare   = gauge("bucket_shares", "The bucket's part in what its parent distributes, relative to its siblings.", "bucket")
 	flowFlows     = gauge("flow_flows", "Exact flows, installed or queued.")
 	flowDying     = gauge("flow_dying_flows", "Exact flows that wait to be deleted.")
 	flowEntries   = gauge("flow_entries", "Wildcard entries.")
@@ -124,6 +134,7 @@ func (c *collector) Collect(ch chan<- prometheus.Metric) {
 	if err := c.agent.collectWorkers(ctx, s); err != nil {
 		ch <- prometheus.NewInvalidMetric(packetsIn.desc, err)
 	}
+	c.agent.collectTroubles(s)
 	c.agent.collectTokens(s)
 	c.agent.collectState(s)
 	ports, err := c.agent.portSeries(ctx)
@@ -174,6 +185,7 @@ func (a *Agent) collectWorkers(ctx context.Context, s sink) error {
 	for r := drop.None + 1; r < drop.NumReasons; r++ { // all, so that a rate begins at 0
 		s.put(packetsDrop, float64(sum.Dropped[r]), r.Stage(), r.String())
 	}
+	s.put(packetFaults, float64(sum.Faults))
 	s.put(flushErrors, float64(sum.FlushErrors))
 	s.put(tokensTaken, float64(sum.Taken))
 	s.put(tokensBack, float64(sum.Returned))
@@ -199,6 +211,21 @@ func (a *Agent) collectWorkers(ctx context.Context, s sink) error {
 	return nil
 }
 
+func (a *Agent) collectTroubles(s sink) {
+	for what, err := range a.troubles.list() {
+		now := 0.0
+		if err != nil {
+			now = 1
+		}
+		s.put(agentTrouble, now, what)
+		s.put(agentTroubles, float64(a.troubles.begun(what)), what)
+	}
+	s.put(mendedParts, float64(a.mended.Load()))
+	if n := debugrt.SetMemoryLimit(-1); n != math.MaxInt64 {
+		s.put(memoryLimit, float64(n))
+	}
+}
+
 func (a *Agent) collectTokens(s sink) {
 	acc := a.policy.Account()
 	s.put(tokensAll, float64(acc.Total))
@@ -210,6 +237,7 @@ func (a *Agent) collectTokens(s sink) {
 		if !b.Leaf {
 			s.put(bucketTokens, float64(b.Tokens), b.Name)
 			s.put(bucketSize, float64(b.Capacity), b.Name)
+			s.put(bucketShare, float64(b.Share), b.Name)
 		}
 	}
 }
@@ -274,7 +302,7 @@ func (a *Agent) collectPorts(s sink, ports []debug.Port) {
 			{portRx, float64(p.RxPackets)}, {portRxBytes, float64(p.RxBytes)}, {portTx, float64(p.TxPackets)}, {portTxBytes, float64(p.TxBytes)},
 			{portAdmitted, float64(p.Admitted)}, {portExecuted, float64(p.Executed)}, {portConsumed, float64(p.Consumed)},
 			{portWaiting, float64(p.Waiting)}, {portQueued, float64(p.Queued)}, {portInFlight, float64(p.InFlight)},
-			{portCredit, float64(p.Credit)}, {portWork, seconds(p.Work)}, {portFlows, float64(p.Flows)},
+			{portCredit, float64(p.Credit)}, {portSize, float64(p.Capacity)}, {portMasks, float64(p.Entries)}, {portWork, seconds(p.Work)}, {portFlows, float64(p.Flows)},
 		} {
 			s.put(v.f, v.n, id, name)
 		}
@@ -305,6 +333,7 @@ func addCounts(sum *worker.Counts, c worker.Counts) {
 	sum.Taken += c.Taken
 	sum.Returned += c.Returned
 	sum.FlushErrors += c.FlushErrors
+	sum.Faults += c.Faults
 	for r, n := range c.Dropped {
 		sum.Dropped[r] += n
 	}

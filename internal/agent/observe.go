@@ -65,9 +65,14 @@ func (a *Agent) Checks() []debug.Check {
 			return debug.Check{Name: name, Err: errors.New("not yet")}
 		}
 	}
-	return []debug.Check{
+	checks := []debug.Check{
 		done("the topology has been read", a.mirror.Synced()),
 		done("the host's interfaces are known", a.bindings.Listed()),
 		{Name: "serving", Err: a.Ready()},
 	}
+	now := a.troubles.list()
+	for _, what := range allTroubles {
+		checks = append(checks, debug.Check{Name: "not " + what, Err: now[what], Advice: true})
+	}
+	return checks
 }

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"path"
 	"slices"
 	"strings"
 	"sync/atomic"
@@ -35,7 +36,7 @@ func (a *Agent) Ready() error {
 
 // Ports implements debug.Agent.
 func (a *Agent) Ports(ctx context.Context) ([]debug.Port, error) {
-	queues := a.queueStats()
+	queues, sizes := a.queueStats(), a.leafSizes()
 	snap := a.mirror.Snapshot()
 	var out []debug.Port
 	for _, b := range a.bindings.State() {
@@ -46,6 +47,7 @@ func (a *Agent) Ports(ctx context.Context) ([]debug.Port, error) {
 		if v := snap.Port(b.Port); v != nil {
 			describePort(&p, snap, v)
 		}
+		p.Capacity = sizes[b.Interface]
 		if dp, ok := a.ports.get(b.Port); ok {
 			if err := a.measure(ctx, &p, dp, queues[dp.No]); err != nil {
 				return nil, err
@@ -54,7 +56,7 @@ func (a *Agent) Ports(ctx context.Context) ([]debug.Port, error) {
 		out = append(out, p)
 	}
 	if dp, ok := a.ports.getTunnel(); ok {
-		p := debug.Port{Name: "tunnel", Interface: dp.Interface, Status: debug.StatusUp}
+		p := debug.Port{Name: "tunnel", Interface: dp.Interface, Status: debug.StatusUp, Capacity: sizes[dp.Interface]}
 		if err := a.measure(ctx, &p, dp, queues[dp.No]); err != nil {
 			return nil, err
 		}
@@ -62,6 +64,17 @@ func (a *Agent) Ports(ctx context.Context) ([]debug.Port, error) {
 	}
 	slices.SortFunc(out, func(x, y debug.Port) int { return strings.Compare(x.Name+x.ID, y.Name+y.ID) })
 	return out, nil
+}
+
+// leafSizes are the capacities of the ports' buckets, by interface.
+func (a *Agent) leafSizes() map[string]int64 {
+	m := make(map[string]int64)
+	for _, b := range a.policy.Snapshot() {
+		if b.Leaf {
+			m[path.Base(b.Name)] = b.Capacity
+		}
+	}
+	return m
 }
 
 // measure adds what the datapath and the workers have counted at a port.
@@ -87,7 +100,7 @@ func (a *Agent) measure(ctx context.Context, p *debug.Port, dp datapath.Port, q 
 	}
 	p.InFlight = max(int64(st.Admitted-a.ports.admittedBefore(dp.No)-q.Served), int64(q.Queued))
 	for _, w := range a.workers {
-		if err := w.Call(ctx, func() { n, _ := w.Flows().PortFlows(dp.No); p.Flows += n }); err != nil {
+		if err := w.Call(ctx, func() { f, e := w.Flows().PortFlows(dp.No); p.Flows, p.Entries = p.Flows+f, p.Entries+e }); err != nil {
 			return err
 		}
 	}
@@ -223,6 +236,7 @@ func (a *Agent) Stats(ctx context.Context) (debug.Stats, error) {
 		}
 	}
 	s.Connections = a.tables.Stats().Connections
+	s.Troubles = a.troubles.texts()
 	acc := a.policy.Account()
 	s.Tokens, s.InFlight, s.RootCredit = acc.Total, acc.InFlight, atomic.LoadInt64(a.dp.RootCredit())
 	return s, nil

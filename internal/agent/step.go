@@ -90,6 +90,7 @@ func NewSteps(cfg StepConfig) *Steps {
 		jitter: cfg.Jitter,
 	}
 	x.a = a
+	a.troubles = newTroubles(a.log, a.events)
 	a.notReadyBecause("the topology has not been read yet")
 	_ = a.dp.DumpFlows(func(*datapath.FlowInfo) bool { a.heir = true; return false })
 	a.build()

@@ -90,6 +90,10 @@ func keysOf(s *Settings) []Key {
 		span("midolman.check_flow_expiration_interval", &s.FlowAudit, 100*time.Millisecond, 60*second, "5s",
 			"How often the datapath's flow table is read back, to see which flows are in use and to repair what differs."),
 
+		{Name: "agent.memory.limit", Default: "0", Unit: "MiB", value: intIn(&s.MemoryLimit, 0, 1<<24),
+			Text: "Memory that the agent's garbage collector keeps it within; near it, collecting costs time rather than the agent its life. 0: nine tenths of " +
+				"what the control group of the agent may have (MemoryMax of its service), and no limit where that has none. The variable GOMEMLIMIT, where it is set, counts instead."},
+
 		count("flow.max_masks_per_port", &s.Flow.MaxMasksPerPort, 1024, "64", "masks",
 			"Most different masks among the wildcard flows of one ingress port: further ones are remembered for single flows only, so that a tenant "+
 				"cannot slow down lookups."),

@@ -14,6 +14,7 @@ type Settings struct {
 	MaxFlowCount int
 	TunnelPort   int
 	Tokens       htb.Config
+	MemoryLimit  int64 // MiB; 0: as the control group allows
 
 	Flow      Flow
 	Prep      Prep

@@ -19,6 +19,8 @@ const (
 	EventStoreAway     = "store-away"
 	EventBound         = "bound-reached" // something was not learnt, because its port has no room
 	EventRefused       = "refused"       // packets were refused for want of credit
+	EventTrouble       = "trouble"       // something is wrong with the host, and should be mended; the subject says what
+	EventMended        = "mended"        // it is over, or the agent has mended it itself
 	EventLost          = "lost"          // who reads was too slow
 )
 

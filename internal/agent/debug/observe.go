@@ -15,15 +15,16 @@ import (
 	"github.com/prometheus/client_golang/prometheus/promhttp"
 )
 
-// Check is one thing that an agent must have done to be ready.
+// Check is one thing that an agent must have done to be ready, or, as advice, one that should be well: the agent serves without it.
 type Check struct {
-	Name string
-	Err  error // nil: done
+	Name   string
+	Err    error // nil: done, or well
+	Advice bool
 }
 
 // Observed is what may also be asked by the network: how the agent is, and its figures.
 type Observed interface {
-	// Checks are what readiness is made of, in the order in which it comes about.
+	// Checks are what readiness is made of, in the order in which it comes about, and then advice.
 	Checks() []Check
 	Metrics() prometheus.Gatherer
 	Version() string
@@ -53,6 +54,10 @@ func readyz(w http.ResponseWriter, r *http.Request, checks []Check) {
 	for _, c := range checks {
 		if c.Err == nil {
 			text += fmt.Sprintf("[+] %s ok\n", c.Name)
+			continue
+		}
+		if c.Advice {
+			text += fmt.Sprintf("[!] %s: %v\n", c.Name, c.Err)
 			continue
 		}
 		text += fmt.Sprintf("[-] %s: %v\n", c.Name, c.Err)

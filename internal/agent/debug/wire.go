@@ -38,6 +38,7 @@ type Port struct {
 	InFlight  int64             `json:"in_flight"` // between the kernel and their turn
 	Drops     map[string]uint64 `json:"drops,omitempty"`
 	Credit    int64             `json:"credit"`   // tokens it holds now
+	Capacity  int64             `json:"capacity"` // most tokens that it may hold
 	Queued    int               `json:"queued"`   // misses that wait for their turn
 	Work      int64             `json:"work_ns"`  // processing time it has used
 	Delay     int64             `json:"delay_ns"` // mean wait for its turn
@@ -48,6 +49,8 @@ type Port struct {
 	Setups []uint64 `json:"setups,omitempty"`
 	Setup  int64    `json:"setup_ns"` // the sum of these times
 	Flows  int      `json:"flows"`
+	// Entries are wildcard entries; each mask among them is bounded.
+	Entries int `json:"entries"`
 }
 
 // Rule is a rule of a filter chain, with what it has met on this host.
@@ -121,6 +124,9 @@ type Stats struct {
 	InFlight    int64  `json:"in_flight"`
 	LastError   string `json:"last_error,omitempty"`
 
+	// Troubles are what is wrong with the host and should be mended, while the agent goes on.
+	Troubles []string `json:"troubles,omitempty"`
+
 	// StoreFollowed: the store is there. Otherwise the host is served by what was known last, at Revision.
 	StoreFollowed bool  `json:"store_followed"`
 	Revision      int64 `json:"revision"`
@@ -143,11 +149,13 @@ func (p *Port) Add(q *Port) {
 	p.Waiting += q.Waiting
 	p.InFlight += q.InFlight
 	p.Credit += q.Credit
+	p.Capacity += q.Capacity
 	p.Queued += q.Queued
 	p.Work += q.Work
 	p.Waited += q.Waited
 	p.Setup += q.Setup
 	p.Flows += q.Flows
+	p.Entries += q.Entries
 	if p.Drops == nil {
 		p.Drops = make(map[string]uint64)
 	}

@@ -195,3 +195,10 @@ type Waiter interface {
 	// Waiting is how many misses of a port wait to be read now, 0 for all ports.
 	Waiting(no uint32) (int, error)
 }
+
+// Mender is a Datapath of which others may take parts away: pins, what is attached to interfaces.
+type Mender interface {
+	// Mend puts back what has been taken away, and says what that was. The error is what could not be put back: ErrBusy when another
+	// process has taken the datapath's place.
+	Mend() (mended []string, err error)
+}
