@@ -251,7 +251,11 @@ func (d *Datapath) DumpFlows(fn func(*datapath.FlowInfo) bool) error {
 		return err
 	}
 	var info datapath.FlowInfo
-	return enough(d.table.each(func(k *match.Key, f *bpfFlow) error { return tellFlow(&info, k, f, lookup, fn) }))
+	return enough(eachBatch(d.table.flows, func(keys []rawKey, values []rawFlow) error {
+		ks := unsafe.Slice((*match.Key)(unsafe.Pointer(unsafe.SliceData(keys))), len(keys))
+		vs := unsafe.Slice((*bpfFlow)(unsafe.Pointer(unsafe.SliceData(values))), len(values))
+		return tellFlows(&info, ks, vs, lookup, fn)
+	}))
 }
 
 // errEnough ends a walk.
@@ -264,10 +268,20 @@ func enough(err error) error {
 	return err
 }
 
-// tellFlow tells fn of a flow, and returns errEnough when it wants no more; info is scratch.
-func tellFlow(info *datapath.FlowInfo, k *match.Key, f *bpfFlow, lookup func(uint64, *bpfWideStep) error, fn func(*datapath.FlowInfo) bool) error {
+// tellFlows tells fn of flows that have just been read, and returns errEnough when it wants no more; info is scratch.
+func tellFlows(info *datapath.FlowInfo, ks []match.Key, vs []bpfFlow, lookup func(uint64, *bpfWideStep) error, fn func(*datapath.FlowInfo) bool) error {
+	now := monotonic() // once: it is a system call
+	for i := range ks {
+		if err := tellFlow(info, &ks[i], &vs[i], now, lookup, fn); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+func tellFlow(info *datapath.FlowInfo, k *match.Key, f *bpfFlow, now uint32, lookup func(uint64, *bpfWideStep) error, fn func(*datapath.FlowInfo) bool) error {
 	*info = datapath.FlowInfo{Key: *k, Actions: info.Actions[:0], Packets: f.Packets, Bytes: f.Bytes, TCPFlags: f.TcpFlags}
-	if idle := int32(monotonic() - f.LastUsed); idle > 0 {
+	if idle := int32(now - f.LastUsed); idle > 0 {
 		info.Idle = time.Duration(idle) << timeShift
 	}
 	if r := wideRun(f); r.n > 0 {

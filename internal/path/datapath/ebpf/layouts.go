@@ -31,12 +31,7 @@ func eachByName(flows, steps *reader, fn func(*datapath.FlowInfo) bool) error {
 	return enough(flows.each(func(keys, values []byte, n int) error {
 		ks := unsafe.Slice((*match.Key)(unsafe.Pointer(unsafe.SliceData(keys))), n)
 		vs := unsafe.Slice((*bpfFlow)(unsafe.Pointer(unsafe.SliceData(values))), n)
-		for i := range ks {
-			if err := tellFlow(&info, &ks[i], &vs[i], lookup, fn); err != nil {
-				return err
-			}
-		}
-		return nil
+		return tellFlows(&info, ks, vs, lookup, fn)
 	}))
 }
 
