@@ -5,6 +5,7 @@ import (
 	"math"
 	"sync/atomic"
 	"time"
+	"unsafe"
 
 	"github.com/google/uuid"
 
@@ -103,20 +104,47 @@ func words(id uuid.UUID) [2]uint64 {
 
 // begin writes a connection into an entry that is not alive, and makes it alive.
 func (e *entry) begin(k *key, reply *packed, owner uint32, idle time.Duration, now int64) {
-	e.orig.store(&k.packed)
-	e.device[0].Store(k.device[0])
-	e.device[1].Store(k.device[1])
-	e.used.Store(now)
-	e.owner.Store(owner)
-	e.idle.Store(uint32(min(milliseconds(int64(idle)), math.MaxUint32)))
+	w := written{
+		orig: k.packed, device: k.device, used: now, owner: owner, idle: uint32(min(milliseconds(int64(idle)), math.MaxUint32)),
+	}
 	s := e.state.Load() | alive
 	if *reply == k.reversed() {
 		s |= mirrored
 	} else {
-		e.reply.store(reply)
+		w.reply = *reply
 	}
+	e.write(&w)
 	e.state.Store(s)
 }
+
+// written is an entry by plain words.
+type written struct {
+	orig        packed
+	device      [2]uint64
+	reply       packed
+	used        int64
+	owner, idle uint32
+}
+
+// write fills an entry that is not alive: what readers find is nothing to them until it is. An atomic store waits until all stores before
+// it have reached a cache line that most likely no cache holds, and there would be a dozen: plain ones do not. Whoever took the entry
+// has held Table.mu since it died, so that nothing of this is seen before that.
+func (e *entry) write(w *written) {
+	if !raceDetector {
+		*(*written)(unsafe.Pointer(&e.orig)) = *w
+		return
+	}
+	e.orig.store(&w.orig)
+	e.device[0].Store(w.device[0])
+	e.device[1].Store(w.device[1])
+	e.reply.store(&w.reply)
+	e.used.Store(w.used)
+	e.owner.Store(w.owner)
+	e.idle.Store(w.idle)
+}
+
+// A written covers an entry from orig to idle.
+var _ [unsafe.Offsetof(entry{}.idle) - unsafe.Offsetof(entry{}.orig)]byte = [unsafe.Offsetof(written{}.idle)]byte{}
 
 // is reports whether a live connection has the direction k; s is its state before it was looked at.
 func (e *entry) is(k *key, s uint64) (reply, ok bool) {
