@@ -167,7 +167,7 @@ func TestSizes(t *testing.T) {
 		what string
 		v    any
 		max  uintptr
-	}{{"entry", entry{}, 136}, {"exact flow", exact{}, 112}, {"tag", tagRef{}, 20}, {"list of actions", listHead{}, 16}, {"cell", cell{}, 32}, {"kept tag", keptTag{}, 80}, {"set", tagSet{}, 40}} {
+	}{{"entry", entry{}, 136}, {"exact flow", exact{}, 112}, {"tag", tagRef{}, 20}, {"list of actions", listHead{}, 16}, {"cell", cell{}, 32}, {"kept tag", keptTag{}, 80}, {"set", tagSet{}, 44}} {
 		ty := reflect.TypeOf(c.v)
 		if ty.Size() > c.max {
 			t.Errorf("an %s takes %d bytes, more than %d", c.what, ty.Size(), c.max)

@@ -53,7 +53,7 @@ type entry struct {
 	inSet   links  // among the entries of the set
 	born    uint32 // epoch: see stale.go
 	note    uint32
-	kept    ref
+	kept    ref   // what it holds on to by itself
 	nbrs    links // among the entries of its port and kind, or among the dead
 	timer   links
 
@@ -65,13 +65,6 @@ type entry struct {
 	hits           uint64
 	reported       uint64 // of hits, by Config.Counted
 	packets, bytes uint64
-}
-
-// keptTag is a tag that an entry holds on to (Config.Hold).
-type keptTag struct {
-	tag    tag.Tag
-	handle uint64
-	more   ref
 }
 
 // Key is the masked key.

@@ -14,10 +14,8 @@ import (
 func TestKeep(t *testing.T) {
 	var held []tag.Tag
 	tab := New(Config{
-		Hold: func(k *match.Key, tg *tag.Tag) (uint64, bool) {
-			if tg.MAC != k.EthSrc {
-				return 0, false
-			}
+		Holds: func(k *match.Key, tg *tag.Tag) bool { return tg.MAC == k.EthSrc },
+		Hold: func(tg *tag.Tag) (uint64, bool) {
 			held = append(held, *tg)
 			return 42, true
 		},
@@ -47,6 +45,30 @@ func TestKeep(t *testing.T) {
 	tab.Invalidate(mine.Hash())
 	if len(held) != 0 {
 		t.Fatalf("still held: %v", held)
+	}
+
+	// Entries whose tags are alike hold on to them together, unless they hold on to different ones.
+	tags := []tag.Tag{mine, theirs}
+	for port := range uint16(2) {
+		k := match.Key{InPort: 1, EthSrc: src, DstPort: port}
+		if got := tab.Add(&k, match.EthSrc|match.DstPort, nil, tags, Drop).Kept(); !slices.Equal(got, []tag.Tag{mine}) {
+			t.Fatalf("an entry keeps %v", got)
+		}
+	}
+	back := match.Key{InPort: 1, EthSrc: other}
+	tab.Add(&back, match.EthSrc, nil, tags, Drop)
+	if !slices.Equal(held, []tag.Tag{mine, theirs}) {
+		t.Fatalf("held %v, want each once", held)
+	}
+	for port := range uint16(2) { // another decision takes the place of each
+		k := match.Key{InPort: 1, EthSrc: src, DstPort: port}
+		if len(held) != 2 {
+			t.Fatalf("held %v while an entry is left", held)
+		}
+		tab.Add(&k, match.EthSrc|match.DstPort, nil, nil, Drop)
+	}
+	if !slices.Equal(held, []tag.Tag{theirs}) {
+		t.Fatalf("held %v, want what the last one does", held)
 	}
 }
 

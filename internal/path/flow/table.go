@@ -45,9 +45,11 @@ type Config struct {
 	// It must not call methods that may remove entries.
 	OnBusy func(Entry)
 
-	// Hold, when set, is asked for each tag whether an entry with this key holds on to the thing itself, which it then does; Release
-	// is called once when the entry goes, with the handle that Hold has returned. Neither may call methods of the table.
-	Hold    func(masked *match.Key, t *tag.Tag) (handle uint64, ok bool)
+	// Holds, when set, says whether an entry with this key holds on to the thing that a tag of its names; Hold then does so, if the
+	// thing is there, and Release is called once with the handle that Hold has returned. Entries that share a tag may do so together, until
+	// the last of them goes. None may call methods of the table.
+	Holds   func(masked *match.Key, t *tag.Tag) bool
+	Hold    func(t *tag.Tag) (handle uint64, ok bool)
 	Release func(t *tag.Tag, handle uint64)
 
 	// Came, when set, is called when the first packet of an entry is heard of that was expected (Entry.Expect): it was looked up, or the
@@ -291,66 +293,11 @@ func (t *Table) addEntry(k *match.Key, mask match.Mask, as action.Physical, tags
 	t.key = got.Apply(k)
 	t.entryIdx.insert(t.maskedHash(&t.key, got), r)
 	t.tag(r, tags)
-	t.hold(e, tags)
 	p.entries++
 	t.ofPort.push(&p.idle[kind], r)
 	t.entryWheel.add(r, t.entryDeadline(e, now))
 	t.stats.Added++
 	return r
-}
-
-// hold has an entry hold on to what it depends on; t.key is its key.
-func (t *Table) hold(e *entry, tags []tag.Tag) {
-	if t.cfg.Hold == nil {
-		return
-	}
-	last := ref(0)
-	for i := range tags {
-		if t.keeps(e, &tags[i]) {
-			continue // paths come by the same thing more than once
-		}
-		handle, ok := t.cfg.Hold(&t.key, &tags[i])
-		if !ok {
-			continue
-		}
-		r := t.kept.get()
-		*t.kept.at(r) = keptTag{tag: tags[i], handle: handle}
-		if last == 0 {
-			e.kept = r
-		} else {
-			t.kept.at(last).more = r
-		}
-		last = r
-	}
-}
-
-func (t *Table) keeps(e *entry, tg *tag.Tag) bool {
-	for r := e.kept; r != 0; r = t.kept.at(r).more {
-		if t.kept.at(r).tag == *tg {
-			return true
-		}
-	}
-	return false
-}
-
-// keptTags are those that an entry holds on to, in memory that the next call overwrites.
-func (t *Table) keptTags(e *entry) []tag.Tag {
-	t.keep = t.keep[:0]
-	for r := e.kept; r != 0; r = t.kept.at(r).more {
-		t.keep = append(t.keep, t.kept.at(r).tag)
-	}
-	return t.keep
-}
-
-func (t *Table) release(e *entry) {
-	for r := e.kept; r != 0; {
-		k := t.kept.at(r)
-		t.cfg.Release(&k.tag, k.handle)
-		more := k.more
-		t.kept.put(r)
-		r = more
-	}
-	e.kept = 0
 }
 
 // replace removes the entry that an Add for k under mask takes the place of.
@@ -370,7 +317,6 @@ func (t *Table) remove(r ref) {
 	t.entryIdx.remove(t.maskedHash(&key, e.mask), r)
 	t.untag(r)
 	t.unexpect(e)
-	t.release(e)
 	if e.note != 0 {
 		t.counted(e, 0, 0)
 		t.cfg.Forgotten(e.note)

@@ -35,6 +35,7 @@ const isSet ref = 1 << 31
 type tagSet struct {
 	digest  [2]uint64
 	tags    ref // first tagRef
+	kept    ref // what its entries hold on to together
 	entries list
 	born    uint32 // epoch: see stale.go
 	checked uint32 // epoch in which none of its tags was stale
@@ -111,13 +112,20 @@ func (t *Table) dropTags(r ref) {
 	}
 }
 
-// setFor finds or makes the set of x.common, for one more entry. 0: no tags.
+// setFor finds or makes the set of x.common, for one more entry, whose key is t.key. 0: no tags.
 func (t *Table) setFor() ref {
 	x := &t.tags
 	if len(x.common) == 0 {
 		return 0
 	}
 	digest := tag.Digest(x.common)
+	if t.cfg.Holds != nil { // entries that hold on to others of the tags have another set
+		for i := range x.common {
+			if t.cfg.Holds(&t.key, &x.common[i]) {
+				digest[1] = (digest[1] ^ uint64(i)) * 0x9e3779b97f4a7c15
+			}
+		}
+	}
 	h := uint32(digest[0])
 	for p, r := x.setIdx.first(h); r != 0; p, r = x.setIdx.next(p, h) {
 		if x.sets.at(r).digest == digest && !t.staleSet(r) {
@@ -132,6 +140,7 @@ func (t *Table) setFor() ref {
 			s.tags = x.add(isSet|r, h, s.tags)
 		}
 	}
+	s.kept = t.hold(x.common, false)
 	x.setIdx.insert(h, r)
 	return r
 }
@@ -146,29 +155,32 @@ func (x *tagIndex) carries(r ref, hash uint32) bool {
 	return false
 }
 
-// tag gives an entry its tags.
+// tag gives an entry its tags, and has it hold on to what they say; t.key is its key.
 func (t *Table) tag(r ref, tags []tag.Tag) {
 	t.tags.split(tags)
 	e := t.entries.at(r)
 	for _, h := range t.tags.own {
 		e.tags = t.tags.add(r, h, e.tags)
 	}
+	e.kept = t.hold(tags, true)
 	if e.set = t.setFor(); e.set != 0 {
 		t.ofSet.push(&t.tags.sets.at(e.set).entries, r)
 	}
 }
 
-// untag takes them from it.
+// untag takes them from it, and lets go.
 func (t *Table) untag(r ref) {
 	e := t.entries.at(r)
 	t.dropTags(e.tags)
-	e.tags = 0
+	t.release(e.kept)
+	e.tags, e.kept = 0, 0
 	if e.set == 0 {
 		return
 	}
 	s := t.tags.sets.at(e.set)
 	if t.ofSet.remove(&s.entries, r); s.entries.head == 0 {
 		t.dropTags(s.tags)
+		t.release(s.kept)
 		t.tags.setIdx.remove(uint32(s.digest[0]), e.set)
 		t.tags.sets.put(e.set)
 	}

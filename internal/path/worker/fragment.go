@@ -27,7 +27,10 @@ func (w *Worker) touch(k *match.Key) {
 	}
 	for i := range w.sim.Tags {
 		t := &w.sim.Tags[i]
-		if handle, ok := w.hold(k, t); ok {
+		if !w.holds(k, t) {
+			continue
+		}
+		if handle, ok := w.tables.Hold(t); ok {
 			w.tables.Release(t, handle)
 		}
 	}

@@ -158,21 +158,16 @@ func (w *Worker) giveUp(m *datapath.Miss, why drop.Reason) {
 	w.ingress, w.trace, w.traced = ingress, tree, traced
 }
 
-// hold: a flow keeps what it depends on from expiring: neighbours, connections that exist, unless it drops what is not allowed of them any
+// holds: a flow keeps what it depends on from expiring: neighbours, connections that exist, unless it drops what is not allowed of them any
 // more, and its own source MAC, not the destination's: who only receives is not known to be there.
-func (w *Worker) hold(k *match.Key, t *tag.Tag) (handle uint64, ok bool) {
+func (w *Worker) holds(k *match.Key, t *tag.Tag) bool {
 	switch t.Kind {
 	case tag.MACEntry:
-		if t.MAC != k.EthSrc {
-			return 0, false
-		}
+		return t.MAC == k.EthSrc
 	case tag.Neighbour:
+		return true
 	case tag.Connection, tag.Translation, tag.Destination, tag.Affinity:
-		if w.sim.Result != sim.ResultForward {
-			return 0, false
-		}
-	default:
-		return 0, false
+		return w.sim.Result == sim.ResultForward
 	}
-	return w.tables.Hold(t)
+	return false
 }

@@ -170,7 +170,7 @@ func New(cfg Config, d Deps) *Worker {
 		w.intake = nobody
 	}
 	cfg.Flow.Counted, cfg.Flow.Forgotten = w.passed.count, w.passed.drop
-	cfg.Flow.Hold, cfg.Flow.Release, cfg.Flow.OnBusy = w.hold, w.tables.Release, w.refresh
+	cfg.Flow.Holds, cfg.Flow.Hold, cfg.Flow.Release, cfg.Flow.OnBusy = w.holds, w.tables.Hold, w.tables.Release, w.refresh
 	cfg.Flow.Came = w.came
 	w.flows = flow.New(cfg.Flow, d.Datapath, d.Clock)
 	return w
