@@ -23,7 +23,7 @@ static __always_inline __s64 *admit(__u32 port)
 	return cell;
 }
 
-/* The same for both directions of a connection, and for its fragments without ports. */
+/* The same for both directions of a connection. Fragments hash by what all of a datagram have: not by ports. */
 static __always_inline __u32 connection_hash(const struct flow_key *k)
 {
 	__u32 h = 0;

@@ -22,7 +22,7 @@ func (g *generator) followers(n *network, x *pair) (ps []*pkt) {
 	if to.v4 != p.dst && to.v6 != p.dst {
 		return nil // it is another's, and would not answer
 	}
-	back := &pkt{at: to, kind: p.kind, src: p.dst, dst: p.src, ttl: 64, sport: p.dport, dport: p.sport, ct: "est,rpl",
+	back := &pkt{at: to, kind: p.kind, src: p.dst, dst: p.src, ttl: 64, sport: p.dport, dport: p.sport, ct: "est,rpl", began: p.at,
 		eth: packet.Ether{Src: o.ethDst, Dst: o.ethSrc}}
 	if p.kind == "echo" {
 		back.kind, back.sport = "echoreply", p.sport

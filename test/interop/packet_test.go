@@ -22,7 +22,8 @@ type pkt struct {
 	quoted   *pkt // icmp error: what it is about
 
 	// What connection tracking has seen: "new", "est", "est,rpl", "rel,rpl".
-	ct string
+	ct    string
+	began *vm // the connection that an answer belongs to
 }
 
 func addr(a netip.Addr) match.Addr { return match.AddrFrom(a) }
