@@ -214,6 +214,8 @@ func ruleAction(x *ref.Index, r *model.Rule) string {
 		s += " " + x.Label(model.KindChain, r.JumpID)
 	case model.RulePushVLAN:
 		s += " " + strconv.Itoa(int(r.VLAN))
+	case model.RuleSetDSCP:
+		s += " " + strconv.Itoa(int(*r.DSCP))
 	case model.RuleRedirect:
 		s += " port/" + x.Label(model.KindPort, r.Redirect.PortID)
 	case model.RuleDNAT, model.RuleSNAT:

@@ -43,6 +43,7 @@ type Rule struct {
 	Targets  []wire.NATTarget `yaml:"targets"`
 	Redirect *wire.Redirect   `yaml:"redirect"` // with a name in place of the id
 	VLAN     int              `yaml:"vlan"`
+	DSCP     *int             `yaml:"dscp"`
 	Log      bool             `yaml:"log"`
 }
 
@@ -67,7 +68,7 @@ func (p *planner) rule(d *Doc, v *Rule, id uuid.UUID) {
 	w := &wire.Rule{
 		Meta: meta(id, v.Name), ChainID: p.find(d, "chain", model.KindChain, v.Chain), Position: v.Position, Action: v.Action,
 		JumpID: p.find(d, "jump", model.KindChain, v.Jump), Match: p.match(d, v.Match),
-		Then: v.Then, Targets: v.Targets, VLAN: v.VLAN, Log: v.Log,
+		Then: v.Then, Targets: v.Targets, VLAN: v.VLAN, DSCP: v.DSCP, Log: v.Log,
 	}
 	if v.Redirect != nil {
 		r := *v.Redirect

@@ -175,6 +175,9 @@ func renderEffect(o *model.Rule, x *ref.Index, add func(string, any), text func(
 	if o.VLAN != 0 {
 		add("vlan", o.VLAN)
 	}
+	if o.DSCP != nil {
+		add("dscp", int(*o.DSCP))
+	}
 	if o.Log {
 		add("log", true)
 	}

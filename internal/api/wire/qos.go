@@ -44,10 +44,7 @@ func (*Mirror) Kind() model.Kind { return model.KindMirror }
 func (w *QoSPolicy) Model() (model.Object, error) {
 	var p parser
 	o := &model.QoSPolicy{Meta: p.meta(w.Meta), Egress: p.limit("egress", w.Egress), Ingress: p.limit("ingress", w.Ingress)}
-	if w.DSCP != nil {
-		dscp := uint8(p.within("dscp", *w.DSCP, 0, 63))
-		o.DSCP = &dscp
-	}
+	o.DSCP = p.dscp(w.DSCP)
 	return p.done(o)
 }
 
@@ -81,6 +78,22 @@ func (p *parser) within(path string, n, least, most int) int {
 	return n
 }
 
+func (p *parser) dscp(w *int) *uint8 {
+	if w == nil {
+		return nil
+	}
+	dscp := uint8(p.within("dscp", *w, 0, 63))
+	return &dscp
+}
+
+func dscpNumber(o *uint8) *int {
+	if o == nil {
+		return nil
+	}
+	dscp := int(*o)
+	return &dscp
+}
+
 // FromLimit is nil for no limit.
 func FromLimit(l model.BandwidthLimit) *BandwidthLimit {
 	if l.MaxKbps == 0 {
@@ -91,10 +104,7 @@ func FromLimit(l model.BandwidthLimit) *BandwidthLimit {
 
 func fromQoSPolicy(o *model.QoSPolicy, meta Meta) *QoSPolicy {
 	w := &QoSPolicy{Meta: meta, Egress: FromLimit(o.Egress), Ingress: FromLimit(o.Ingress)}
-	if o.DSCP != nil {
-		dscp := int(*o.DSCP)
-		w.DSCP = &dscp
-	}
+	w.DSCP = dscpNumber(o.DSCP)
 	return w
 }
 

@@ -16,13 +16,14 @@ type Rule struct {
 	ChainID  string `json:"chain_id" format:"uuid" doc:"Chain that the rule is in."`
 	Position int    `json:"position" minimum:"1" doc:"Place in the chain: rules are tried in ascending order. Unique in the chain."`
 	Match    *Match `json:"match,omitempty" doc:"Condition that a packet must fit; every packet when absent."`
-	Action   string `json:"action" enum:"accept,drop,reject,jump,return,continue,dnat,snat,rev_dnat,rev_snat,push_vlan,pop_vlan,redirect" doc:"What becomes of a packet that fits: accept, drop, reject and redirect decide; jump goes on in another chain, return in the calling one (at the top level it accepts), continue with the next rule. dnat and snat translate destination and source, rev_dnat and rev_snat translate answers back, push_vlan and pop_vlan add and take off a tag; then says how such a packet goes on."`
+	Action   string `json:"action" enum:"accept,drop,reject,jump,return,continue,dnat,snat,rev_dnat,rev_snat,push_vlan,pop_vlan,set_dscp,redirect" doc:"What becomes of a packet that fits: accept, drop, reject and redirect decide; jump goes on in another chain, return in the calling one (at the top level it accepts), continue with the next rule. dnat and snat translate destination and source, rev_dnat and rev_snat translate answers back, push_vlan and pop_vlan add and take off a tag, set_dscp marks an IP packet; then says how such a packet goes on."`
 	JumpID   string `json:"jump_id,omitempty" format:"uuid" doc:"Chain to jump to; only with action jump."`
 
 	Then     string      `json:"then,omitempty" enum:"accept,continue,return" doc:"How a packet goes on that the rule has changed; accept when absent."`
 	Targets  []NATTarget `json:"targets,omitempty" doc:"What to translate to; only with actions dnat and snat."`
 	Redirect *Redirect   `json:"redirect,omitempty" doc:"Where to send packets; only with action redirect."`
 	VLAN     int         `json:"vlan,omitempty" minimum:"0" maximum:"4094" doc:"Id of the tag to add; only with action push_vlan."`
+	DSCP     *int        `json:"dscp,omitempty" minimum:"0" maximum:"63" doc:"Differentiated services code point to mark IP packets with; only with action set_dscp. ECN is not touched."`
 	Log      bool        `json:"log,omitempty" doc:"Have the agent write a line about each new flow that fits, at most 10 a second for each port."`
 }
 
@@ -48,7 +49,7 @@ func (w *Rule) Model() (model.Object, error) {
 	o := &model.Rule{
 		Meta: p.meta(w.Meta), ChainID: p.id("chain_id", w.ChainID), Position: w.Position,
 		Action: model.RuleAction(w.Action), JumpID: p.id("jump_id", w.JumpID),
-		Then: model.RuleAction(w.Then), VLAN: p.vlan("vlan", w.VLAN), Log: w.Log,
+		Then: model.RuleAction(w.Then), VLAN: p.vlan("vlan", w.VLAN), DSCP: p.dscp(w.DSCP), Log: w.Log,
 	}
 	if w.Match != nil {
 		o.Match = p.match(w.Match)
@@ -98,7 +99,7 @@ func fromRule(o *model.Rule, meta Meta) *Rule {
 	w := &Rule{
 		Meta: meta, ChainID: idText(o.ChainID), Position: o.Position, Action: string(o.Action), JumpID: idText(o.JumpID),
 		Match: FromCondition(&o.Match, func(_ model.Kind, id uuid.UUID) string { return id.String() }),
-		Then:  string(o.Then), Targets: FromTargets(o.Targets), VLAN: int(o.VLAN), Log: o.Log,
+		Then:  string(o.Then), Targets: FromTargets(o.Targets), VLAN: int(o.VLAN), DSCP: dscpNumber(o.DSCP), Log: o.Log,
 	}
 	if r := o.Redirect; r != (model.Redirect{}) {
 		w.Redirect = &Redirect{Port: idText(r.PortID), Egress: r.Egress, FailOpen: r.FailOpen}

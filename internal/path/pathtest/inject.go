@@ -31,7 +31,7 @@ type Injection struct {
 //	sctp  ip=SRC>DST ports=S>D
 //	ip    ip=SRC>DST proto=N [len=N]      any other protocol
 //	echo  ip=SRC>DST [id=N] [ttl=N] [len=N]
-//	error ip=SRC>DST                      an ICMP error that quotes a packet
+//	error ip=SRC>DST [quotes=S>D ports=S>D]  an ICMP error that quotes a UDP packet; from DST to SRC when absent
 //	icmp  ip=SRC>DST type=N [code=N] [id=N]  any other message of either family
 //	ns    ip=SRC>DST target=ADDR [lla=MAC]
 //	na    ip=SRC>DST target=ADDR [lla=MAC]
@@ -148,7 +148,13 @@ func (w words) frame(kind string) []byte {
 		return packet.BuildICMP(nil, eth, w.ip(), packet.ICMP{Type: uint8(w.number("type", 0)), Code: uint8(w.number("code", 0)), Rest: uint32(w.number("id", 0)) << 16}, payload)
 	case "error":
 		ip := w.ip()
-		quoted, _ := packet.Parse(packet.BuildUDP(nil, eth.Reverse(), packet.IP{Src: ip.Dst, Dst: ip.Src}, 1, 2, nil), 1)
+		about, sport, dport := packet.IP{Src: ip.Dst, Dst: ip.Src}, uint16(1), uint16(2)
+		if _, ok := w.get["quotes"]; ok {
+			src, dst := w.pair("quotes")
+			about.Src, about.Dst = addr(src), addr(dst)
+			sport, dport = w.ports()
+		}
+		quoted, _ := packet.Parse(packet.BuildUDP(nil, eth.Reverse(), about, sport, dport, nil), 1)
 		return packet.BuildTimeExceeded(nil, &quoted, ip.Src)
 	case "ns", "na":
 		ip := w.ip()

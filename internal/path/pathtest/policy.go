@@ -137,6 +137,9 @@ func (t *Topology) effect(r *view.Rule, action string) error {
 		r.NAT = view.NewNAT(action == "rev_snat", true, nil)
 	case "push_vlan":
 		r.VLAN = view.VLANChange(bits(arg, 12))
+	case "set_dscp":
+		dscp := uint8(bits(arg, 6))
+		r.DSCP = &dscp
 	case "pop_vlan":
 		r.VLAN = view.PopVLAN
 	case "redirect":

@@ -54,7 +54,7 @@ type Topology struct {
 //	member NAME PORT...                  port group
 //	rule CHAIN ACTION [then=VERDICT] [log] [WORD...]  the next rule; for the words of its condition see Condition
 //	     ACTION: a verdict, jump:CHAIN, dnat:TARGET,... snat:TARGET,... (ADDR[-ADDR][@PORT[-PORT]]), rev_dnat, rev_snat,
-//	     push_vlan:ID, pop_vlan, redirect:PORT[/egress][/fail_open]
+//	     push_vlan:ID, pop_vlan, set_dscp:N, redirect:PORT[/egress][/fail_open]
 //	filter PORT in|out CHAIN
 //	filter DEVICE pre|post CHAIN
 //	secure PORT [MAC=PREFIX...]          it may send from its own addresses, or from these pairs alone

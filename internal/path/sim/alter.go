@@ -17,6 +17,10 @@ func (c *Context) alter(r *view.Rule, at *place, b *branch) natResult {
 		return c.ruleNAT(r.NAT, at, b)
 	case r.VLAN != 0:
 		return c.ruleVLAN(r.VLAN, b)
+	case r.DSCP != nil:
+		if !c.setDSCP(*r.DSCP, b) {
+			return natPassed
+		}
 	case r.Verdict == view.VerdictRedirect && r.Redirect.FailOpen && !c.isUp(r.Redirect.Port):
 		return natPassed
 	}
@@ -35,6 +39,16 @@ func (c *Context) ruleVLAN(to view.VLANChange, b *branch) natResult {
 		b.setVLAN(match.VLANPresent | uint16(to))
 	}
 	return natApplied
+}
+
+// setDSCP marks an IP packet (RFC 2474); ECN is the hosts' business (RFC 3168). False: it is none.
+func (c *Context) setDSCP(dscp uint8, b *branch) bool {
+	const ecn = 3
+	if !c.hasIP() {
+		return false
+	}
+	b.setTOS(dscp<<2 | c.readTOS(b)&ecn)
+	return true
 }
 
 // isDoubleTagged reports a tag behind the outer one.

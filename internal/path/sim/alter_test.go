@@ -138,8 +138,8 @@ func TestRuleNATMaskIsSound(t *testing.T) {
 		for i := range rapid.IntRange(0, 4).Draw(rt, "rules") {
 			chain := pick(rt, "chain", "pre", "post", "own", "more")
 			act := pick(rt, "action", "dnat:10.0.2.1@8080-8083", "dnat:10.0.2.3", "snat:203.0.113.9", "snat:203.0.113.8@5000-5100", "rev_dnat", "rev_snat",
-				"push_vlan:7", "pop_vlan", "redirect:vb/egress", "redirect:web1/fail_open", "redirect:up/egress", "accept", "drop", "reject")
-			cond := pick(rt, "cond", "proto=6", "proto=17", "dst=10.0.0.0/8", "!dst=10.0.0.0/8", "dst_rewritten", "!dst_rewritten", "original_dst=203.0.113.0/24", "src=10.0.1.5", "vlan=7", "!no_vlan", "in_ports=va", "proto=6 dst_ports=80")
+				"push_vlan:7", "pop_vlan", "set_dscp:10", "redirect:vb/egress", "redirect:web1/fail_open", "redirect:up/egress", "accept", "drop", "reject")
+			cond := pick(rt, "cond", "proto=6", "proto=17", "dst=10.0.0.0/8", "!dst=10.0.0.0/8", "dst_rewritten", "!dst_rewritten", "original_dst=203.0.113.0/24", "src=10.0.1.5", "vlan=7", "!no_vlan", "in_ports=va", "proto=6 dst_ports=80", "tos=40")
 			if strings.Contains(act, "@") && strings.HasPrefix(act, "dnat") {
 				cond = "proto=6"
 			}
@@ -158,8 +158,8 @@ func TestRuleNATMaskIsSound(t *testing.T) {
 			port := pick(rt, "port", "va", "vb", "up")
 			eth := map[string]string{"va": "va>r:in", "vb": "vb>r:in", "up": "02:00:00:00:01:01>up"}[port]
 			kind := pick(rt, "kind", "udp", "tcp", "echo", "error", "arp")
-			in := w.topo.MustInject(fmt.Sprintf("%s %s eth=%s ip=%s>%s id=%d ports=%d>%d", port, kind, eth,
-				pick(rt, "src", addrs...), pick(rt, "dst", addrs...), pick(rt, "id", 1, 5001), pick(rt, "sport", 1, 5001), pick(rt, "dport", 80, 5001)))
+			in := w.topo.MustInject(fmt.Sprintf("%s %s eth=%s ip=%s>%s id=%d ports=%d>%d tos=%d", port, kind, eth,
+				pick(rt, "src", addrs...), pick(rt, "dst", addrs...), pick(rt, "id", 1, 5001), pick(rt, "sport", 1, 5001), pick(rt, "dport", 80, 5001), pick(rt, "tos", 0, 3, 40)))
 			if rapid.IntRange(0, 5).Draw(rt, "tagged") == 0 {
 				in.View.Key.VLAN = 0x1007
 			}
@@ -181,7 +181,7 @@ func TestRuleNATMaskIsSound(t *testing.T) {
 			checkTwin(rt, w.topo, a, &b, in, mutate(in.View, view(), a.Mask))
 		}
 	})
-	for _, op := range []action.Op{action.SetSrc, action.SetDst, action.SetSrcPort, action.SetDstPort, action.PushVLAN, action.PopVLAN} {
+	for _, op := range []action.Op{action.SetSrc, action.SetDst, action.SetSrcPort, action.SetDstPort, action.PushVLAN, action.PopVLAN, action.SetTOS} {
 		if changed[op] == 0 && !testing.Short() {
 			t.Errorf("%d forwarded, none with %v: the generator has become too narrow", forwarded, op)
 		}

@@ -46,12 +46,15 @@ func (c *Context) icmpError(in *view.Port, b *branch, kind icmpKind, mtu int) {
 	if !ok {
 		return
 	}
-	m := packet.ICMP{Type: kind.type4, Code: kind.code4, Rest: uint32(mtu)}
+	what, m := kind.what, packet.ICMP{Type: kind.type4, Code: kind.code4, Rest: uint32(mtu)}
 	if v.Is6() {
 		m.Type, m.Code = kind.type6, kind.code6
+		if kind == tooBig {
+			what = "ICMP packet too big"
+		}
 	}
 	c.agreeOwn(b.proposal)
-	c.generate(in, packet.BuildICMPError(frame, &v, src, m), b, "port", in.Name, kind.what)
+	c.generate(in, packet.BuildICMPError(frame, &v, src, m), b, "port", in.Name, what)
 }
 
 // local takes a packet for one of the router's own addresses.

@@ -46,9 +46,10 @@ filter va out to
 
 // world simulates like a worker: proposals are committed, ports leased.
 type world struct {
-	t    testing.TB
-	topo *pathtest.Topology
-	c    sim.Context
+	t         testing.TB
+	topo      *pathtest.Topology
+	c         sim.Context
+	datagrams uint32 // sent in fragments
 }
 
 func (w *world) send(in *pathtest.Injection) *sim.Context {
@@ -105,15 +106,42 @@ func line(v *packet.View) string {
 	return s
 }
 
-// answer is what the other side sends back: swapped in every header.
+// pass has a packet arrive as outcome does; with size it is sent in fragments of so many bytes, and put together where they arrive.
+func (w *world) pass(t interface{ Fatalf(string, ...any) }, in *pathtest.Injection, size int) (port string, v packet.View) {
+	if size == 0 || len(in.View.Payload()) <= size {
+		return w.outcome(t, in)
+	}
+	w.datagrams++
+	var arrived [][]byte
+	for _, f := range pathtest.Fragments(in.View.Frame, size, w.datagrams) {
+		v, why := packet.Parse(f, 1)
+		if why != drop.None {
+			t.Fatalf("%s", why)
+		}
+		part := pathtest.Injection{Port: in.Port, View: v}
+		w.topo.State.Remember(&part)
+		to, got := w.outcome(t, &part)
+		if port != "" && to != port {
+			t.Fatalf("fragments go to %s and %s", port, to)
+		}
+		port, arrived = to, append(arrived, got.Frame)
+	}
+	v, why := packet.Parse(pathtest.Reassemble(arrived), 1)
+	if why != drop.None || packet.ChecksumState(&v) != packet.ChecksumValid {
+		t.Fatalf("put together: %s, checksum %v", why, packet.ChecksumState(&v))
+	}
+	return port, v
+}
+
+// answer is what the other side sends back: swapped in every header, with the same payload.
 func answer(v *packet.View) []byte {
 	k, eth := &v.Key, v.Ether().Reverse()
 	ip := packet.IP{Src: k.Dst, Dst: k.Src}
 	switch k.Proto {
 	case packet.ProtoTCP:
-		return packet.BuildTCP(nil, eth, ip, packet.TCP{SrcPort: k.DstPort, DstPort: k.SrcPort}, nil)
+		return packet.BuildTCP(nil, eth, ip, packet.TCP{SrcPort: k.DstPort, DstPort: k.SrcPort}, v.Payload())
 	case packet.ProtoUDP:
-		return packet.BuildUDP(nil, eth, ip, k.DstPort, k.SrcPort, nil)
+		return packet.BuildUDP(nil, eth, ip, k.DstPort, k.SrcPort, v.Payload())
 	}
 	return packet.BuildEchoReply(nil, v)
 }
@@ -124,7 +152,8 @@ func injection(port string, frame []byte) *pathtest.Injection {
 }
 
 // TestNATIsItsOwnInverse: whatever leaves, its answer arrives where it came from with the addresses and ports
-// that it was sent to; so does an error about it. And no two connections look the same outside.
+// that it was sent to; so does an error about it. And no two connections look the same outside. All of it also in fragments, in both
+// families; whatever arrives has a valid checksum.
 func TestNATIsItsOwnInverse(t *testing.T) {
 	rapid.Check(t, func(rt *rapid.T) {
 		w := &world{t: t, topo: pathtest.MustParse(pick(rt, "network", gateway, guarded))}
@@ -133,23 +162,28 @@ func TestNATIsItsOwnInverse(t *testing.T) {
 			vm := pick(rt, "vm", "va", "vb", "vc")
 			src := map[string]string{"va": "10.0.1.5", "vb": "10.0.1.6", "vc": "10.0.1.7"}[vm]
 			dst := pick(rt, "dst", "8.8.8.8", "203.0.113.50", "203.0.113.10", "203.0.113.11")
+			onTheWay := addr("203.0.113.1")
+			if vm == "va" && rapid.Bool().Draw(rt, "six") {
+				src, dst, onTheWay = "fd01::5", "2001:4860::8", addr("2001:db8::1")
+			}
+			size := pick(rt, "fragments of", 0, 0, 64, 248)
 			ports := fmt.Sprintf("ports=%d>%d", pick(rt, "sport", 1, 2, 3), pick(rt, "dport", 53, 80))
 			if kind := pick(rt, "proto", "udp", "tcp", "echo"); kind != "echo" {
 				ports = kind + " eth=" + vm + ">r:in " + ports
 			} else {
 				ports = fmt.Sprintf("echo eth=%s>r:in id=%d", vm, pick(rt, "id", 1, 2))
 			}
-			in := w.topo.MustInject(fmt.Sprintf("%s %s ip=%s>%s", vm, ports, src, dst))
-			out, there := w.outcome(rt, &in)
+			in := w.topo.MustInject(fmt.Sprintf("%s %s ip=%s>%s len=%d", vm, ports, src, dst, 4*size))
+			out, there := w.pass(rt, &in, size)
 			what := fmt.Sprintf("%d %s %s", there.Key.Proto, out, line(&there))
 			if was, ok := seen[what]; ok && was != line(&in.View) {
 				rt.Fatalf("%s and %s both become %s", was, line(&in.View), what)
 			}
 			seen[what] = line(&in.View)
-			if there.Key.Src.String()[:5] == "10.0." {
+			if there.Key.Src == in.View.Key.Src {
 				rt.Fatalf("leaves with a fixed address: %s", what)
 			}
-			back, got := w.outcome(rt, injection(out, answer(&there)))
+			back, got := w.pass(rt, injection(out, answer(&there)), size)
 			want, _ := packet.Parse(answer(&in.View), 1)
 			if back != vm || line(&got) != line(&want) {
 				rt.Fatalf("%s was answered at %s by %s", line(&in.View), back, line(&got))
@@ -157,8 +191,8 @@ func TestNATIsItsOwnInverse(t *testing.T) {
 			if out != "up" {
 				continue
 			}
-			back, got = w.outcome(rt, injection(out, packet.BuildTimeExceeded(nil, &there, addr("203.0.113.1"))))
-			if q, ok := got.Quoted(); !ok || back != vm || line(&q) != line(&in.View) || got.Key.Src != addr("203.0.113.1") {
+			back, got = w.outcome(rt, injection(out, packet.BuildTimeExceeded(nil, &there, onTheWay)))
+			if q, ok := got.Quoted(); !ok || back != vm || line(&q) != line(&in.View) || got.Key.Src != onTheWay {
 				rt.Fatalf("%s: error at %s: %s", line(&in.View), back, line(&got))
 			}
 		}

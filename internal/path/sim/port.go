@@ -61,13 +61,11 @@ func (c *Context) ingress(p *view.Port, b branch) {
 	c.drop(&b, ResultErrorDrop, drop.Unplugged)
 }
 
-// mark gives an IP packet the DSCP of the port where it enters (RFC 2474); ECN is the hosts' business (RFC 3168).
+// mark gives an IP packet the DSCP of the port where it enters.
 func (c *Context) mark(p *view.Port, b *branch) {
-	if p.DSCP == nil || !p.Exterior() || !c.hasIP() {
+	if p.DSCP == nil || !p.Exterior() || !c.setDSCP(*p.DSCP, b) {
 		return
 	}
-	const ecn = 3
-	b.setTOS(*p.DSCP<<2 | c.readTOS(b)&ecn)
 	if b.node != nil {
 		b.node.Add("sim", "port "+p.Name, "DSCP becomes %d", *p.DSCP)
 	}

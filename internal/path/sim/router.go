@@ -84,7 +84,11 @@ func (c *Context) route(r *view.Router, in *view.Port, b branch) {
 		return
 	}
 	if b.node != nil {
-		b.node.Add("sim", "router "+r.Name, "route %s matched: %s", rt.Dst, rt.NextHop)
+		from := ""
+		if rt.Src.Bits() > 0 {
+			from = " from " + rt.Src.String()
+		}
+		b.node.Add("sim", "router "+r.Name, "route %s%s matched: %s", rt.Dst, from, rt.NextHop)
 	}
 	switch rt.NextHop {
 	case view.ToLocal:

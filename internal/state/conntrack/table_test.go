@@ -216,6 +216,43 @@ func TestTCPEnds(t *testing.T) {
 	}
 }
 
+// TestTimeouts: how long the connections of each protocol live from when they were used last.
+func TestTimeouts(t *testing.T) {
+	for _, c := range []struct {
+		name     string
+		proto    uint8
+		answered bool
+		idle     time.Duration // the connection's own
+		want     time.Duration
+	}{
+		{"TCP, new", 6, false, 0, 2 * time.Minute},
+		{"TCP", 6, true, 0, 124 * time.Minute},
+		{"UDP, new", 17, false, 0, 30 * time.Second},
+		{"UDP", 17, true, 0, 3 * time.Minute},
+		{"SCTP", 132, true, 0, 3 * time.Minute},
+		{"ICMP", 1, true, 0, time.Minute},
+		{"ICMPv6, new", 58, false, 0, time.Minute},
+		{"of a client that is to come back", 6, true, time.Hour, time.Hour},
+	} {
+		tb := New(DefaultConfig())
+		conn := nth(1)
+		conn.Orig.Proto, conn.Reply.Proto, conn.Idle = c.proto, c.proto, c.idle
+		tb.Add(conn, 0)
+		if reply := tag.Of(conn.Kind, conn.Device, &conn.Reply); c.answered {
+			tb.Replied(&reply)
+		}
+		for _, now := range []time.Duration{c.want - 1, c.want} {
+			gone := 0
+			for range ticks {
+				gone += len(tb.Tick(int64(now), nil))
+			}
+			if (gone > 0) != (now == c.want) {
+				t.Errorf("%s: %d tags have changed after %v", c.name, gone, now)
+			}
+		}
+	}
+}
+
 // TestOneWinner: of workers that want the same answers, each tuple goes to one.
 func TestOneWinner(t *testing.T) {
 	tb := New(Config{})

@@ -57,6 +57,7 @@ func TestRuleActions(t *testing.T) {
 		{model.Rule{Action: model.RuleRevDNAT, Then: model.RuleAccept}, "rev_dnat, accept"},
 		{model.Rule{Action: model.RulePushVLAN, VLAN: 7, Then: model.RuleReturn}, "push_vlan 7, return"},
 		{model.Rule{Action: model.RulePopVLAN, Then: model.RuleAccept}, "pop_vlan, accept"},
+		{model.Rule{Action: model.RuleSetDSCP, DSCP: new(uint8), Then: model.RuleContinue}, "set_dscp 0, continue"},
 		{model.Rule{Action: model.RuleRedirect, Redirect: model.Redirect{PortID: id(9), Egress: true, FailOpen: true}},
 			"redirect out of port " + id(9).String() + ", fail_open"},
 		{model.Rule{Action: "mirror"}, "drop"},

@@ -107,6 +107,8 @@ func rule(r *model.Rule) view.Rule {
 		v.VLAN = view.VLANChange(r.VLAN)
 	case model.RulePopVLAN:
 		v.VLAN = view.PopVLAN
+	case model.RuleSetDSCP:
+		v.DSCP = r.DSCP
 	case model.RuleRedirect:
 		v.Redirect = view.Redirect{Port: r.Redirect.PortID, Egress: r.Redirect.Egress, FailOpen: r.Redirect.FailOpen}
 	}

@@ -31,7 +31,9 @@ type Redirect struct {
 }
 
 // Alters reports an action that changes packets, after which Rule.Then says how they go on.
-func (a RuleAction) Alters() bool { return a.translates() || a == RulePushVLAN || a == RulePopVLAN }
+func (a RuleAction) Alters() bool {
+	return a.translates() || a == RulePushVLAN || a == RulePopVLAN || a == RuleSetDSCP
+}
 
 func (a RuleAction) translates() bool {
 	return a == RuleDNAT || a == RuleSNAT || a == RuleRevDNAT || a == RuleRevSNAT
@@ -55,6 +57,8 @@ func (g *Graph) badAction(r *Rule) (field, reason string) {
 		return "redirect", none
 	case r.Action != RulePushVLAN && r.VLAN != 0:
 		return "vlan", none
+	case r.Action != RuleSetDSCP && r.DSCP != nil:
+		return "dscp", none
 	}
 	switch r.Action {
 	case RuleDNAT, RuleSNAT:
@@ -74,6 +78,11 @@ func (g *Graph) badAction(r *Rule) (field, reason string) {
 		if r.Match.NoVLAN && r.Match.Not&MatchNoVLAN == 0 {
 			return "match.no_vlan", "there is no tag to take off"
 		}
+	case RuleSetDSCP:
+		if r.DSCP == nil {
+			return "dscp", "is missing"
+		}
+		return "dscp", badDSCP(*r.DSCP)
 	}
 	return "", ""
 }

@@ -13,6 +13,8 @@ func target(from, to string, ports *Range) []NATTarget {
 	return []NATTarget{{netip.MustParseAddr(from), netip.MustParseAddr(to), ports}}
 }
 
+func dscp(n uint8) *uint8 { return &n }
+
 // TestAlteringRulesRefused: what a rule does must be possible, and wholly said.
 func TestAlteringRulesRefused(t *testing.T) {
 	five := "10.0.0.5"
@@ -52,6 +54,9 @@ func TestAlteringRulesRefused(t *testing.T) {
 		{"push a second tag", func(r *Rule) { r.Action, r.VLAN, r.Match.VLAN = RulePushVLAN, 5, 7 }, "match.vlan: tagged frames get no second tag"},
 		{"pop no tag", func(r *Rule) { r.Action, r.Match.NoVLAN = RulePopVLAN, true }, "match.no_vlan: there is no tag"},
 		{"vlan of a pop", func(r *Rule) { r.Action, r.VLAN = RulePopVLAN, 7 }, "vlan: has no meaning with action pop_vlan"},
+		{"mark nothing", func(r *Rule) { r.Action = RuleSetDSCP }, "dscp: is missing"},
+		{"mark 64", func(r *Rule) { r.Action, r.DSCP = RuleSetDSCP, dscp(64) }, "dscp: 64 is not within 0 and 63"},
+		{"mark of an accept", func(r *Rule) { r.Action, r.DSCP = RuleAccept, dscp(0) }, "dscp: has no meaning with action accept"},
 		{"inverted any fragment", func(r *Rule) { r.Match.Not = MatchFragment }, "match.not: [fragment]: inverts what is not there"},
 		{"inverted header", func(r *Rule) {
 			r.Match.Proto, r.Match.DstPorts, r.Match.Fragment, r.Match.Not = 6, &Range{80, 80}, FragmentHeader, MatchFragment
@@ -82,6 +87,7 @@ func TestAlteringRulesAccepted(t *testing.T) {
 		rule(2, func(r *Rule) { r.Action, r.Redirect = RuleRedirect, Redirect{PortID: vm2, Egress: true} }),
 		rule(3, func(r *Rule) { r.Action, r.VLAN, r.Match.VLAN, r.Match.Not = RulePushVLAN, 5, 7, MatchVLAN }),
 		rule(4, func(r *Rule) { r.Action, r.Match.NoVLAN, r.Match.Not = RulePopVLAN, true, MatchNoVLAN }),
+		rule(5, func(r *Rule) { r.Action, r.DSCP = RuleSetDSCP, dscp(0) }),
 	)...)
 	if err != nil {
 		t.Fatal(err)

@@ -45,6 +45,7 @@ const (
 	RuleRevSNAT  RuleAction = "rev_snat"  // translates the destination of an answer back
 	RulePushVLAN RuleAction = "push_vlan" // tags an untagged frame with VLAN
 	RulePopVLAN  RuleAction = "pop_vlan"  // takes the tag off
+	RuleSetDSCP  RuleAction = "set_dscp"  // marks an IP packet with DSCP
 
 	RuleRedirect RuleAction = "redirect" // decides: the packet goes to the port that Redirect names instead
 )
@@ -52,7 +53,7 @@ const (
 // RuleActions lists all actions.
 var RuleActions = []RuleAction{
 	RuleAccept, RuleDrop, RuleReject, RuleJump, RuleReturn, RuleContinue,
-	RuleDNAT, RuleSNAT, RuleRevDNAT, RuleRevSNAT, RulePushVLAN, RulePopVLAN, RuleRedirect,
+	RuleDNAT, RuleSNAT, RuleRevDNAT, RuleRevSNAT, RulePushVLAN, RulePopVLAN, RuleSetDSCP, RuleRedirect,
 }
 
 // Rule is one step of a chain. Rules are tried in the order of Position, which is unique in the chain.
@@ -69,6 +70,7 @@ type Rule struct {
 	Targets  []NATTarget // with RuleDNAT and RuleSNAT
 	Redirect Redirect    // with RuleRedirect
 	VLAN     uint16      // with RulePushVLAN
+	DSCP     *uint8      // with RuleSetDSCP
 	Log      bool        // has the host's agent write a line about each new flow that fits, as far as its bounds allow
 }
 

@@ -203,7 +203,7 @@ func normalizeCondition(m *Condition) {
 func cloneRule(r *Rule) Rule {
 	c := *r
 	c.Match = cloneCondition(&r.Match)
-	c.Targets = slices.Clone(r.Targets)
+	c.Targets, c.DSCP = slices.Clone(r.Targets), clonePtr(r.DSCP)
 	for i := range c.Targets {
 		c.Targets[i].Ports = clonePtr(c.Targets[i].Ports)
 	}

@@ -55,10 +55,19 @@ func validateQoSPolicy(q *QoSPolicy) error {
 			return fieldErr(q, x.field+".max_burst_kbps", fmt.Sprintf("%d is less than %d: one offloaded frame would not fit", x.l.MaxBurstKbps, MinBurst))
 		}
 	}
-	if q.DSCP != nil && *q.DSCP > maxDSCP {
-		return fieldErr(q, "dscp", fmt.Sprintf("%d is not within 0 and %d", *q.DSCP, maxDSCP))
+	if q.DSCP != nil {
+		if reason := badDSCP(*q.DSCP); reason != "" {
+			return fieldErr(q, "dscp", reason)
+		}
 	}
 	return nil
+}
+
+func badDSCP(dscp uint8) string {
+	if dscp > maxDSCP {
+		return fmt.Sprintf("%d is not within 0 and %d", dscp, maxDSCP)
+	}
+	return ""
 }
 
 func (g *Graph) validateQoS(p *Port) error {

@@ -181,6 +181,8 @@ func (r *Rule) Action() string {
 		what = "pop_vlan"
 	case r.VLAN != 0:
 		what = fmt.Sprintf("push_vlan %d", r.VLAN)
+	case r.DSCP != nil:
+		what = fmt.Sprintf("set_dscp %d", *r.DSCP)
 	case r.Verdict == VerdictRedirect:
 		return r.Redirect.String()
 	default:

@@ -47,6 +47,7 @@ type Rule struct {
 	// What is done to the packet before Verdict; one of them at most.
 	NAT  *NAT
 	VLAN VLANChange
+	DSCP *uint8 // nil: not changed
 	Log  bool
 	// Counters live as long as the rule, through changes too; nil where nobody counts.
 	Counters *RuleCounters

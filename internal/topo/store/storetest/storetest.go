@@ -135,6 +135,7 @@ func network() []model.Object {
 				{From: netip.MustParseAddr("10.0.0.5"), To: netip.MustParseAddr("10.0.0.6"), Ports: &model.Range{From: 80, To: 81}},
 				{From: netip.MustParseAddr("10.0.0.9"), To: netip.MustParseAddr("10.0.0.9")}}},
 		&model.Rule{Meta: model.Meta{ID: id(22)}, ChainID: id(11), Position: 4, Action: model.RulePushVLAN, VLAN: 12, Then: model.RuleReturn},
+		&model.Rule{Meta: model.Meta{ID: id(24)}, ChainID: id(11), Position: 6, Action: model.RuleSetDSCP, DSCP: octet(0), Then: model.RuleAccept},
 		&model.Rule{Meta: model.Meta{ID: id(23)}, ChainID: id(11), Position: 5, Action: model.RuleRedirect,
 			Redirect: model.Redirect{PortID: id(4), Egress: true, FailOpen: true}},
 		&model.Pool{Meta: model.Meta{ID: id(40), Name: "web"}, SessionPersistence: model.PersistenceSourceIP, PersistenceTimeout: 60,

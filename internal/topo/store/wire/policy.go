@@ -76,6 +76,7 @@ type wireRule struct {
 	Targets  []wireTarget     `json:"targets,omitempty"`
 	Redirect *wireRedirect    `json:"redirect,omitempty"`
 	VLAN     uint16           `json:"vlan,omitempty"`
+	DSCP     *uint8           `json:"dscp,omitempty"`
 	Log      bool             `json:"log,omitempty"`
 }
 
@@ -208,7 +209,7 @@ func decodePolicy(kind model.Kind, data []byte) (model.Object, error) {
 func encodeRule(o *model.Rule) wireRule {
 	w := wireRule{
 		ID: o.ID, Name: o.Name, Chain: o.ChainID, Position: o.Position, Match: encodeMatch(&o.Match), Action: o.Action, Jump: optional(o.JumpID),
-		Then: o.Then, VLAN: o.VLAN, Log: o.Log,
+		Then: o.Then, VLAN: o.VLAN, DSCP: o.DSCP, Log: o.Log,
 	}
 	for _, t := range o.Targets {
 		w.Targets = append(w.Targets, wireTarget{t.From, t.To, (*wireRange)(t.Ports)})
@@ -223,7 +224,7 @@ func decodeRule(w *wireRule) (*model.Rule, error) {
 	m, err := decodeMatch(&w.Match)
 	o := &model.Rule{
 		Meta: model.Meta{ID: w.ID, Name: w.Name}, ChainID: w.Chain, Position: w.Position, Match: m, Action: w.Action, JumpID: value(w.Jump),
-		Then: w.Then, VLAN: w.VLAN, Log: w.Log,
+		Then: w.Then, VLAN: w.VLAN, DSCP: w.DSCP, Log: w.Log,
 	}
 	for _, t := range w.Targets {
 		o.Targets = append(o.Targets, model.NATTarget{From: t.From, To: t.To, Ports: (*model.Range)(t.Ports)})
