@@ -9,7 +9,8 @@ const chunk = 2048 // entries that are taken at once
 
 // slab is the memory of entries: it grows and does not shrink. Reading takes no lock, get and put are the Table's under its own.
 type slab struct {
-	chunks atomic.Pointer[[]*[chunk]entry]
+	// Slices, for an index into a pointer to an array reads the array's beginning first, lest it be nil: one more place that no cache holds.
+	chunks atomic.Pointer[[][]entry]
 	free   []ref
 	next   ref // the last that was ever handed out
 }
@@ -23,12 +24,12 @@ func (s *slab) get() ref {
 		return r
 	}
 	s.next++
-	var cs []*[chunk]entry
+	var cs [][]entry
 	if p := s.chunks.Load(); p != nil {
 		cs = *p
 	}
 	if int(s.next/chunk) >= len(cs) {
-		cs = append(cs, new([chunk]entry)) // readers of the old slice do not see it
+		cs = append(cs, make([]entry, chunk)) // readers of the old slice do not see it
 		s.chunks.Store(&cs)
 	}
 	return s.next
