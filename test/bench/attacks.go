@@ -13,6 +13,7 @@ import (
 
 	"github.com/viaduct-net/viaduct/internal/lab/attacks"
 	"github.com/viaduct-net/viaduct/internal/lab/ns"
+	"github.com/viaduct-net/viaduct/internal/lab/traffic"
 )
 
 // attackOptions are those of the attack suite.
@@ -251,7 +252,7 @@ func (b *bench) newFlowsIn(ctx context.Context, a arena) (best float64, err erro
 	}
 	first := uint32(1) << 30
 	for _, rate := range []int{40_000, 60_000, 80_000, 120_000, 160_000, 0} {
-		perSecond, sent, err := b.deliver(ctx, from, to, rate, first)
+		perSecond, sent, err := b.deliver(ctx, from, to, traffic.ModePorts, rate, first)
 		if err != nil {
 			return 0, err
 		}

@@ -6,6 +6,7 @@ import (
 	"time"
 
 	"github.com/viaduct-net/viaduct/internal/lab"
+	"github.com/viaduct-net/viaduct/internal/lab/traffic"
 )
 
 // offered are the rates at which drivers are compared, in frames per second: fewer than rates, since a guest is slow; 0: as fast as
@@ -62,7 +63,7 @@ func (b *bench) setups(ctx context.Context, driver string) (s setup, err error) 
 		s.p50, s.p99, s.lost = r.P50, r.P99, r.Lost
 		first := uint32(0)
 		for _, rate := range offered {
-			perSecond, sent, err := b.deliver(ctx, vms[2], vms[3], rate, first)
+			perSecond, sent, err := b.deliver(ctx, vms[2], vms[3], traffic.ModePorts, rate, first)
 			if err != nil {
 				return err
 			}

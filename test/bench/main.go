@@ -62,6 +62,7 @@ var measurements = []measurement{
 	{"flow_bytes", flowBytes},
 	{"flows", newFlows},
 	{"stateful", stateful},
+	{"first_packet", firstPacket},
 	{"victim", victim},
 	{"shares", shares},
 	{"drivers", drivers},

@@ -99,6 +99,7 @@ func probe() *cobra.Command {
 	fl.DurationVar(&p.Interval, "interval", 5*time.Millisecond, "between flows")
 	fl.DurationVar(&p.Timeout, "timeout", time.Second, "after which a flow is lost")
 	fl.DurationVar(&p.Duration, "duration", 10*time.Second, "time of opening flows")
+	fl.BoolVar(&p.Again, "again", false, "send a second packet on each flow, and measure how long both take one way")
 	fl.DurationVar(&p.Window, "window", 0, "print a summary this often; the last line is the whole")
 	return c
 }

@@ -124,6 +124,16 @@ func TestTools(t *testing.T) {
 			}
 		})
 	}
+	t.Run("probe again", func(t *testing.T) {
+		var r traffic.ProbeResult
+		if err := run.Run(ctx, a, &r, "probe", fmt.Sprintf("10.0.2.10:%d", traffic.EchoPort), "--again", "--duration=200ms"); err != nil {
+			t.Fatal(err)
+		}
+		t.Logf("%+v", r)
+		if r.Sent == 0 || r.Lost != 0 || r.FirstP50 == 0 || r.FirstP99 < r.FirstP50 || r.LaterP50 == 0 || r.LaterP99 < r.LaterP50 || r.P50 < r.FirstP50 {
+			t.Errorf("%+v", r)
+		}
+	})
 	t.Run("probe of nobody", func(t *testing.T) {
 		var r traffic.ProbeResult
 		if err := run.Run(ctx, a, &r, "probe", "10.0.2.99:7", "--duration=50ms", "--timeout=100ms"); err != nil {

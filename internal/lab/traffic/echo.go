@@ -2,6 +2,7 @@ package traffic
 
 import (
 	"context"
+	"encoding/binary"
 	"errors"
 	"fmt"
 	"net"
@@ -21,7 +22,18 @@ type EchoResult struct {
 // EchoPort is the UDP port of the echo service, RFC 862.
 const EchoPort = 7
 
-// Echo answers every UDP datagram to addr with itself, at most for d. ready, if not nil, is
+// stampMe begins a datagram that is to come back with when it arrived, by CLOCK_MONOTONIC, in the eight octets that follow: the same clock for all
+// namespaces of a machine, so that the way there can be told from the way back.
+const stampMe = "when is?"
+
+// monotonic is CLOCK_MONOTONIC in ns.
+func monotonic() int64 {
+	var t unix.Timespec
+	_ = unix.ClockGettime(unix.CLOCK_MONOTONIC, &t) // cannot fail for this clock
+	return t.Nano()
+}
+
+// Echo answers every UDP datagram to addr with itself, or with when it came (stampMe), at most for d. ready, if not nil, is
 // called as soon as it listens.
 func Echo(ctx context.Context, addr netip.AddrPort, d time.Duration, ready func()) (EchoResult, error) {
 	conn, err := net.ListenUDP("udp", net.UDPAddrFromAddrPort(addr))
@@ -46,6 +58,9 @@ func Echo(ctx context.Context, addr netip.AddrPort, d time.Duration, ready func(
 			return res, nil
 		case err != nil:
 			return res, err
+		}
+		if n >= len(stampMe)+8 && string(buf[:len(stampMe)]) == stampMe {
+			binary.BigEndian.PutUint64(buf[len(stampMe):], uint64(monotonic()))
 		}
 		if _, err := conn.WriteToUDPAddrPort(buf[:n], from); err == nil {
 			res.Echoed++

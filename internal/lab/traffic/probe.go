@@ -23,6 +23,9 @@ type Probe struct {
 	// Window, if not 0, is how often Live gets a summary of the flows that ended since the last one.
 	Window time.Duration
 	Live   func(ProbeResult)
+	// Again has a second datagram sent on each flow once the first was answered, and how long both took to get there is measured:
+	// the responder has to be an Echo on this machine.
+	Again bool
 }
 
 // ProbeResult is the distribution of the round trip of first packets, in microseconds.
@@ -38,6 +41,11 @@ type ProbeResult struct {
 	// from running, and what it measured then is not the network's.
 	Late     int64 `json:"late_us"`
 	Realtime bool  `json:"realtime"`
+	// With Again, of the whole run: how long the first packets of flows, and the second ones, took one way.
+	FirstP50 int64 `json:"first_p50_us,omitempty"`
+	FirstP99 int64 `json:"first_p99_us,omitempty"`
+	LaterP50 int64 `json:"later_p50_us,omitempty"`
+	LaterP99 int64 `json:"later_p99_us,omitempty"`
 }
 
 // Source ports of probes. They are taken in turn, at a place that the time of day gives, so
@@ -49,12 +57,21 @@ type pending struct {
 	sent time.Time
 }
 
+// way is that of one flow's packets, with Probe.Again.
+type way struct {
+	sent  int64         // the last one, by monotonic
+	first time.Duration // how long the first one took; 0: it is not known yet
+}
+
 // probe is the state of a run: one thread, one poll set, no channel between a packet and its time stamp.
 type probe struct {
 	Probe
 	epoll   int
 	pending map[int]time.Time // by descriptor
 	order   []pending         // oldest first
+	ways    map[int]way       // by descriptor, with Again
+	first   *hdrhistogram.Histogram
+	later   *hdrhistogram.Histogram
 	port    int
 	total   *tally
 	window  *tally
@@ -93,6 +110,7 @@ func (p Probe) Run(ctx context.Context) (ProbeResult, error) {
 		return ProbeResult{}, fmt.Errorf("epoll: %w", err)
 	}
 	run := &probe{Probe: p, epoll: epoll, pending: map[int]time.Time{}, total: newTally(), window: newTally(),
+		ways: map[int]way{}, first: newTally().hist, later: newTally().hist,
 		port: int(time.Now().UnixMilli()/5) % ports}
 	defer run.close()
 	start := time.Now()
@@ -107,7 +125,12 @@ func (p Probe) Run(ctx context.Context) (ProbeResult, error) {
 		run.expire(now)
 		over := now.Sub(start) >= p.Duration || ctx.Err() != nil
 		if over && len(run.pending) == 0 {
-			return run.total.result(now.Sub(start), realtime), nil
+			r := run.total.result(now.Sub(start), realtime)
+			if p.Again {
+				r.FirstP50, r.FirstP99 = run.first.ValueAtQuantile(50), run.first.ValueAtQuantile(99)
+				r.LaterP50, r.LaterP99 = run.later.ValueAtQuantile(50), run.later.ValueAtQuantile(99)
+			}
+			return r, nil
 		}
 		if !over && !now.Before(next) {
 			run.total.late = max(run.total.late, now.Sub(next))
@@ -156,16 +179,40 @@ func (p *probe) open() error {
 		unix.Close(fd)
 		return fmt.Errorf("probe of %s: %w", p.Target, err)
 	}
-	var payload [16]byte
-	binary.BigEndian.PutUint64(payload[:], uint64(p.port))
 	now := time.Now()
 	p.pending[fd] = now
 	p.order = append(p.order, pending{fd, now})
 	p.total.sent++
 	p.window.sent++
+	p.write(fd, 0)
+	return nil
+}
+
+// write sends a datagram of a flow; first is how long its first one took, 0: this is the first.
+func (p *probe) write(fd int, first time.Duration) {
+	var payload [len(stampMe) + 8]byte
+	if p.Again {
+		copy(payload[:], stampMe)
+		p.ways[fd] = way{monotonic(), first}
+	} else {
+		binary.BigEndian.PutUint64(payload[:], uint64(p.port))
+	}
 	// A refused send is a lost flow: it is found by its timeout.
 	_, _ = unix.Write(fd, payload[:])
-	return nil
+}
+
+// again takes an answer with Probe.Again, and reports whether the flow goes on.
+func (p *probe) again(fd int, answer []byte) bool {
+	w := p.ways[fd]
+	took := time.Duration(int64(binary.BigEndian.Uint64(answer[len(stampMe):])) - w.sent)
+	if w.first == 0 {
+		p.write(fd, max(1, took))
+		return true
+	}
+	// Beyond the histogram's range there is nothing: the timeout is far below it.
+	_ = p.first.RecordValue(max(1, w.first.Microseconds()))
+	_ = p.later.RecordValue(max(1, took.Microseconds()))
+	return false
 }
 
 // collect waits for answers, at most that long.
@@ -193,11 +240,18 @@ func (p *probe) collect(wait time.Duration) error {
 			p.lose()
 			continue
 		}
+		if p.Again && p.ways[fd].first != 0 { // the second: the first has been counted
+			p.again(fd, buf[:])
+			p.end(fd)
+			continue
+		}
 		us := max(1, now.Sub(sent).Microseconds())
 		// Beyond the histogram's range there is nothing: the timeout is far below it.
 		_ = p.total.hist.RecordValue(us)
 		_ = p.window.hist.RecordValue(us)
-		p.end(fd)
+		if !p.Again || !p.again(fd, buf[:]) {
+			p.end(fd)
+		}
 	}
 	return nil
 }
@@ -221,6 +275,7 @@ func (p *probe) expire(now time.Time) {
 
 func (p *probe) end(fd int) {
 	delete(p.pending, fd)
+	delete(p.ways, fd)
 	unix.Close(fd) // leaves the poll set too
 }
 
