@@ -46,14 +46,19 @@ func (b *bench) bestRate(ctx context.Context, l *lab.Lab) (best float64, first u
 	return best, first, nil
 }
 
-// deliver has a VM flood carol, and is what another one, or the same, receives per second: the frames, or the answers to them.
+// deliver has a VM flood carol, or bob with SYN, who answers, and is what another one, or the same, receives per second: the frames, or the answers
+// to them.
 func (b *bench) deliver(ctx context.Context, from, to ns.Space, mode traffic.Mode, rate int, first uint32) (perSecond float64, sent traffic.FloodResult, err error) {
 	before, _, err := counters(to)
 	if err != nil {
 		return 0, sent, err
 	}
+	target := "10.0.2.66"
+	if mode == traffic.ModeSYN {
+		target = bob
+	}
 	duration := min(b.duration, 3*time.Second)
-	if err := b.tools().Run(ctx, from, &sent, "flood", "--mode="+string(mode), "--target=10.0.2.66", "--rate="+fmt.Sprint(rate),
+	if err := b.tools().Run(ctx, from, &sent, "flood", "--mode="+string(mode), "--target="+target, "--rate="+fmt.Sprint(rate),
 		"--first="+fmt.Sprint(first), "--duration="+duration.String()); err != nil {
 		return 0, sent, err
 	}

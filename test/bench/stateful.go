@@ -68,10 +68,10 @@ func stateful(ctx context.Context, b *bench) error {
 	return nil
 }
 
-// withGroups puts mallory and carol into two groups of a hundred rules between them for UDP, and as many for TCP. The one that lets a packet of a
+// withGroups puts mallory, carol and bob into two groups of a hundred rules between them for UDP, and as many for TCP. The one that lets a packet of a
 // flood pass is the last that is looked at, in either direction.
 func withGroups(text string) (string, error) {
-	for _, mac := range []string{"02:00:00:00:01:66", "02:00:00:00:02:66"} {
+	for _, mac := range []string{"02:00:00:00:01:66", "02:00:00:00:02:66", "02:00:00:00:02:10"} {
 		at := "mac: " + mac + "\n"
 		if !strings.Contains(text, at) {
 			return "", fmt.Errorf("the example has no %s", at)
