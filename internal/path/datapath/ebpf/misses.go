@@ -32,6 +32,9 @@ type queue struct {
 	reader *ringbuf.Reader
 	rec    ringbuf.Record
 
+	closing sync.Mutex // the ring's memory goes with closed
+	closed  bool
+
 	leftMu sync.Mutex
 	left   []*datapath.Miss // from rings that this one has replaced: they come first; guarded by leftMu
 	some   atomic.Bool      // there are some left
@@ -56,8 +59,18 @@ func queueOf(ring *ebpf.Map) (*queue, error) {
 }
 
 func (q *queue) close() {
+	q.closing.Lock()
+	defer q.closing.Unlock()
+	q.closed = true
 	q.reader.Close()
 	q.ring.Close()
+}
+
+// empty reports whether there is nothing to be read now, without a system call.
+func (q *queue) empty() bool {
+	q.closing.Lock()
+	defer q.closing.Unlock()
+	return !q.closed && q.reader.AvailableBytes() == 0
 }
 
 // ringSize is a power of two with room for as many of the longest records as there are tokens,
@@ -84,6 +97,9 @@ func (d *Datapath) ReadMisses(worker int, ms []*datapath.Miss, timeout time.Dura
 	q := d.queues[worker]
 	if q.some.Load() {
 		return q.takeLeft(ms), nil
+	}
+	if timeout <= 0 && q.empty() { // a worker asks before each batch leaves
+		return 0, nil
 	}
 	deadline := time.Now().Add(timeout)
 	q.reader.SetDeadline(deadline)
