@@ -12,6 +12,7 @@ import (
 
 	"github.com/cilium/ebpf"
 	"github.com/cilium/ebpf/ringbuf"
+	"golang.org/x/sys/unix"
 
 	"github.com/viaduct-net/viaduct/internal/base/match"
 	"github.com/viaduct-net/viaduct/internal/base/packet"
@@ -38,6 +39,7 @@ type queue struct {
 	leftMu sync.Mutex
 	left   []*datapath.Miss // from rings that this one has replaced: they come first; guarded by leftMu
 	some   atomic.Bool      // there are some left
+	mem    []byte           // the ring, to be looked at; guarded by leftMu; nil: nobody has yet
 }
 
 func newQueue(size int) (*queue, error) {
@@ -62,6 +64,12 @@ func (q *queue) close() {
 	q.closing.Lock()
 	defer q.closing.Unlock()
 	q.closed = true
+	q.leftMu.Lock()
+	defer q.leftMu.Unlock()
+	if q.mem != nil {
+		_ = unix.Munmap(q.mem)
+		q.mem = nil
+	}
 	q.reader.Close()
 	q.ring.Close()
 }

@@ -125,16 +125,30 @@ func (d *Datapath) Waiting(no uint32) (int, error) {
 		}
 	}
 	for _, q := range d.queues {
-		q.leftMu.Lock()
-		for _, m := range q.left {
-			count(m.Key.InPort)
-		}
-		q.leftMu.Unlock()
-		if err := eachRecord(q.ring, count); err != nil {
+		if err := q.eachWaiting(count); err != nil {
 			return 0, err
 		}
 	}
 	return n, nil
+}
+
+// eachWaiting tells of the ports of the misses that have not been read.
+func (q *queue) eachWaiting(fn func(port uint32)) error {
+	q.leftMu.Lock()
+	defer q.leftMu.Unlock()
+	for _, m := range q.left {
+		fn(m.Key.InPort)
+	}
+	if q.mem == nil {
+		// Once: mapping a ring costs milliseconds, and at its start an agent asks for each of its ports.
+		page, size := os.Getpagesize(), int(q.ring.MaxEntries())
+		var err error
+		if q.mem, err = unix.Mmap(q.ring.FD(), 0, 2*page+2*size, unix.PROT_READ, unix.MAP_SHARED); err != nil {
+			return fmt.Errorf("map a ring into memory: %w", err)
+		}
+	}
+	eachRecord(q.mem, int(q.ring.MaxEntries()), fn)
+	return nil
 }
 
 // The header of a record on a ring (BPF_RINGBUF_*_BIT).
@@ -144,15 +158,10 @@ const (
 	ringDiscard = 1 << 30
 )
 
-// eachRecord tells of the ports of the records on a ring that have not been read. What is read or written meanwhile is told of or not.
-func eachRecord(ring *ebpf.Map, fn func(port uint32)) error {
-	page, size := os.Getpagesize(), int(ring.MaxEntries())
-	// One page with the reader's position, one with the writers', and the data twice in a row.
-	mem, err := unix.Mmap(ring.FD(), 0, 2*page+2*size, unix.PROT_READ, unix.MAP_SHARED)
-	if err != nil {
-		return fmt.Errorf("map a ring into memory: %w", err)
-	}
-	defer func() { _ = unix.Munmap(mem) }()
+// eachRecord tells of the ports of the records on a ring that have not been read. What is read or written meanwhile is told of or not. The ring's
+// memory is one page with the reader's position, one with the writers', and the data twice in a row.
+func eachRecord(mem []byte, size int, fn func(port uint32)) {
+	page := os.Getpagesize()
 	position := func(at int) uint64 { return atomic.LoadUint64((*uint64)(unsafe.Pointer(&mem[at]))) }
 	data := mem[2*page:]
 	for at, end := position(0), position(page); at < end; {
@@ -164,5 +173,4 @@ func eachRecord(ring *ebpf.Map, fn func(port uint32)) error {
 		}
 		at += uint64(n+ringHeader+7) &^ 7
 	}
-	return nil
 }
