@@ -196,6 +196,12 @@ type Waiter interface {
 	Waiting(no uint32) (int, error)
 }
 
+// Settler is a Datapath whose misses outlast the agent that has read them: those that were not done when it ended come again to the next one.
+type Settler interface {
+	// Settle says that all misses that the worker has read are done: executed, or dropped. It is for the goroutine that reads them.
+	Settle(worker int)
+}
+
 // Mender is a Datapath of which others may take parts away: pins, what is attached to interfaces.
 type Mender interface {
 	// Mend puts back what has been taken away, and says what that was. The error is what could not be put back: ErrBusy when another

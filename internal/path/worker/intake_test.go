@@ -42,3 +42,38 @@ func TestHold(t *testing.T) {
 	r.turn()
 	r.expect("c < ")
 }
+
+// settled counts how often all misses were done.
+type settled int
+
+func (s *settled) Settle(int) { *s++ }
+
+// The datapath may forget what was read once it has left, and not while some of it waits: for its turn, or for a neighbour.
+func TestSettled(t *testing.T) {
+	r := newRig(t, twoSubnets, Config{Batch: 2})
+	var s settled
+	r.w.settler = &s
+	for range 3 {
+		r.in(aToC)
+	}
+	if err := r.w.Turn(0); err != nil || s != 0 {
+		t.Errorf("settled %d times while one of three has not had its turn, %v", s, err)
+	}
+	if err := r.w.Turn(0); err != nil || s != 1 {
+		t.Errorf("settled %d times when all were sent, %v", s, err)
+	}
+	r.in("a udp eth=a>r:blue ip=10.0.1.10>10.0.2.20 ports=1>2")
+	r.turn()
+	if r.w.Counts().Waiting != 1 {
+		t.Fatalf("%+v", r.w.Counts())
+	}
+	before := s
+	if r.turn(); s != before {
+		t.Error("settled while a packet waits for a neighbour")
+	}
+	r.in("d arp op=reply eth=02:00:00:00:00:0d>r:red ip=10.0.2.20>10.0.2.1")
+	r.turn()
+	if s == before {
+		t.Error("not settled when it was sent")
+	}
+}

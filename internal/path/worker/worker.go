@@ -71,16 +71,17 @@ type Deps struct {
 
 // Worker is one shard. Run's goroutine owns everything but the inbox.
 type Worker struct {
-	cfg    Config
-	dp     datapath.Datapath
-	tables *state.Tables
-	tokens Tokens
-	clock  clock.Clock
-	tell   func(by *Worker, tags []tag.Tag)
-	inbox  inbox
-	intake intake
-	bell   chan struct{} // rung by Do, for a worker that takes no packets
-	late   bool          // what is read may have waited since before there was this agent
+	cfg     Config
+	dp      datapath.Datapath
+	tables  *state.Tables
+	tokens  Tokens
+	settler datapath.Settler // nil: misses go with the agent that has read them
+	clock   clock.Clock
+	tell    func(by *Worker, tags []tag.Tag)
+	inbox   inbox
+	intake  intake
+	bell    chan struct{} // rung by Do, for a worker that takes no packets
+	late    bool          // what is read may have waited since before there was this agent
 
 	queue *upcall.Queue
 	flows *flow.Table
@@ -166,6 +167,7 @@ func New(cfg Config, d Deps) *Worker {
 		replies:  newReplies(cfg.Replies),
 		bell:     make(chan struct{}, 1),
 	}
+	w.settler, _ = d.Datapath.(datapath.Settler)
 	if w.intake = everybody; cfg.Hold {
 		w.intake = nobody
 	}
@@ -221,6 +223,9 @@ func (w *Worker) tidy() {
 	w.keepHouse()
 	if len(w.batch.execs) > 0 { // what is told again must not wait for the next miss
 		w.emit()
+	}
+	if w.settler != nil && w.queue.Len() == 0 && w.counts.Waiting == 0 {
+		w.settler.Settle(w.cfg.ID)
 	}
 }
 

@@ -33,13 +33,12 @@ type queue struct {
 	reader *ringbuf.Reader
 	rec    ringbuf.Record
 
-	closing sync.Mutex // the ring's memory goes with closed
-	closed  bool
-
 	leftMu sync.Mutex
 	left   []*datapath.Miss // from rings that this one has replaced: they come first; guarded by leftMu
 	some   atomic.Bool      // there are some left
-	mem    []byte           // the ring, to be looked at; guarded by leftMu; nil: nobody has yet
+	mem    []byte           // the ring, to be looked at
+
+	progress *progress
 }
 
 func newQueue(size int) (*queue, error) {
@@ -47,38 +46,48 @@ func newQueue(size int) (*queue, error) {
 	if err != nil {
 		return nil, fmt.Errorf("miss ring of %d bytes: %w", size, err)
 	}
-	return queueOf(ring)
+	return queueOf(ring, 0)
 }
 
-// queueOf reads a ring, which is closed with it, from where it was last read.
-func queueOf(ring *ebpf.Map) (*queue, error) {
-	r, err := ringbuf.NewReader(ring)
-	if err != nil {
-		ring.Close()
+// queueOf reads a ring, which is closed with it, from where it was last read: but for what was not done, the last misses, most at most.
+func queueOf(ring *ebpf.Map, most int) (_ *queue, err error) {
+	q := &queue{ring: ring}
+	defer func() {
+		if err != nil {
+			q.close()
+		}
+	}()
+	// Once: mapping a ring costs milliseconds, and at its start an agent asks for the misses of each of its ports.
+	page, size := os.Getpagesize(), int(ring.MaxEntries())
+	if q.mem, err = unix.Mmap(ring.FD(), 0, 2*page+2*size, unix.PROT_READ, unix.MAP_SHARED); err != nil {
+		return nil, fmt.Errorf("map a ring into memory: %w", err)
+	}
+	if q.progress, err = newProgress(ring); err != nil {
 		return nil, err
 	}
-	return &queue{ring: ring, reader: r}, nil
+	q.progress.rewind(q.mem, size, most)
+	q.reader, err = ringbuf.NewReader(ring)
+	return q, err
 }
 
 func (q *queue) close() {
-	q.closing.Lock()
-	defer q.closing.Unlock()
-	q.closed = true
-	q.leftMu.Lock()
-	defer q.leftMu.Unlock()
-	if q.mem != nil {
-		_ = unix.Munmap(q.mem)
-		q.mem = nil
+	if q.reader != nil {
+		q.reader.Close()
 	}
-	q.reader.Close()
 	q.ring.Close()
+	// The memory stays mapped: a worker may be about to say that it has done something.
+}
+
+// unmap is for a queue that no worker has.
+func (q *queue) unmap() {
+	_ = unix.Munmap(q.mem)
+	_ = unix.Munmap(q.progress.mem)
 }
 
 // empty reports whether there is nothing to be read now, without a system call.
 func (q *queue) empty() bool {
-	q.closing.Lock()
-	defer q.closing.Unlock()
-	return !q.closed && q.reader.AvailableBytes() == 0
+	written := (*uint64)(unsafe.Pointer(&q.mem[os.Getpagesize()]))
+	return atomic.LoadUint64(written) == atomic.LoadUint64(q.progress.word(readAt))
 }
 
 // ringSize is a power of two with room for as many of the longest records as there are tokens,

@@ -9,7 +9,6 @@ import (
 	"unsafe"
 
 	"github.com/cilium/ebpf"
-	"golang.org/x/sys/unix"
 
 	"github.com/viaduct-net/viaduct/internal/path/datapath"
 )
@@ -29,7 +28,7 @@ func (d *Datapath) makeQueues() error {
 	d.settings.Version, d.settings.Workers = bpfLayoutLAYOUT_VERSION, uint32(d.opts.Workers)
 	if keep {
 		for i, r := range old {
-			q, err := queueOf(r)
+			q, err := queueOf(r, d.opts.Tokens)
 			if err != nil {
 				return errors.Join(err, closeAll(old[i+1:]))
 			}
@@ -88,7 +87,7 @@ func closeAll(ms []*ebpf.Map) (err error) {
 // drain reads what is on rings that no program has, closes them, and leaves it to the workers in whose rings it would be now.
 func (d *Datapath) drain(rings []*ebpf.Map) error {
 	for i, r := range rings {
-		q, err := queueOf(r)
+		q, err := queueOf(r, d.opts.Tokens)
 		if err != nil {
 			return errors.Join(err, closeAll(rings[i+1:]))
 		}
@@ -106,6 +105,7 @@ func (d *Datapath) drain(rings []*ebpf.Map) error {
 			to.some.Store(true)
 		}
 		q.close()
+		q.unmap()
 		if !errors.Is(err, os.ErrDeadlineExceeded) {
 			return errors.Join(err, closeAll(rings[i+1:]))
 		}
@@ -125,30 +125,19 @@ func (d *Datapath) Waiting(no uint32) (int, error) {
 		}
 	}
 	for _, q := range d.queues {
-		if err := q.eachWaiting(count); err != nil {
-			return 0, err
-		}
+		q.eachWaiting(count)
 	}
 	return n, nil
 }
 
 // eachWaiting tells of the ports of the misses that have not been read.
-func (q *queue) eachWaiting(fn func(port uint32)) error {
+func (q *queue) eachWaiting(fn func(port uint32)) {
 	q.leftMu.Lock()
 	defer q.leftMu.Unlock()
 	for _, m := range q.left {
 		fn(m.Key.InPort)
 	}
-	if q.mem == nil {
-		// Once: mapping a ring costs milliseconds, and at its start an agent asks for each of its ports.
-		page, size := os.Getpagesize(), int(q.ring.MaxEntries())
-		var err error
-		if q.mem, err = unix.Mmap(q.ring.FD(), 0, 2*page+2*size, unix.PROT_READ, unix.MAP_SHARED); err != nil {
-			return fmt.Errorf("map a ring into memory: %w", err)
-		}
-	}
 	eachRecord(q.mem, int(q.ring.MaxEntries()), fn)
-	return nil
 }
 
 // The header of a record on a ring (BPF_RINGBUF_*_BIT).

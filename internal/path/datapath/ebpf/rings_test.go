@@ -188,3 +188,70 @@ func await(t *testing.T, holds func() error) {
 		}
 	}
 }
+
+// Misses that were read and not done when an agent ended come again, in their order; those that were done do not.
+func TestMissesComeAgain(t *testing.T) {
+	for _, c := range []struct {
+		name            string
+		done, read, new int // misses
+		change          func(*Options)
+		want            int
+	}{
+		{"all done", 5, 0, 2, func(*Options) {}, 2},
+		{"some not", 5, 3, 2, func(*Options) {}, 5},
+		{"none", 0, 3, 0, func(*Options) {}, 0}, // it has never said that it says so
+		{"others' rings", 5, 3, 2, func(o *Options) { o.Tokens = 512 }, 5},
+		{"more than can be under way", 5, 12, 2, func(o *Options) { o.Tokens = 8 }, 10},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			r, opts := newRig(t), testOptions(t)
+			opts.Workers, opts.Tokens = 1, 8
+			in := r.NewPort(t)
+			d := openTest(t, opts)
+			p, err := d.AddPort(in, datapath.VM)
+			must(t, err)
+			atomic.StoreInt64(p.Credit, 100)
+			sent := 0
+			send := func(n int) {
+				for range n {
+					r.Send(t, in, testFrame(uint16(100+sent)))
+					sent++
+				}
+			}
+			if c.done > 0 {
+				send(c.done)
+				read(t, d, c.done)
+				d.Settle(0)
+			}
+			if c.read > 0 {
+				send(c.read)
+				read(t, d, c.read)
+			}
+			must(t, d.Close())
+			send(c.new)
+			c.change(&opts)
+			d, err = Open(opts)
+			must(t, err)
+			defer d.Close()
+			if n, err := d.Waiting(0); n != c.want || err != nil {
+				t.Fatalf("%d misses wait, %v; want %d", n, err, c.want)
+			}
+			if c.want == 0 {
+				return
+			}
+			for i, k := range read(t, d, c.want) {
+				if want := uint16(100 + sent - c.want + i); k.DstPort != want {
+					t.Errorf("miss %d is %d, want %d", i, k.DstPort, want)
+				}
+			}
+			d.Settle(0)
+			must(t, d.Close())
+			d, err = Open(opts)
+			must(t, err)
+			if n, err := d.Waiting(0); n != 0 || err != nil {
+				t.Errorf("%d misses wait at last, %v", n, err)
+			}
+			must(t, d.Close())
+		})
+	}
+}
