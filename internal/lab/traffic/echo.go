@@ -44,6 +44,7 @@ func Echo(ctx context.Context, addr netip.AddrPort, d time.Duration, ready func(
 	if err := conn.SetReadDeadline(time.Now().Add(d)); err != nil {
 		return EchoResult{}, err
 	}
+	roomy(conn)
 	stop := context.AfterFunc(ctx, func() { conn.Close() })
 	defer stop()
 	res := EchoResult{Realtime: Realtime() == nil}
@@ -66,6 +67,21 @@ func Echo(ctx context.Context, addr netip.AddrPort, d time.Duration, ready func(
 			res.Echoed++
 		}
 	}
+}
+
+// roomy gives a socket room for what comes while its reader does not run, on a busy machine: a full buffer would be taken for a loss of the network.
+// Beyond the system's bound it needs privileges (socket(7), SO_RCVBUFFORCE).
+func roomy(c *net.UDPConn) {
+	const bytes = 64 << 20
+	raw, err := c.SyscallConn()
+	if err != nil {
+		return
+	}
+	_ = raw.Control(func(fd uintptr) {
+		if unix.SetsockoptInt(int(fd), unix.SOL_SOCKET, unix.SO_RCVBUFFORCE, bytes) != nil {
+			_ = unix.SetsockoptInt(int(fd), unix.SOL_SOCKET, unix.SO_RCVBUF, bytes)
+		}
+	})
 }
 
 // Realtime lets the threads of this process run before those of ordinary processes (SCHED_RR at the lowest

@@ -43,7 +43,7 @@ func (s Stream) Run(ctx context.Context) (r StreamResult, err error) {
 		return r, err
 	}
 	defer c.Close()
-	_ = c.SetReadBuffer(4 << 20) // as much as there may be: a full buffer would be taken for a loss
+	roomy(c)
 	var sent atomic.Uint64
 	var over atomic.Bool
 	answered := make(chan StreamResult, 1)
