@@ -15,11 +15,12 @@ import (
 // the runtime's waits as long as that thread does.
 const niceness = -10
 
-// hurry prepares the process for short delays on a busy machine.
-func hurry(workers int) error {
-	// A worker that comes back from the kernel needs one of the runtime's processors at once. Were there only as many as
-	// CPUs, all could be held by threads that the kernel has taken off theirs.
-	runtime.GOMAXPROCS(runtime.NumCPU() + workers + 2)
+// spareProcessors are for workers that come back from the kernel: each needs one of the runtime's processors at once. Were there only as many as
+// CPUs, all could be held by threads that the kernel has taken off theirs.
+func spareProcessors(workers int) { runtime.GOMAXPROCS(runtime.NumCPU() + workers + 2) }
+
+// hurry prepares the process for short delays on a busy machine. It comes first of all: packets may be waiting for this agent since another has ended.
+func hurry() error {
 	tasks, err := os.ReadDir("/proc/self/task")
 	if err != nil {
 		return err

@@ -42,6 +42,10 @@ func Serve(ctx context.Context, o Options) error {
 	if os.Geteuid() != 0 {
 		return errNotRoot
 	}
+	log := o.Log.For("")
+	if err := hurry(); err != nil {
+		log.Warn("the agent runs at normal priority", "error", err)
+	}
 	if err := os.MkdirAll(o.RunDir, 0o755); err != nil {
 		return fmt.Errorf("run directory: %w", err)
 	}
@@ -54,7 +58,6 @@ func Serve(ctx context.Context, o Options) error {
 		return err
 	}
 	defer st.Close()
-	log := o.Log.For("")
 	context.AfterFunc(ctx, func() { service.Stopping(log) })
 	return Run(ctx, Config{
 		Store: st, Keys: st, Shared: st, Host: o.Host, RunDir: o.RunDir, StateDir: o.StateDir, TunnelDevice: o.TunnelDevice, Log: o.Log,
@@ -63,9 +66,7 @@ func Serve(ctx context.Context, o Options) error {
 		// Whoever waits for us at boot must not wait for a store that is away: what an earlier agent has installed works.
 		Waiting: func() { service.Ready(log, "waiting for the store at "+strings.Join(o.Endpoints, ", ")) },
 		Open: func(s *conf.Settings) (datapath.Datapath, error) {
-			if err := hurry(workers(s)); err != nil {
-				log.Warn("the agent runs at normal priority", "error", err)
-			}
+			spareProcessors(workers(s))
 			return openDatapath(&o, s)
 		},
 	})
