@@ -97,8 +97,9 @@ type runner struct {
 const (
 	alice      = "10.0.1.10"
 	bob        = "10.0.2.10"
-	streamRate = 500     // datagrams per second
-	tcpRate    = 200_000 // bytes per second
+	patience   = 5 * time.Second // of a new flow: as long as the agent's for what has waited for it
+	streamRate = 500             // datagrams per second
+	tcpRate    = 200_000         // bytes per second
 )
 
 // kills does it all. The result is not nil when something was measured.
@@ -167,7 +168,7 @@ func (x *runner) run(ctx context.Context) (r *result, err error) {
 		return nil, err
 	}
 	for r.kills < x.n && ctx.Err() == nil {
-		p, err := x.tools.Start(ctx, mallory, "probe", target, "--interval=20ms", "--timeout=5s", "--duration=600ms")
+		p, err := x.tools.Start(ctx, mallory, "probe", target, "--interval=20ms", "--timeout="+patience.String(), "--duration=600ms")
 		if err != nil {
 			return r, err
 		}
@@ -184,6 +185,9 @@ func (x *runner) run(ctx context.Context) (r *result, err error) {
 		r.opened += probe.Sent
 		r.refused += probe.Lost
 		gap := time.Duration(probe.Max) * time.Microsecond
+		if probe.Lost > 0 { // they have waited for as long as that, in vain
+			gap = patience
+		}
 		r.gaps = append(r.gaps, gap)
 		if probe.Lost > 0 || gap > 500*time.Millisecond {
 			fmt.Fprintf(x.log, "end %d, %s: a new flow has waited for %s, %d of %d are lost\n", r.kills, what, gap, probe.Lost, probe.Sent)
