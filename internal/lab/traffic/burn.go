@@ -44,7 +44,7 @@ func (b Burn) Run(ctx context.Context) (BurnResult, error) {
 	for range threads {
 		wg.Go(func() {
 			runtime.LockOSThread()
-			burnThread(ctx, b.CPUs/float64(threads))
+			burnThread(ctx, b.CPUs/float64(threads), threadCPU)
 		})
 	}
 	wg.Wait()
@@ -56,20 +56,22 @@ func (b Burn) Run(ctx context.Context) (BurnResult, error) {
 	return BurnResult{CPUSeconds: cpu.Seconds(), Seconds: time.Since(start).Seconds()}, nil
 }
 
-// burnThread keeps to a share of its own CPU time, whatever it has missed.
-func burnThread(ctx context.Context, share float64) {
-	cpu := func() time.Duration {
-		var t unix.Timespec
-		_ = unix.ClockGettime(unix.CLOCK_THREAD_CPUTIME_ID, &t) // cannot fail for this clock
-		return time.Duration(t.Nano())
-	}
+// burnThread keeps to a share of its own CPU time, whatever it has missed, until ctx ends.
+func burnThread(ctx context.Context, share float64, cpu func() time.Duration) {
 	start, had := time.Now(), cpu()
 	for ctx.Err() == nil {
 		due := time.Duration(float64(time.Since(start)) * share)
-		for cpu()-had < due {
+		for cpu()-had < due && ctx.Err() == nil { // one that others keep from running would never be done
 			for range 1000 {
 			}
 		}
 		time.Sleep(burnPeriod)
 	}
+}
+
+// threadCPU is how long the calling thread has run.
+func threadCPU() time.Duration {
+	var t unix.Timespec
+	_ = unix.ClockGettime(unix.CLOCK_THREAD_CPUTIME_ID, &t) // cannot fail for this clock
+	return time.Duration(t.Nano())
 }
