@@ -119,9 +119,12 @@ func (a Attack) Start(ctx context.Context, tools tool.Runner, space func(name st
 
 // Stop ends the attack and tells what was sent.
 func (r *Running) Stop() (sum traffic.FloodResult, err error) {
+	for _, p := range r.floods { // one after the other, the last ones would attack for as long as the first ones take to end
+		p.Interrupt()
+	}
 	for _, p := range r.floods {
 		var one traffic.FloodResult
-		err = errors.Join(err, p.Stop(&one))
+		err = errors.Join(err, p.Wait(&one))
 		sum.Sent += one.Sent
 		sum.Refused += one.Refused
 		sum.PerSecond += one.PerSecond

@@ -8,7 +8,9 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"os"
 	"os/exec"
+	"strconv"
 	"strings"
 	"time"
 
@@ -107,7 +109,19 @@ func (p *Process) Wait(result any) error {
 
 // Stop asks the tool to end and then is Wait.
 func (p *Process) Stop(result any) error {
-	// It may have ended already: Wait tells.
-	_ = p.cmd.Process.Signal(unix.SIGTERM)
+	p.Interrupt()
 	return p.Wait(result)
+}
+
+// Interrupt asks the tool to end. It takes back its niceness first: beside others that take all there is of the CPUs, one
+// that is nice would hear of it late.
+func (p *Process) Interrupt() {
+	pid := p.cmd.Process.Pid
+	tasks, _ := os.ReadDir(fmt.Sprintf("/proc/%d/task", pid)) // it may have ended already: Wait tells, here and below
+	for _, t := range tasks {
+		if tid, err := strconv.Atoi(t.Name()); err == nil {
+			_ = unix.Setpriority(unix.PRIO_PROCESS, tid, 0)
+		}
+	}
+	_ = p.cmd.Process.Signal(unix.SIGTERM)
 }
