@@ -90,17 +90,18 @@ func (r *rivals) attack(ctx context.Context, l *attackLine, a attacks.Attack) er
 
 // under runs f while an attack is under way.
 func (r *rivals) under(ctx context.Context, l *attackLine, a attacks.Attack, f func(*attacks.Running) error) error {
-	s, err := r.arena.space(attacks.Rogue(0, a.Free))
-	if err != nil {
-		return err
-	}
 	running, err := a.Start(ctx, r.b.tools(), r.arena.space, attacks.Force{
 		Rogues: l.Rogues, Rate: r.b.attack.rate, Duration: 4*r.b.duration + time.Minute, Nice: rogueNice, First: r.first,
 	})
 	if err != nil {
 		return err
 	}
-	err = awaitTraffic(ctx, s, 500)
+	for i := 0; i < l.Rogues && err == nil; i++ { // all of them attack
+		var s ns.Space
+		if s, err = r.arena.space(attacks.Rogue(i, a.Free)); err == nil {
+			err = awaitTraffic(ctx, s, 100)
+		}
+	}
 	if err == nil {
 		err = f(running)
 	}
