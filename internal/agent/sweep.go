@@ -10,8 +10,9 @@ import (
 	"github.com/viaduct-net/viaduct/internal/path/worker"
 )
 
-// sweepChunk is how many flows a worker looks at between two batches of packets.
-const sweepChunk = 256
+// sweepChunk is how many flows a worker looks at between two batches of packets. Each is a miss of the cache or two: about as much work as a
+// batch.
+const sweepChunk = 64
 
 // chunk is what one worker gets at a time. Its memory is used again once the worker is done with it, so that
 // reading a full table back leaves no garbage.

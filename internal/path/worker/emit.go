@@ -12,22 +12,31 @@ type batch struct {
 	misses []*datapath.Miss // to be recycled after their frames were sent
 	execs  []datapath.Exec
 	arena  action.Physical // memory of the execs' actions
+	copies int             // how many packets leave: a flood is one for each port
 }
 
-// full says that what is waiting should leave now.
-func (b *batch) full(limit int) bool { return len(b.misses) >= limit || len(b.execs) >= limit }
+// full says that what is waiting should leave now. Most of a batch's time is sending: a few broadcasts would have others wait for as long as
+// hundreds of packets take, so copies count too.
+func (b *batch) full(limit int) bool {
+	return len(b.misses) >= limit || len(b.execs) >= limit || b.copies >= 2*limit
+}
 
 // send appends a packet. Frame must stay until the batch is emitted, actions are copied.
 func (b *batch) send(e datapath.Exec) {
 	at := len(b.arena)
 	b.arena = append(b.arena, e.Actions...)
+	for i := range e.Actions {
+		if op := e.Actions[i].Op; op == action.Output || op == action.Tunnel {
+			b.copies++
+		}
+	}
 	e.Actions = b.arena[at:len(b.arena):len(b.arena)]
 	b.execs = append(b.execs, e)
 }
 
 func (b *batch) reset() {
 	clear(b.execs)
-	b.misses, b.execs, b.arena = b.misses[:0], b.execs[:0], b.arena[:0]
+	b.misses, b.execs, b.arena, b.copies = b.misses[:0], b.execs[:0], b.arena[:0], 0
 }
 
 // execute queues a packet for its actions; empty ones drop it for the reason given.
