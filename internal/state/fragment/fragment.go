@@ -3,6 +3,7 @@
 package fragment
 
 import (
+	"hash/maphash"
 	"sync"
 	"time"
 
@@ -50,6 +51,7 @@ const shards = 64
 
 // Table is safe for concurrent use. Lookups do not allocate. Times are a clock's, in ns.
 type Table struct {
+	seed   maphash.Seed
 	shards [shards]shard
 }
 
@@ -59,25 +61,63 @@ type shard struct {
 	ports map[uuid.UUID]*port
 }
 
-// port has the datagrams of one port in the order in which they were heard of.
+// port has the datagrams of one port in the order in which they were heard of. Its memory grows by a chunk at a time, and is used again: a map that
+// has a key go for each that comes is made anew over and over, and a slice that grows is copied, while all packets wait.
 type port struct {
-	at         map[Key]int32 // index into entries
-	entries    []entry
-	free       []int32
-	head, tail int32 // oldest, newest; -1: none
+	chunks     []*[chunkLen]entry
+	made       int32   // entries that are or were in use
+	n          int     // datagrams
+	buckets    []int32 // first entry by hash; -1: none. Length: a power of two
+	free       int32   // first of those to be used again, by next; -1: none
+	head, tail int32   // oldest, newest; -1: none
 }
+
+const chunkLen = 32
 
 type entry struct {
 	key        Key
 	first      First
 	known      bool // false: later fragments came first, and wait
+	hash       uint32
 	since      int64
-	prev, next int32
+	prev, next int32 // in order of time
+	more       int32 // of the same bucket
+}
+
+func newPort() *port {
+	p := &port{free: -1, head: -1, tail: -1}
+	p.rehash(chunkLen)
+	return p
+}
+
+func (p *port) at(i int32) *entry { return &p.chunks[i/chunkLen][i%chunkLen] }
+
+func (p *port) bucket(hash uint32) *int32 { return &p.buckets[hash&uint32(len(p.buckets)-1)] }
+
+func (p *port) rehash(size int) {
+	p.buckets = make([]int32, size)
+	for i := range p.buckets {
+		p.buckets[i] = -1
+	}
+	for i := p.head; i >= 0; i = p.at(i).next {
+		e := p.at(i)
+		b := p.bucket(e.hash)
+		e.more, *b = *b, i
+	}
+}
+
+// find returns -1 when there is none.
+func (p *port) find(k Key, hash uint32) int32 {
+	i := *p.bucket(hash)
+	for i >= 0 && (p.at(i).hash != hash || p.at(i).key != k) {
+		i = p.at(i).more
+	}
+	return i
 }
 
 // New makes an empty table.
 func New(cfg Config) *Table {
-	t := &Table{}
+	t := &Table{seed: maphash.MakeSeed()}
 	for i := range t.shards {
 		t.shards[i].cfg, t.shards[i].ports = cfg, map[uuid.UUID]*port{}
 	}
@@ -94,6 +134,8 @@ func (t *Table) Reconfigure(cfg Config) {
 	}
 }
 
+func (t *Table) hash(k Key) uint32 { return uint32(maphash.Comparable(t.seed, k)) }
+
 func (t *Table) shard(id uuid.UUID) *shard { return &t.shards[(id[0]^id[9]^id[15])%shards] }
 
 // Lookup finds what the datagram's first fragment said; false while it has not come, and when it is forgotten.
@@ -105,20 +147,20 @@ func (t *Table) Lookup(k Key) (f First, ok bool) {
 	if p == nil {
 		return f, false
 	}
-	i, ok := p.at[k]
-	if !ok || !p.entries[i].known {
+	i := p.find(k, t.hash(k))
+	if i < 0 || !p.at(i).known {
 		return f, false
 	}
-	return p.entries[i].first, true
+	return p.at(i).first, true
 }
 
 // Remember notes a first fragment. awaited: later ones came before it, and wait (Await). Another first fragment of the same
 // datagram takes its place: identifications are used again.
 func (t *Table) Remember(k Key, f First, now int64) (awaited bool) {
-	s := t.shard(k.Port)
+	s, h := t.shard(k.Port), t.hash(k)
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	e, had := s.entry(k, now)
+	e, had := s.entry(k, h, now)
 	awaited = had && !e.known
 	e.first, e.known = f, true
 	return awaited
@@ -126,40 +168,38 @@ func (t *Table) Remember(k Key, f First, now int64) (awaited bool) {
 
 // Await notes that a later fragment waits for its first one; true when that has come meanwhile.
 func (t *Table) Await(k Key, now int64) (known bool) {
-	s := t.shard(k.Port)
+	s, h := t.shard(k.Port), t.hash(k)
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if p := s.ports[k.Port]; p != nil {
-		if i, ok := p.at[k]; ok {
-			return p.entries[i].known
+		if i := p.find(k, h); i >= 0 {
+			return p.at(i).known
 		}
 	}
-	s.entry(k, now)
+	s.entry(k, h, now)
 	return false
 }
 
 // entry finds or makes the entry of a datagram, as the newest.
-func (s *shard) entry(k Key, now int64) (e *entry, had bool) {
+func (s *shard) entry(k Key, hash uint32, now int64) (e *entry, had bool) {
 	p := s.ports[k.Port]
 	if p == nil {
-		p = &port{at: map[Key]int32{}, head: -1, tail: -1}
+		p = newPort()
 		s.ports[k.Port] = p
 	}
-	i, had := p.at[k]
-	if had {
+	i := p.find(k, hash)
+	if had = i >= 0; had {
 		p.unlink(i)
 	} else {
-		for s.cfg.MaxPerPort > 0 && len(p.at) >= s.cfg.MaxPerPort {
+		for s.cfg.MaxPerPort > 0 && p.n >= s.cfg.MaxPerPort {
 			p.remove(p.head)
 		}
-		i = p.alloc()
-		p.entries[i] = entry{key: k}
-		p.at[k] = i
+		i = p.add(k, hash)
 	}
-	e = &p.entries[i]
+	e = p.at(i)
 	e.since, e.prev, e.next = now, p.tail, -1
 	if p.tail >= 0 {
-		p.entries[p.tail].next = i
+		p.at(p.tail).next = i
 	} else {
 		p.head = i
 	}
@@ -167,25 +207,37 @@ func (s *shard) entry(k Key, now int64) (e *entry, had bool) {
 	return e, had
 }
 
-func (p *port) alloc() int32 {
-	if n := len(p.free); n > 0 {
-		i := p.free[n-1]
-		p.free = p.free[:n-1]
-		return i
+// add makes an entry that is not in the order of time yet.
+func (p *port) add(k Key, hash uint32) int32 {
+	if p.n == len(p.buckets) {
+		p.rehash(2 * p.n)
 	}
-	p.entries = append(p.entries, entry{})
-	return int32(len(p.entries) - 1)
+	i := p.free
+	if i >= 0 {
+		p.free = p.at(i).next
+	} else {
+		if i = p.made; i%chunkLen == 0 {
+			p.chunks = append(p.chunks, new([chunkLen]entry))
+		}
+		p.made++
+	}
+	b := p.bucket(hash)
+	*p.at(i) = entry{key: k, hash: hash, more: *b}
+	*b = i
+	p.n++
+	return i
 }
 
+// unlink takes an entry out of the order of time.
 func (p *port) unlink(i int32) {
-	e := &p.entries[i]
+	e := p.at(i)
 	if e.prev >= 0 {
-		p.entries[e.prev].next = e.next
+		p.at(e.prev).next = e.next
 	} else {
 		p.head = e.next
 	}
 	if e.next >= 0 {
-		p.entries[e.next].prev = e.prev
+		p.at(e.next).prev = e.prev
 	} else {
 		p.tail = e.prev
 	}
@@ -193,8 +245,14 @@ func (p *port) unlink(i int32) {
 
 func (p *port) remove(i int32) {
 	p.unlink(i)
-	delete(p.at, p.entries[i].key)
-	p.free = append(p.free, i)
+	e := p.at(i)
+	b := p.bucket(e.hash)
+	for *b != i {
+		b = &p.at(*b).more
+	}
+	*b = e.more
+	e.next, p.free = p.free, i
+	p.n--
 }
 
 // Tick forgets what is too old. To be called about once a second.
@@ -203,7 +261,7 @@ func (t *Table) Tick(now int64) {
 		s := &t.shards[i]
 		s.mu.Lock()
 		for id, p := range s.ports {
-			for p.head >= 0 && now-p.entries[p.head].since >= int64(s.cfg.Time) {
+			for p.head >= 0 && now-p.at(p.head).since >= int64(s.cfg.Time) {
 				p.remove(p.head)
 			}
 			if p.head < 0 {
@@ -228,7 +286,7 @@ func (t *Table) Len() (n int) {
 		s := &t.shards[i]
 		s.mu.Lock()
 		for _, p := range s.ports {
-			n += len(p.at)
+			n += p.n
 		}
 		s.mu.Unlock()
 	}

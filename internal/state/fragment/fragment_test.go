@@ -72,7 +72,8 @@ func TestAwait(t *testing.T) {
 // TestAgainstList: the same as a plain list in order of arrival.
 func TestAgainstList(t *testing.T) {
 	rapid.Check(t, func(t *rapid.T) {
-		const max, life = 4, int64(20)
+		const life = int64(20)
+		max := rapid.SampledFrom([]int{4, 80}).Draw(t, "max") // 80: more than a chunk
 		tb := New(Config{MaxPerPort: max, Time: time.Duration(life)})
 		type item struct {
 			id    uint32
@@ -89,8 +90,8 @@ func TestAgainstList(t *testing.T) {
 			}
 		}
 		now := int64(0)
-		for range 60 {
-			id := rapid.Uint32Range(0, 6).Draw(t, "id")
+		for range 15 * max {
+			id := rapid.Uint32Range(0, uint32(max)+2).Draw(t, "id")
 			if rapid.Bool().Draw(t, "first") {
 				p := rapid.Uint16().Draw(t, "port")
 				tb.Remember(key(1, id), First{SrcPort: p}, now)
@@ -99,7 +100,7 @@ func TestAgainstList(t *testing.T) {
 				}
 				list = append(list, item{id, p, now})
 			}
-			now += rapid.Int64Range(0, 3).Draw(t, "time")
+			now += rapid.Int64Range(0, 3).Draw(t, "time") * 4 / int64(max)
 			tb.Tick(now)
 			for len(list) > 0 && now-list[0].since >= life {
 				list = list[1:]
@@ -114,4 +115,17 @@ func TestAgainstList(t *testing.T) {
 			}
 		}
 	})
+}
+
+// A port that sends the first fragments of ever new datagrams takes no more memory than its bound.
+func TestNoAllocationAtTheBound(t *testing.T) {
+	tb := New(DefaultConfig())
+	id := uint32(0)
+	next := func() { tb.Remember(key(1, id), First{}, 0); id++ }
+	for range 2 * DefaultConfig().MaxPerPort {
+		next()
+	}
+	if n := testing.AllocsPerRun(1000, next); n != 0 {
+		t.Errorf("%v allocations for each datagram", n)
+	}
 }
