@@ -142,10 +142,10 @@ fresh: setup
 bench: root setup ## the benchmarks that the documentation quotes (root)
 	$(GO) run ./test/bench
 
-bench-attacks: root setup ## what a VM feels of 20 attacks by ROGUES (1,8) others, here and with OVN on Open vSwitch (root, 25 minutes)
+bench-attacks: root setup ## what a VM feels of 20 attacks by ROGUES (1,8) others, here and with OVN on Open vSwitch (root, 20 minutes)
 	@$(MAKE) --no-print-directory setup PACKAGES="$(ATTACK_PACKAGES)"
 	@mkdir -p build
-	$(GO) run ./test/bench -only attacks,rivals -nets viaduct,ovn -rogues $(ROGUES) >build/attacks.json; status=$$?; \
+	$(GO) run ./test/bench -only attacks,rivals -nets viaduct,ovn -rogues $(ROGUES) -duration 3s >build/attacks.json; status=$$?; \
 	cat build/attacks.json; $(GO) run ./test/bench -draw build/attacks.svg <build/attacks.json; exit $$status
 
 bench-scale: root setup ## AGENTS (500) agents, PORTS (20000) VMs and one etcd on this machine: changes, memory, the start of an agent (root)

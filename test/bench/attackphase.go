@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"os"
 	"time"
 
 	"github.com/viaduct-net/viaduct/internal/lab/attacks"
@@ -61,6 +62,10 @@ func (r *rivals) attack(ctx context.Context, l *attackLine, a attacks.Attack) er
 		return err
 	}
 	m, err := r.open(ctx)
+	if errors.Is(err, errNoStream) { // what the attack has left behind has the victims no longer talk: 0, and no error
+		fmt.Fprintln(os.Stderr, " ", err)
+		return nil
+	}
 	if err != nil {
 		return err
 	}
@@ -141,7 +146,7 @@ func (r *rivals) flow(ctx context.Context, m *meter, l *attackLine, running *att
 	var from, to time.Time
 	u, err = r.during(l, running, func() error {
 		from = time.Now()
-		err := sleep(ctx, max(r.b.duration/4, 300*time.Millisecond))
+		err := sleep(ctx, max(r.b.duration/8, 300*time.Millisecond))
 		to = time.Now()
 		return err
 	})

@@ -162,13 +162,17 @@ func (b *bench) attackAll(ctx context.Context, a arena, net string, rogues int, 
 	for i, x := range list {
 		l := attackLine{Figure: "attack", Net: net, Attack: x.Name, Rogues: rogues}
 		r.first = uint32(i) << 23
-		if err := r.attack(ctx, &l, x); err != nil {
-			return lines, fmt.Errorf("%s: %w", x.Name, err)
+		if e := r.attack(ctx, &l, x); e != nil { // the others are measured all the same
+			err = errors.Join(err, fmt.Errorf("%s: %w", x.Name, e))
+			if ctx.Err() != nil {
+				return lines, err
+			}
+			continue
 		}
 		lines = append(lines, l)
 		told(l)
 	}
-	return lines, a.balanced(ctx)
+	return lines, errors.Join(err, a.balanced(ctx))
 }
 
 func told(l attackLine) {

@@ -21,6 +21,8 @@ type meter struct {
 	ended chan struct{}       // closed when there will be no more of them
 }
 
+var errNoStream = errors.New("the stream does not begin")
+
 // open begins a stream between the victims. It is under way when open returns.
 func (r *rivals) open(ctx context.Context) (*meter, error) {
 	receive, err := r.b.tools().StartReady(ctx, r.bob, "tcp", "receive", "--duration=10m", "--window=5ms")
@@ -45,7 +47,7 @@ func (r *rivals) open(ctx context.Context) (*meter, error) {
 		}
 	}()
 	if !m.await(time.Now(), 15*time.Second) {
-		return nil, errors.Join(errors.New("the stream does not begin"), m.close())
+		return nil, errors.Join(errNoStream, m.close())
 	}
 	return m, nil
 }
@@ -73,7 +75,7 @@ func (m *meter) await(t time.Time, most time.Duration) bool {
 
 // gbit is the mean rate between two times. A stream that stands still, or has ended, has 0.
 func (m *meter) gbit(from, to time.Time) float64 {
-	m.await(to, 2*time.Second)
+	m.await(to, 300*time.Millisecond)
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	return (at(m.marks, to.UnixNano()) - at(m.marks, from.UnixNano())) * 8 / 1e9 / to.Sub(from).Seconds()

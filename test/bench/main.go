@@ -65,6 +65,7 @@ var measurements = []measurement{
 	{"first_packet", firstPacket},
 	{"victim", victim},
 	{"shares", shares},
+	{"fairness", fairness},
 	{"drivers", drivers},
 	{"attacks", attackSuite},
 	{"rivals", flowsOfNets},
