@@ -164,7 +164,7 @@ func (r *rivals) besideBurners(ctx context.Context, m *meter, l *attackLine, too
 		if x.cpus <= 0 {
 			continue
 		}
-		p, err := r.b.tools().Start(ctx, r.alice, "burn", fmt.Sprintf("--cpus=%.3f", x.cpus), fmt.Sprintf("--nice=%d", x.nice), "--duration=1m")
+		p, err := r.b.tools().StartReady(ctx, r.alice, "burn", fmt.Sprintf("--cpus=%.3f", x.cpus), fmt.Sprintf("--nice=%d", x.nice), "--duration=1m")
 		if err != nil {
 			return 0, errors.Join(err, stopAll(burners))
 		}
@@ -176,7 +176,10 @@ func (r *rivals) besideBurners(ctx context.Context, m *meter, l *attackLine, too
 
 func stopAll(list []*tool.Process) (err error) {
 	for _, p := range list {
-		err = errors.Join(err, p.Stop(nil))
+		p.Interrupt()
+	}
+	for _, p := range list {
+		err = errors.Join(err, p.Wait(nil))
 	}
 	return err
 }

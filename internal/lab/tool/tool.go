@@ -21,7 +21,7 @@ import (
 	"github.com/viaduct-net/viaduct/internal/lab/traffic"
 )
 
-// Ready is the line that a responder prints as soon as it listens.
+// Ready is the line that a responder prints as soon as it listens, and a burner as soon as it burns.
 type Ready struct {
 	Listening string `json:"listening"`
 }
@@ -177,6 +177,7 @@ func burn() *cobra.Command {
 		RunE: func(c *cobra.Command, _ []string) error {
 			ctx, cancel := interruptible(c)
 			defer cancel()
+			_ = json.NewEncoder(c.OutOrStdout()).Encode(Ready{}) // from now on it ends when it is asked to
 			res, err := b.Run(ctx)
 			return report(c.OutOrStdout(), res, err)
 		}}
