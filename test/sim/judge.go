@@ -26,6 +26,8 @@ type sentPacket struct {
 	revision int64 // of the network by which its host decided packets then
 	frame    []byte
 	arrivals map[*vm]int
+	by       *vm // that has got it last, as it came
+	got      []byte
 
 	to *vm    // after quiet: where it must come out; nil: nowhere
 	as []byte // how it must look then, but for a translated source port that is chosen only now
@@ -53,6 +55,7 @@ func (j *judge) delivered(v *vm, frame []byte, p *packet.View) {
 	}
 	j.counts.delivered++
 	sent.arrivals[v]++
+	sent.by, sent.got = v, frame
 	if sent.arrivals[v] > 1 {
 		j.s.fail("packets come once", n, "%s gets %s for the %d. time", v.name, number(n), sent.arrivals[v])
 	}

@@ -8,6 +8,8 @@ import (
 	"strings"
 	"time"
 
+	"github.com/google/uuid"
+
 	"github.com/viaduct-net/viaduct/internal/base/action"
 	"github.com/viaduct-net/viaduct/internal/base/match"
 	"github.com/viaduct-net/viaduct/internal/base/packet"
@@ -21,11 +23,13 @@ import (
 //	host NAME...
 //	bridge NAME
 //	router NAME BRIDGE=PREFIX[,masquerade]...
-//	vm NAME BRIDGE HOST ADDR [GATEWAY] [unseeded]
+//	vm NAME BRIDGE HOST ADDR [GATEWAY] [unseeded|asks|serves]   the last two are secured: it may begin connections, or answer them
 //	floating ADDR VM ROUTER:BRIDGE
+//	balancer ADDR ROUTER PORT VM...
 //	start                               the agents of all hosts
 //	udp|tcp|ping FROM TO [PORT]         TO is a VM or an address; and the answer
 //	trace udp|tcp|ping FROM TO [PORT]   likewise, with what each worker makes of it
+//	more | push                         the last question's connection goes on: another question, or something that only the other end says
 //	move VM HOST                        its port is bound there, and its interface comes with it
 //	partition A B | loss N | reorder    between hosts
 //	away HOST | store down              its link to the store, or the store
@@ -39,7 +43,7 @@ func Script(text string) (out string, err error) {
 		return "", err
 	}
 	defer os.RemoveAll(dir)
-	x := &script{n: &network{}}
+	x := &script{n: &network{}, groups: map[string]bool{}}
 	x.s = newSim(1, dir, x.line)
 	x.n.add(&model.TunnelZone{Meta: meta("zone")})
 	for i, line := range strings.Split(text, "\n") {
@@ -62,10 +66,11 @@ func Script(text string) (out string, err error) {
 }
 
 type script struct {
-	s     *Sim
-	n     *network
-	out   strings.Builder
-	trace bool
+	s      *Sim
+	n      *network
+	out    strings.Builder
+	trace  bool
+	groups map[string]bool // security groups that there are
 }
 
 // line is one of the simulation's: without its time, which says more than a reader can judge.
@@ -107,6 +112,16 @@ func (x *script) do(f []string) (err error) {
 		}
 	case "vm":
 		x.vm(f[1:])
+	case "balancer":
+		n, err := strconv.ParseUint(f[3], 10, 16)
+		if err != nil {
+			return err
+		}
+		x.n.add(&model.Pool{Meta: meta(f[1] + "-pool")}, &model.LoadBalancer{Meta: meta(f[1]), RouterID: id(f[2]), AdminStateUp: true, Address: netip.MustParseAddr(f[1]),
+			Listeners: []model.Listener{{Protocol: packet.ProtoTCP, Port: uint16(n), PoolID: id(f[1] + "-pool")}}})
+		for _, vm := range f[4:] {
+			x.n.add(&model.PoolMember{Meta: meta(f[1] + vm), PoolID: id(f[1] + "-pool"), AdminStateUp: true, Address: x.planned(vm).addr, Port: uint16(n), Weight: 1})
+		}
 	case "floating":
 		x.n.add(&model.FloatingIP{Meta: meta(f[1]), PortID: id(f[3]), Address: netip.MustParseAddr(f[1]), FixedAddress: x.planned(f[2]).addr})
 	case "start":
@@ -119,6 +134,8 @@ func (x *script) do(f []string) (err error) {
 		x.trace = false
 	case "udp", "tcp", "ping":
 		x.send(f[0], f[1:])
+	case "more", "push":
+		x.goOn(f[0] == "push")
 	case "move":
 		v, h := x.named(f[1]), s.host(f[2])
 		b := model.Clone(s.store.graph.Get(model.KindBinding, v.port)).(*model.Binding)
@@ -172,14 +189,32 @@ func (x *script) vm(f []string) {
 	p := vmPlan{name: f[0], bridge: f[1], host: f[2], mac: match.MAC{2, 0, a[0], a[1], a[2], a[3]}, addr: addr, prefix: netip.PrefixFrom(addr, 24)}
 	port := &model.Port{Meta: meta(p.name), BridgeID: id(p.bridge), AdminStateUp: true, MAC: p.mac, Addresses: []netip.Prefix{single(addr)}}
 	for _, word := range f[4:] {
-		if word == "unseeded" {
+		switch word {
+		case "unseeded":
 			port.MAC, port.Addresses = match.MAC{}, nil
-		} else {
+		case "asks", "serves":
+			port.PortSecurity, port.SecurityGroups = true, []uuid.UUID{x.group(word)}
+		default:
 			p.gateway = netip.MustParseAddr(word)
 		}
 	}
 	x.n.vms = append(x.n.vms, p)
 	x.n.add(port, &model.Binding{Meta: model.Meta{ID: port.ID}, PortID: port.ID, HostID: id(p.host), Interface: "tap-" + p.name})
+}
+
+// group is the security group of those who ask, or of those who serve.
+func (x *script) group(name string) uuid.UUID {
+	if x.groups[name] {
+		return id(name)
+	}
+	way := model.Egress
+	if name == "serves" {
+		way = model.Ingress
+	}
+	x.groups[name] = true
+	x.n.add(&model.SecurityGroup{Meta: meta(name), Stateful: true},
+		&model.SecurityGroupRule{Meta: meta(name + "-rule"), GroupID: id(name), Direction: way, EtherType: model.IPv4})
+	return id(name)
 }
 
 func (x *script) planned(name string) vmPlan {
@@ -217,14 +252,25 @@ func (x *script) send(kind string, f []string) {
 		t.dport = uint16(n)
 	}
 	x.s.begin(t)
-	x.s.runFor(900 * time.Millisecond)
-	answered := false
-	for n := range x.s.judge.packets {
-		if isReply(n) && n>>16 == t.n {
-			answered = x.s.judge.packets[n].arrivals[t.from] > 0
-		}
+	x.heard(t)
+}
+
+// goOn has the last talk go on.
+func (x *script) goOn(push bool) {
+	t := x.s.judge.talks[len(x.s.judge.talks)-1]
+	if !push {
+		t.left = 1
+		t.next()
+	} else {
+		x.s.push(t)
 	}
-	if answered {
+	x.heard(t)
+}
+
+// heard waits, and says whether the last that was said in answer has come.
+func (x *script) heard(t *talk) {
+	x.s.runFor(900 * time.Millisecond)
+	if p := x.s.judge.packets[t.n<<16|t.sent<<1|1]; p != nil && p.arrivals[t.from] > 0 {
 		x.out.WriteString("  answered\n")
 	} else {
 		x.out.WriteString("  no answer\n")
