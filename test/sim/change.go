@@ -4,7 +4,6 @@ import (
 	"fmt"
 	"math/rand/v2"
 	"net/netip"
-	"slices"
 
 	"github.com/google/uuid"
 
@@ -192,8 +191,7 @@ func (s *Sim) settle(v *vm) {
 	if !ok {
 		return
 	}
-	i := slices.IndexFunc(s.hosts, func(h *host) bool { return h.id == b.HostID })
-	if h := s.hosts[i]; v.host != h {
+	if h := s.hostOf(b.HostID); v.host != h {
 		s.logf("%s is plugged in at %s", v.name, h.name)
 		v.place(h)
 		v.announce()

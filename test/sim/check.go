@@ -11,6 +11,7 @@ import (
 	"github.com/viaduct-net/viaduct/internal/path/datapath"
 	engine "github.com/viaduct-net/viaduct/internal/path/sim"
 	"github.com/viaduct-net/viaduct/internal/path/worker"
+	"github.com/viaduct-net/viaduct/internal/topo/model"
 )
 
 // checkNow is what holds whenever the host's goroutines are between two turns.
@@ -28,6 +29,20 @@ func (h *host) checkNow() {
 	}
 	if a := h.agent.Tokens(); a.InFlight != int64(queued) || a.Surplus != 0 {
 		h.s.fail("tokens are conserved", 0, "%s: %d misses are under way: %+v", h.name, queued, a)
+	}
+}
+
+// checkOwners is that a port is served by the host alone that the store says has it: the one that is to have it waits until the other has
+// let go. A host that was dead when its port was taken goes on with it until it hears (ADR 18).
+func (h *host) checkOwners() {
+	for _, v := range h.s.vms {
+		b, ok := h.s.store.graph.Get(model.KindBinding, v.port).(*model.Binding)
+		if _, active := h.agent.Port(v.port); !active || !ok || b.Owner() == h.id {
+			continue
+		}
+		if at, taken := h.taken[v.port]; !taken || h.agent.Ready() && h.revision >= at {
+			h.s.fail("a port has one owner", 0, "%s serves port %s, which is %s's", h.name, v.name, h.s.hostOf(b.Owner()).name)
+		}
 	}
 }
 

@@ -48,6 +48,8 @@ type host struct {
 	awake    bool   // a turn is due
 	revision int64  // of the network by which packets are decided here, the oldest
 	said     string // last
+
+	taken map[uuid.UUID]int64 // ports that others were given while this host was dead, and at which revision
 }
 
 // dp is a fake datapath that tells when somebody has something for a worker.
@@ -60,7 +62,7 @@ type dp struct {
 func (d *dp) Wake(int) { d.h.wake() }
 
 func (s *Sim) newHost(name string, tunnel match.Addr, settings *conf.Settings) *host {
-	h := &host{s: s, name: name, id: id(name), tunnel: tunnel, settings: settings, idle: 50 * time.Millisecond}
+	h := &host{s: s, name: name, id: id(name), tunnel: tunnel, settings: settings, idle: 50 * time.Millisecond, taken: map[uuid.UUID]int64{}}
 	h.dp = &dp{fake.New(s.clock, max(settings.Workers, 1)), h}
 	h.dp.AddInterface(tunnelDevice, 1550)
 	h.dp.OnSend(h.sent)
@@ -154,6 +156,7 @@ func (h *host) turn() {
 			h.revision = min(h.revision, w.Topology().Revision)
 		}
 	}
+	h.checkOwners()
 	if h.dp.Queued() > 0 {
 		h.wake()
 	}

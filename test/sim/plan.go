@@ -7,6 +7,8 @@ import (
 	"slices"
 	"time"
 
+	"github.com/google/uuid"
+
 	"github.com/viaduct-net/viaduct/internal/base/clock"
 	"github.com/viaduct-net/viaduct/internal/base/match"
 	"github.com/viaduct-net/viaduct/internal/base/packet"
@@ -157,6 +159,11 @@ func (s *Sim) host(name string) *host {
 	if i < 0 {
 		return nil
 	}
+	return s.hosts[i]
+}
+
+func (s *Sim) hostOf(id uuid.UUID) *host {
+	i := slices.IndexFunc(s.hosts, func(h *host) bool { return h.id == id })
 	return s.hosts[i]
 }
 

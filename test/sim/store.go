@@ -222,6 +222,9 @@ func (v *server) txn(ops ...store.Op) (int64, error) {
 	v.revision++
 	staged.Commit(v.revision)
 	v.s.oracle.changed(v.revision)
+	for _, x := range staged.Changes {
+		v.owned(x.Old, x.New)
+	}
 	for _, c := range v.clients {
 		for _, w := range c.watches {
 			es := make([]store.Event, len(staged.Changes))
@@ -237,6 +240,18 @@ func (v *server) txn(ops ...store.Op) (int64, error) {
 		}
 	}
 	return v.revision, nil
+}
+
+// owned notes when a port is given to another host while the one that has it is dead.
+func (v *server) owned(was, is model.Object) {
+	old, ok := was.(*model.Binding)
+	b, ok2 := is.(*model.Binding)
+	if !ok || !ok2 || old.Owner() == b.Owner() {
+		return
+	}
+	if _, alive := v.shared["host/"+old.Owner().String()]; !alive {
+		v.s.hostOf(old.Owner()).taken[b.PortID] = v.revision
+	}
 }
 
 // Get implements store.Store.
