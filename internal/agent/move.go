@@ -191,11 +191,15 @@ type ofPort struct {
 	addrs map[match.Addr]bool // that are the port's own
 }
 
-func (m *mover) flowsOf(ctx context.Context, port uuid.UUID) (of ofPort, err error) {
-	of = ofPort{map[tag.Tag]bool{}, map[match.Addr]bool{}}
-	if v := m.a.mirror.Snapshot().Port(port); v != nil && v.Router == uuid.Nil {
+// flowsOf looks through the flows, some at a time between packets.
+func (m *mover) flowsOf(ctx context.Context, port uuid.UUID) (ofPort, error) {
+	of := ofPort{map[tag.Tag]bool{}, map[match.Addr]bool{}}
+	v := m.a.mirror.Snapshot().Port(port)
+	addr := func(match.Addr) {}
+	if v != nil && v.Router == uuid.Nil {
+		addr = func(a match.Addr) { of.addrs[a] = true }
 		for _, a := range v.Addrs {
-			of.addrs[match.AddrFrom(a.Addr())] = true
+			addr(match.AddrFrom(a.Addr()))
 		}
 	}
 	dp, ok := m.a.ports.get(port)
@@ -203,19 +207,15 @@ func (m *mover) flowsOf(ctx context.Context, port uuid.UUID) (of ofPort, err err
 		return of, nil
 	}
 	for _, w := range m.a.workers {
-		err = errors.Join(err, m.a.call(w, ctx, func() {
-			tags, from := w.ConnectionsOf(dp.No)
-			for _, t := range tags {
-				of.tags[t] = true
+		for place, more := uint32(0), true; more; more = place != 0 {
+			if err := m.a.call(w, ctx, func() {
+				place = w.SomeConnectionsOf(dp.No, place, func(t tag.Tag) { of.tags[t] = true }, addr)
+			}); err != nil {
+				return ofPort{}, err // the worker may still write into the other
 			}
-			if v := m.a.mirror.Snapshot().Port(port); v != nil && v.Router == uuid.Nil {
-				for _, a := range from {
-					of.addrs[a] = true
-				}
-			}
-		}))
+		}
 	}
-	return of, err
+	return of, nil
 }
 
 // connections lists what is known of a port's: those that its flows depend on, and silent ones that it pays for, that are its own,

@@ -83,3 +83,18 @@ func (t *Table) Entries() iter.Seq[Entry] {
 		}
 	}
 }
+
+// Some calls fn for each wildcard entry among n places from one on, the first of which is 0, and returns where to go on; 0: that was all. The
+// table may change between two calls: what has come meanwhile may be missed. fn must not change it.
+func (t *Table) Some(from uint32, n int, fn func(Entry)) (next uint32) {
+	r, end := ref(from)+1, ref(from)+ref(n)
+	for ; r <= min(end, t.entries.next); r++ {
+		if e := t.entries.at(r); !e.dead && !t.invalid(e) {
+			fn(Entry{t, r})
+		}
+	}
+	if r > t.entries.next {
+		return 0
+	}
+	return uint32(end)
+}

@@ -190,16 +190,19 @@ func (w *Worker) tellEnding(e flow.Entry, rst bool) {
 
 // tale is what one host is told at length, no faster than it acknowledges.
 type tale struct {
-	to     match.Addr
-	conns  []replicate.Conn // to be told now
-	flight int              // messages that are not acknowledged
-	missed int              // that nobody has acknowledged
-	done   func(missed int)
+	to      match.Addr
+	conns   []replicate.Conn // to be told now
+	seeking bool             // further ones are to be found in the flows,
+	place   uint32           // from there on
+	flight  int              // messages that are not acknowledged
+	missed  int              // that nobody has acknowledged
+	done    func(missed int)
 }
 
 const (
-	taleWindow = 64 // messages that are not acknowledged
-	taleTurn   = 16 // messages at a turn
+	taleWindow = 64  // messages that are not acknowledged
+	taleTurn   = 16  // messages at a turn
+	someFlows  = 256 // how many flows are looked through at a turn
 )
 
 // lost is called for a message that is given up; t may be nil.
@@ -210,14 +213,15 @@ func (t *tale) lost() {
 	}
 }
 
-// tellOn goes on with what is told at length.
-func (w *Worker) tellOn() {
+// tellOn goes on with what is told at length. more: it could do so at once.
+func (w *Worker) tellOn() (more bool) {
 	p := &w.peers
 	if len(p.tales) == 0 {
-		return
+		return false
 	}
 	port := w.ports.Tunnel()
 	p.tales = slices.DeleteFunc(p.tales, func(t *tale) bool {
+		w.seek(t)
 		for sent := 0; sent < taleTurn && t.flight < taleWindow && len(t.conns) > 0 && port != 0; {
 			n := min(len(t.conns), replicate.MaxConns)
 			m := w.begin(t.to, replicate.Conns, p.next) // any worker will do
@@ -231,23 +235,32 @@ func (w *Worker) tellOn() {
 			sent++
 			w.sendMessage(port, m)
 		}
-		over := t.flight == 0 && len(t.conns) == 0 || port == 0
+		over := t.flight == 0 && len(t.conns) == 0 && !t.seeking || port == 0
 		if over && t.done != nil {
 			t.done(t.missed + len(t.conns))
 		}
+		more = more || !over && t.flight < taleWindow && (t.seeking || len(t.conns) > 0)
 		return over
 	})
+	return more
+}
+
+// seek finds some more of what concerns the host of a tale, unless there is enough for this turn.
+func (w *Worker) seek(t *tale) {
+	if !t.seeking || len(t.conns) >= taleTurn*replicate.MaxConns {
+		return
+	}
+	t.place = w.flows.Some(t.place, someFlows, func(e flow.Entry) {
+		if e.Kind() == flow.Stateful && slices.Contains(w.concerned(e), t.to) {
+			t.conns = w.connsOf(e, t.conns)
+		}
+	})
+	t.seeking = t.place != 0
 }
 
 // TellHost tells a host that has begun anew what concerns it. Call it through Do.
 func (w *Worker) TellHost(to match.Addr) {
-	var conns []replicate.Conn
-	for e := range w.flows.Entries() {
-		if e.Kind() == flow.Stateful && slices.Contains(w.concerned(e), to) {
-			conns = w.connsOf(e, conns)
-		}
-	}
-	w.peers.tales = append(w.peers.tales, &tale{to: to, conns: conns})
+	w.peers.tales = append(w.peers.tales, &tale{to: to, seeking: true})
 }
 
 // Tell tells a host of connections. done is called on the worker's goroutine, with how many messages the host has not acknowledged.
@@ -256,23 +269,23 @@ func (w *Worker) Tell(to match.Addr, cs []replicate.Conn, done func(missed int))
 	w.peers.tales = append(w.peers.tales, &tale{to: to, conns: cs, done: done})
 }
 
-// ConnectionsOf lists the connections of what comes in by a datapath port, in the direction of each flow's tags, and the addresses from which
-// that is sent. Call it through Do.
-func (w *Worker) ConnectionsOf(no uint32) (tags []tag.Tag, from []match.Addr) {
-	for e := range w.flows.Entries() {
+// SomeConnectionsOf looks through some of the flows, from a place on which is 0 at first, for those of what comes in by a datapath port. It calls
+// conn for their connections, in the direction of the flow's tags, and addr for the addresses from which that is sent. next is where to go on; 0: that
+// was all. Call it through Do.
+func (w *Worker) SomeConnectionsOf(no, from uint32, conn func(tag.Tag), addr func(match.Addr)) (next uint32) {
+	return w.flows.Some(from, someFlows, func(e flow.Entry) {
 		if e.Port() != no {
-			continue
+			return
 		}
 		for _, t := range e.Kept() {
 			if t.Kind.IsConnection() || t.Kind == tag.Affinity {
-				tags = append(tags, t)
+				conn(t)
 			}
 		}
-		if k := e.Key(); e.Mask()&match.Src != 0 && k.Src != (match.Addr{}) && !slices.Contains(from, k.Src) {
-			from = append(from, k.Src)
+		if k := e.Key(); e.Mask()&match.Src != 0 && k.Src != (match.Addr{}) {
+			addr(k.Src)
 		}
-	}
-	return tags, from
+	})
 }
 
 // busyIdle is for how long a worker sleeps while messages are under way.

@@ -6,8 +6,12 @@ import (
 	"testing"
 	"time"
 
+	"github.com/viaduct-net/viaduct/internal/base/action"
+	"github.com/viaduct-net/viaduct/internal/base/match"
 	"github.com/viaduct-net/viaduct/internal/base/tag"
 	"github.com/viaduct-net/viaduct/internal/path/datapath/fake"
+	"github.com/viaduct-net/viaduct/internal/path/flow"
+	"github.com/viaduct-net/viaduct/internal/path/pathtest"
 	"github.com/viaduct-net/viaduct/internal/state/conntrack"
 	"github.com/viaduct-net/viaduct/internal/state/replicate"
 )
@@ -70,4 +74,43 @@ func TestMerge(t *testing.T) {
 			t.Errorf("%s: there is %+v", c.name, have)
 		}
 	}
+}
+
+// A host that begins anew among very many flows delays nobody: some are looked through at each turn, a packet that comes meanwhile is served in
+// that very turn, and between two turns the worker does not wait.
+func TestTellingIsPaced(t *testing.T) {
+	const n = 20 * someFlows
+	p := newPair(t, gateway)
+	w := p.h1.w
+	in := p.h1.topo.MustInject(aToWorld)
+	k := in.View.Key
+	k.InPort, _ = p.h1.ports.Local(pathtest.ID("a"))
+	for i := range n {
+		k.DstPort = uint16(1000 + i)
+		w.flows.Add(&k, match.All, action.Physical{{Op: action.Output, Port: 99}}, nil, flow.Stateful)
+	}
+	if err := w.flows.Flush(); err != nil {
+		t.Fatal(err)
+	}
+	p.h1.in(aToWorld + " flags=S")
+	p.turn()
+	p.h2.sent = nil
+	w.TellHost(p.h1.topo.Snapshot.Hosts[hostIDs[1]].Tunnel)
+	turns := 0
+	for ; len(w.peers.tales) > 0 && w.peers.tales[0].seeking; turns++ {
+		p.h1.in(strings.Replace(aToWorld, "4000", fmt.Sprint(5000+turns), 1) + " flags=S")
+		if err := w.Turn(0); err != nil {
+			t.Fatal(err)
+		}
+		if got := p.h1.w.Counts().Waiting; got != 0 {
+			t.Fatalf("%d packets wait", got)
+		}
+		if x := w.peers.tales; len(x) > 0 && x[0].seeking && !w.busy {
+			t.Fatal("the worker would wait")
+		}
+	}
+	if turns < n/someFlows {
+		t.Errorf("all was looked through in %d turns", turns)
+	}
+	p.turn()
 }

@@ -262,7 +262,7 @@ func (w *Worker) keepHouse() {
 	w.expireLate()
 	w.busy = w.flows.Tend(tendAtMost)
 	w.resend()
-	w.tellOn()
+	w.busy = w.tellOn() || w.busy
 	w.judgeEarly()
 	if len(w.batch.execs)+len(w.batch.misses) > 0 { // not only when a packet comes
 		w.emit()
