@@ -30,6 +30,7 @@ import (
 	"github.com/viaduct-net/viaduct/internal/service"
 	"github.com/viaduct-net/viaduct/internal/state"
 	"github.com/viaduct-net/viaduct/internal/state/arp"
+	"github.com/viaduct-net/viaduct/internal/state/nat"
 	"github.com/viaduct-net/viaduct/internal/topo/binding"
 	"github.com/viaduct-net/viaduct/internal/topo/health"
 	"github.com/viaduct-net/viaduct/internal/topo/host"
@@ -163,6 +164,9 @@ func (a *Agent) build() {
 	a.blocks = newBlocks(a.host.ID.String(), a.cfg.Shared, a.logs.For(logStore))
 	tables.Leaser, tables.Jitter = a.blocks, a.jitter
 	a.tables = state.New(tables, a.clock)
+	a.blocks.freed = func(p nat.Pool, first uint16) {
+		a.tables.PortsFreed(p, first, func(changed tag.Tag) { a.changed(nil, []tag.Tag{changed}) })
+	}
 	for i := range a.dp.Workers() {
 		c, _ := a.workerConfig(s)
 		c.ID, c.Host, c.Hold = i, a.host.ID, true // until connections are known: see serve

@@ -7,10 +7,16 @@ import (
 	"log/slog"
 	"maps"
 	"math/rand/v2"
+	"net/netip"
 	"slices"
+	"strconv"
+	"strings"
 	"sync"
 	"time"
 
+	"github.com/google/uuid"
+
+	"github.com/viaduct-net/viaduct/internal/base/match"
 	"github.com/viaduct-net/viaduct/internal/state/nat"
 	"github.com/viaduct-net/viaduct/internal/topo/store"
 )
@@ -23,11 +29,14 @@ type blocks struct {
 	log   *slog.Logger
 	asked chan blockRequest
 	rand  func(n int) int
+	// freed is told of a block that no host has any more.
+	freed func(p nat.Pool, first uint16)
 
 	// Of the goroutine in run.
 	session store.Session
 	mine    map[string]bool   // paths that this host uses
 	taken   map[string]string // by path: the host that has it
+	before  map[string]string // what taken was before the present watch; nil once that has told all
 	doubt   map[string]bool   // paths of which it is not known whether the store has done what was asked
 
 	mu    sync.Mutex
@@ -51,7 +60,7 @@ const (
 )
 
 func newBlocks(host string, s store.Shared, log *slog.Logger) *blocks {
-	return &blocks{host: host, store: s, log: log, asked: make(chan blockRequest, 1024), rand: rand.IntN, mine: map[string]bool{}, taken: map[string]string{}, doubt: map[string]bool{}}
+	return &blocks{host: host, store: s, log: log, asked: make(chan blockRequest, 1024), rand: rand.IntN, freed: func(nat.Pool, uint16) {}, mine: map[string]bool{}, taken: map[string]string{}, doubt: map[string]bool{}}
 }
 
 // Lease implements nat.Leaser.
@@ -74,6 +83,21 @@ func (b *blocks) Release(p nat.Pool, block uint16) {
 
 func blockPath(p nat.Pool, first uint16) string {
 	return fmt.Sprintf("%s%s/%s/%d", blocksPrefix, p.Device, p.Addr, first)
+}
+
+// parseBlockPath is the inverse of blockPath.
+func parseBlockPath(path string) (p nat.Pool, first uint16, err error) {
+	f := strings.Split(strings.TrimPrefix(path, blocksPrefix), "/")
+	if len(f) != 3 {
+		return p, 0, fmt.Errorf("no path of a block: %q", path)
+	}
+	device, err := uuid.Parse(f[0])
+	addr, err2 := netip.ParseAddr(f[1])
+	n, err3 := strconv.ParseUint(f[2], 10, 16)
+	if err := errors.Join(err, err2, err3); err != nil {
+		return p, 0, fmt.Errorf("no path of a block: %q: %w", path, err)
+	}
+	return nat.Pool{Device: device, Addr: match.AddrFrom(addr)}, uint16(n), nil
 }
 
 // held lists what the host has claimed. Safe for concurrent use.
@@ -167,7 +191,7 @@ func (b *blocks) serve(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	clear(b.taken)
+	b.begin()
 	for synced := false; ; {
 		asked := b.asked
 		if !synced {
@@ -198,14 +222,36 @@ func (b *blocks) serve(ctx context.Context) error {
 	}
 }
 
+// begin is when a watch begins, which tells first what there is.
+func (b *blocks) begin() { b.before, b.taken = b.taken, map[string]string{} }
+
 // take notes who has a block.
 func (b *blocks) take(e store.SharedEvent) {
 	switch {
 	case e.Synced:
+		for _, path := range slices.Sorted(maps.Keys(b.before)) {
+			if _, ok := b.taken[path]; !ok {
+				b.free(path)
+			}
+		}
+		b.before = nil
 	case e.Deleted:
 		delete(b.taken, e.Path)
+		b.free(e.Path)
 	default:
 		b.taken[e.Path] = string(e.Value)
+	}
+}
+
+// free tells of a block that no host has any more.
+func (b *blocks) free(path string) {
+	p, first, err := parseBlockPath(path)
+	if err != nil {
+		b.log.Warn("an entry in the store is not understood", "path", path)
+		return
+	}
+	if !b.mine[path] { // it may have been claimed anew by then
+		b.freed(p, first)
 	}
 }
 

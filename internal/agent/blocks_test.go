@@ -3,11 +3,16 @@ package agent
 import (
 	"context"
 	"log/slog"
+	"slices"
 	"sync"
 	"testing"
 	"time"
 
+	"github.com/viaduct-net/viaduct/internal/base/clock"
 	"github.com/viaduct-net/viaduct/internal/base/match"
+	"github.com/viaduct-net/viaduct/internal/base/tag"
+	"github.com/viaduct-net/viaduct/internal/state"
+	"github.com/viaduct-net/viaduct/internal/state/conntrack"
 	"github.com/viaduct-net/viaduct/internal/state/nat"
 	"github.com/viaduct-net/viaduct/internal/topo/store"
 	"github.com/viaduct-net/viaduct/internal/topo/store/mem"
@@ -198,5 +203,58 @@ func TestBlockInDoubt(t *testing.T) {
 	}
 	if err := b.clear(t.Context()); err != nil || entries() != 0 {
 		t.Errorf("%v, %d blocks", err, entries())
+	}
+}
+
+// A connection has moved to another host, and its first host gives the block of its port back: the other one takes it, for as long as the
+// connection is there, so that nobody translates anything else to that port; also if it does not hear of it at once.
+func TestBlockOfMovedConnection(t *testing.T) {
+	for _, c := range []struct {
+		name string
+		deaf bool
+	}{{"told", false}, {"told in the next watch", true}} {
+		t.Run(c.name, func(t *testing.T) {
+			srv := mem.NewServer()
+			first := newLeasing(t, srv.Client(), "a")
+			block, ok := first.lease(1024, 65535, 0)
+			if !ok {
+				t.Fatal("no block")
+			}
+			client := srv.Client()
+			b := newBlocks("b", client, slog.New(slog.DiscardHandler))
+			cfg := state.DefaultConfig()
+			cfg.Leaser = b
+			tables := state.New(cfg, clock.NewSystem())
+			b.freed = func(p nat.Pool, n uint16) { tables.PortsFreed(p, n, func(tag.Tag) {}) }
+			to := match.Tuple{Src: match.Addr{15: 1}, Dst: match.Addr{15: 2}, SrcPort: 4000, DstPort: 80, Proto: 6}
+			tables.MergeConnection(conntrack.Conn{Kind: tag.Translation, Device: pool.Device, Orig: to,
+				Reply: match.Tuple{Src: to.Dst, Dst: pool.Addr, SrcPort: 80, DstPort: block + 3, Proto: 6}}, 0, nil)
+			ctx, cancel := context.WithCancel(context.Background())
+			var wg sync.WaitGroup
+			wg.Go(func() { _ = b.run(ctx) })
+			t.Cleanup(func() { cancel(); wg.Wait() })
+			second := &leasing{b, t, cancel}
+			if _, ok := second.lease(1024, 65535, 0); !ok { // it knows who has what
+				t.Fatal("no block")
+			}
+			if c.deaf {
+				client.Disconnect()
+			}
+			first.Release(pool, block)
+			for range 2 { // the first is done when the second is
+				first.lease(1024, 65535, 0)
+			}
+			if c.deaf {
+				client.Reconnect()
+			}
+			for end := time.Now().Add(20 * time.Second); !slices.Contains(b.held(), blockPath(pool, block)); time.Sleep(10 * time.Millisecond) {
+				if time.Now().After(end) {
+					t.Fatalf("the block is nobody's: %v", b.held())
+				}
+			}
+			if got, ok := first.lease(1024, 65535, block); !ok || got == block {
+				t.Errorf("the first host was given %d, %v", got, ok)
+			}
+		})
 	}
 }

@@ -271,7 +271,7 @@ func (x *Steps) serveBlocks(ctx context.Context) (did bool, err error) {
 		if err != nil {
 			return false, errors.Join(err, x.refuse())
 		}
-		clear(b.taken)
+		b.begin()
 		x.blocksSynced = false
 		return true, nil
 	}

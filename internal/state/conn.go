@@ -84,6 +84,12 @@ func (t *Tables) ResumePorts(c *conntrack.Conn, got func(changed tag.Tag)) {
 	t.nat.Resume(p, c.Reply.DstPort, t.clock.Now(), func() { got(p.Tag()) })
 }
 
+// PortsFreed says that no host has a block of ports any more, which begins with first. got is as with LeasePorts, if it is leased now because connections
+// that are known here have its ports.
+func (t *Tables) PortsFreed(p nat.Pool, first uint16, got func(changed tag.Tag)) {
+	t.nat.Freed(p, first, t.clock.Now(), func() { got(p.Tag()) })
+}
+
 // AddConnection commits a connection that a simulation has proposed. When it was added the flows of both its
 // directions' tags are out of date.
 func (t *Tables) AddConnection(c conntrack.Conn) conntrack.Verdict {

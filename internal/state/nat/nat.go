@@ -145,6 +145,14 @@ func (t *Ports) Resume(p Pool, port uint16, now int64, got func()) {
 	})
 }
 
+// Freed says that no host has a block any more. If connections that are known here have ports of it, as those of a VM that has moved, it is
+// leased, so that nobody uses their ports for others. got is as with Lease.
+func (t *Ports) Freed(p Pool, first uint16, now int64, got func()) {
+	if x, ok := t.pools.Get(p); ok && x.conns[first/BlockSize].Load() > 0 {
+		t.Resume(p, first, now, got)
+	}
+}
+
 func (t *Ports) pool(p Pool, now int64) *pool {
 	t.mu.Lock()
 	defer t.mu.Unlock()
