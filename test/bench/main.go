@@ -66,6 +66,7 @@ var measurements = []measurement{
 	{"victim", victim},
 	{"shares", shares},
 	{"fairness", fairness},
+	{"move", move},
 	{"drivers", drivers},
 	{"attacks", attackSuite},
 	{"rivals", flowsOfNets},

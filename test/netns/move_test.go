@@ -11,6 +11,7 @@ import (
 	"github.com/viaduct-net/viaduct/internal/agent/debug"
 	"github.com/viaduct-net/viaduct/internal/lab"
 	"github.com/viaduct-net/viaduct/internal/lab/examples"
+	"github.com/viaduct-net/viaduct/internal/lab/tool"
 	"github.com/viaduct-net/viaduct/internal/lab/traffic"
 )
 
@@ -75,6 +76,79 @@ func TestMove(t *testing.T) {
 	t.Logf("longest gap %.0f ms", received.Gap)
 	ping(t, space(t, l, "bob"), "10.0.1.10")
 	ping(t, space(t, l, "dave"), "10.0.1.11")
+}
+
+// groups are those of who may only begin connections, and of who may only answer.
+const groups = `
+---
+kind: security_group
+name: asks
+---
+kind: security_group_rule
+name: asks-out
+security_group: asks
+direction: egress
+---
+kind: security_group
+name: serves
+---
+kind: security_group_rule
+name: serves-in
+security_group: serves
+direction: ingress
+`
+
+// VMs move in the middle of connections that only their state lets through: secured at the port that may not begin any, masqueraded, and to a
+// floating IP; so does the one at the other end. The streams go on, and no byte is lost.
+func TestMoveStateful(t *testing.T) {
+	secured := func(port, host, group string) (is, want string) {
+		is = fmt.Sprintf("binding: {host: h1, interface: tap-%s}", port)
+		return is, fmt.Sprintf("binding: {host: %s, interface: tap-%s}\nport_security: true\nsecurity_groups: [%s]", host, port, group)
+	}
+	alice, asks := secured("alice", "h1", "asks")
+	bob, serves := secured("bob", "h2", "serves")
+	l := up(t, examples.Gateway+groups, alice, asks, bob, serves, "{host: h1, interface: tap-world}", "{host: h2, interface: tap-world}")
+	streams := []struct {
+		name, from, to, address string
+		send, receive           *tool.Process
+	}{
+		{name: "masqueraded", from: "alice", to: "world", address: "203.0.113.100:5001"},
+		{name: "to a floating IP", from: "world", to: "bob", address: "203.0.113.11:5001"},
+	}
+	for i := range streams {
+		x := &streams[i]
+		var err error
+		if x.receive, err = tools().StartReady(t.Context(), space(t, l, x.to), "tcp", "receive", "--duration=60s"); err != nil {
+			t.Fatal(err)
+		}
+		before := receivedBy(t, space(t, l, x.to))
+		if x.send, err = tools().Start(t.Context(), space(t, l, x.from), "tcp", "send", x.address, "--duration=6s", "--rate=2000000"); err != nil {
+			t.Fatal(err)
+		}
+		awaitReceived(t, space(t, l, x.to), before+100)
+	}
+	for _, m := range []struct {
+		vm string
+		to int
+	}{{"alice", 1}, {"bob", 0}, {"world", 0}} {
+		if err := l.Move(t.Context(), vm(t, l, m.vm), &l.Hosts[m.to]); err != nil {
+			t.Fatal(err)
+		}
+	}
+	for i := range streams {
+		x := &streams[i]
+		var sent, received traffic.TCPResult
+		if err := x.send.Wait(&sent); err != nil {
+			t.Errorf("%s: %v", x.name, err)
+		}
+		if err := x.receive.Wait(&received); err != nil {
+			t.Errorf("%s: %v", x.name, err)
+		}
+		if sent.Bytes == 0 || sent.Bytes != received.Bytes {
+			t.Errorf("%s: %d bytes sent, %d received", x.name, sent.Bytes, received.Bytes)
+		}
+		t.Logf("%s: longest gap %.0f ms", x.name, received.Gap)
+	}
 }
 
 // Two hosts are told to serve the same port: the last one does, as soon as the other has let go; also when that one is dead.
