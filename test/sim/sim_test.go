@@ -5,10 +5,13 @@ import (
 	"os"
 	"runtime"
 	"slices"
+	"strings"
 	"sync"
 	"testing"
 
 	"go.uber.org/goleak"
+
+	"github.com/viaduct-net/viaduct/internal/topo/model"
 )
 
 var (
@@ -90,6 +93,48 @@ func TestRepeats(t *testing.T) {
 				t.Errorf("line %d:\n%s\nand then\n%s", j, one[j], two[j])
 				break
 			}
+		}
+	}
+}
+
+// TestOwnersAreJudged: a port that is taken by force from a host that lives is seen to have two owners.
+func TestOwnersAreJudged(t *testing.T) {
+	x := &script{n: &network{}}
+	x.s = newSim(1, t.TempDir(), nil)
+	x.n.add(&model.TunnelZone{Meta: meta("zone")})
+	for _, line := range []string{"host h1 h2", "bridge net", "vm a net h1 10.0.0.10", "start"} {
+		if err := x.do(strings.Fields(line)); err != nil {
+			t.Fatal(err)
+		}
+	}
+	s := x.s
+	b := model.Clone(s.store.graph.Get(model.KindBinding, id("a"))).(*model.Binding)
+	b.HostID, b.FromID = id("h2"), id("h2")
+	s.commit("by force", replace(b))
+	for _, h := range s.hosts {
+		h.checkOwners()
+	}
+	if len(s.failures) != 1 || s.failures[0].Broken != "a port has one owner" {
+		t.Errorf("%v", s.failures)
+	}
+	for _, h := range s.hosts {
+		h.kill()
+	}
+}
+
+// TestOutage: an hour without the store loses no packet between VMs that have talked before, of old and of new connections.
+func TestOutage(t *testing.T) {
+	n := uint64(20)
+	if testing.Short() {
+		n = 3
+	}
+	for i := range n {
+		var tail []string
+		r := Outage(i+1, func(line string) { tail = append(tail[max(0, len(tail)-200):], line) })
+		if len(r.Failures) > 0 {
+			t.Errorf("seed %d: %v\n%s", i+1, r.Failures, strings.Join(tail, "\n"))
+		} else if r.Delivered == 0 {
+			t.Errorf("seed %d: nobody has reached anybody", i+1)
 		}
 	}
 }
