@@ -1,12 +1,14 @@
 package agent
 
 import (
+	"cmp"
 	"context"
 	"fmt"
 	"sync"
 	"time"
 
 	"github.com/viaduct-net/viaduct/internal/agent/debug"
+	"github.com/viaduct-net/viaduct/internal/base/drop"
 )
 
 // maxEvents bounds how many events are kept for who asks later; who reads too slowly is told how many it missed.
@@ -103,12 +105,32 @@ func (a *Agent) notice(ctx context.Context) error {
 		grew(debug.EventBound, "mac", "%d MAC addresses were not learnt: their port has no room", st.RefusedMACs)
 		grew(debug.EventBound, "neighbour", "%d neighbours were not learnt: their port has no room", st.RefusedNeighbours)
 		grew(debug.EventBound, "connection", "%d connections were not made: their port has no room", st.RefusedConnections)
-		ports, err := a.Ports(ctx)
-		if err != nil {
-			continue // it ends, or tells at the next look
-		}
-		for i := range ports {
-			grew(debug.EventRefused, ports[i].Name, "%d packets were refused: the port sends new flows faster than its share", ports[i].Drops["no_credit"])
+		for name, n := range a.refused() {
+			grew(debug.EventRefused, name, "%d packets were refused: the port sends new flows faster than its share", n)
 		}
 	}
+}
+
+// refused is how many packets of each port the datapath has refused for want of credit; by the port's name, or its id when it has none. No
+// worker is asked: that would wake it once for each port.
+func (a *Agent) refused() map[string]uint64 {
+	ports := a.ports.all()
+	refused := make(map[string]uint64, len(ports)+1)
+	add := func(name string, no uint32) {
+		if st, err := a.dp.Stats(no); err == nil { // else it has just gone
+			refused[name] = st.Drops[drop.NoCredit]
+		}
+	}
+	snap := a.mirror.Snapshot()
+	for id, port := range ports {
+		name := id.String()
+		if p := snap.Port(id); p != nil {
+			name = cmp.Or(p.Name, name)
+		}
+		add(name, port.No)
+	}
+	if port, ok := a.ports.getTunnel(); ok {
+		add("tunnel", port.No)
+	}
+	return refused
 }

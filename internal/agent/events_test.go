@@ -6,6 +6,8 @@ import (
 	"testing"
 
 	"github.com/viaduct-net/viaduct/internal/agent/debug"
+	"github.com/viaduct-net/viaduct/internal/base/packet"
+	"github.com/viaduct-net/viaduct/internal/path/datapath/fake"
 	"github.com/viaduct-net/viaduct/internal/topo/model"
 	"github.com/viaduct-net/viaduct/internal/topo/store"
 )
@@ -34,6 +36,32 @@ func TestEvents(t *testing.T) {
 	h.store.Disconnect()
 	h.await("the store's loss to be told", shown("store-away"))
 	h.store.Reconnect()
+}
+
+// TestRefusalsAreTold: of a port without a name by its id.
+func TestRefusalsAreTold(t *testing.T) {
+	ops := network()
+	ops[5].Object.(*model.Port).Name = ""
+	h := start(t, ops...)
+	h.applied(h.set(own(vmBurst, "0", globalBurst, "1")))
+	arp := packet.BuildARPRequest(nil, vmMAC, addr("10.0.0.5"), addr("10.0.0.1"))
+	h.await("refusals to be told", func() bool {
+		for range 10 {
+			if err := h.dp.Inject("lo", fake.Packet{Frame: arp}); err != nil {
+				t.Fatal(err)
+			}
+		}
+		text, err := h.command(t.Context(), "events")
+		if err != nil {
+			t.Fatal(err)
+		}
+		for line := range strings.Lines(text) {
+			if strings.Contains(line, debug.EventRefused) && strings.Contains(line, ids(6).String()) && strings.Contains(line, "packets were refused") {
+				return true
+			}
+		}
+		return false
+	})
 }
 
 // TestEventsAreBounded: who is slow is told how many it missed, and then goes on with those that are there.

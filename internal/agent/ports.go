@@ -175,6 +175,17 @@ func (p *ports) get(vport uuid.UUID) (datapath.Port, bool) {
 	return b.Port, ok
 }
 
+// all are the datapath ports of virtual ports.
+func (p *ports) all() map[uuid.UUID]datapath.Port {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	list := make(map[uuid.UUID]datapath.Port, len(p.bound))
+	for id, b := range p.bound {
+		list[id] = b.Port
+	}
+	return list
+}
+
 // sweepStale deletes datapath ports that an earlier agent has left and nothing is bound to any more.
 func (p *ports) sweepStale() error {
 	p.mu.Lock()
