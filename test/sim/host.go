@@ -19,12 +19,10 @@ import (
 	"github.com/viaduct-net/viaduct/internal/conf"
 	"github.com/viaduct-net/viaduct/internal/path/datapath/fake"
 	"github.com/viaduct-net/viaduct/internal/path/worker"
-	"github.com/viaduct-net/viaduct/internal/path/xlate"
 	"github.com/viaduct-net/viaduct/internal/state"
 	"github.com/viaduct-net/viaduct/internal/state/arp"
 	"github.com/viaduct-net/viaduct/internal/topo/binding"
 	"github.com/viaduct-net/viaduct/internal/topo/model"
-	"github.com/viaduct-net/viaduct/internal/topo/view"
 )
 
 // tunnelDevice is the interface of each host by which it reaches the others.
