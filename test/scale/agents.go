@@ -1,6 +1,7 @@
 package main
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"fmt"
@@ -219,14 +220,54 @@ func (a *agents) stop() error {
 	return nil
 }
 
-// memory says how much the processes hold.
-func (o *options) memory(s *serverProcess) {
+// idleFor is for how long nobody does anything while it is measured what that costs.
+const idleFor = 5 * time.Second
+
+// idle says what the processes hold, and what they use of a CPU when nothing happens in the cloud.
+func (o *options) idle(ctx context.Context, s *serverProcess) error {
+	self, server := os.Getpid(), s.cmd.Process.Pid
+	before, err := cpuTimes(self, server)
+	if err != nil {
+		return err
+	}
+	select {
+	case <-time.After(idleFor):
+	case <-ctx.Done():
+		return context.Cause(ctx)
+	}
+	after, err := cpuTimes(self, server)
+	if err != nil {
+		return err
+	}
+	percent := func(i int) float64 { return 100 * (after[i] - before[i]).Seconds() / idleFor.Seconds() }
+	o.emit("agents_idle_each_cpu", percent(0)/float64(o.hosts), "%")
+	o.emit("server_idle_cpu", percent(1), "%")
 	if n, err := resident(os.Getpid(), "VmRSS"); err == nil {
 		o.emit("agents_rss_each_mb", n/float64(o.hosts), "MB")
 	}
 	if n, err := resident(s.cmd.Process.Pid, "VmRSS"); err == nil {
 		o.emit("server_rss_mb", n, "MB")
 	}
+	return nil
+}
+
+// cpuTimes are what processes have used of CPUs so far.
+func cpuTimes(pids ...int) (ts []time.Duration, err error) {
+	const tick = time.Second / 100 // USER_HZ, for all architectures that matter
+	for _, pid := range pids {
+		b, err := os.ReadFile(fmt.Sprintf("/proc/%d/stat", pid))
+		if err != nil {
+			return nil, err
+		}
+		f := strings.Fields(string(b[bytes.LastIndexByte(b, ')')+1:])) // from the third field of proc(5) on
+		user, err := strconv.Atoi(f[11])
+		system, err2 := strconv.Atoi(f[12])
+		if err := errors.Join(err, err2); err != nil {
+			return nil, err
+		}
+		ts = append(ts, time.Duration(user+system)*tick)
+	}
+	return ts, nil
 }
 
 // resident reads a field of a process's status, in MB.

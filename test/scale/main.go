@@ -152,7 +152,10 @@ func (o *options) measure(ctx context.Context) (err error) {
 		return err
 	}
 	defer func() { err = errors.Join(err, agents.stop()) }()
-	o.memory(s)
+	say("measuring an idle cloud")
+	if err := o.idle(ctx, s); err != nil {
+		return err
+	}
 	say("measuring changes")
 	if err := o.commits(ctx, s, c, agents); err != nil {
 		return err
