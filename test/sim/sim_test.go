@@ -148,6 +148,7 @@ func TestNamedSeeds(t *testing.T) {
 		"a flow floods to what its own packet taught":             531,
 		"what was told in an earlier session is never taken back": 165,
 		"a block is claimed and nobody knows":                     160,
+		"messages of other hosts that wait are not counted":       603,
 	} {
 		t.Run(name, func(t *testing.T) {
 			p := NewPlan(n)

@@ -200,8 +200,8 @@ func (q *Queue) Keep(m *datapath.Miss, cost int64) {
 // Recycle takes back the memory of a miss that was kept.
 func (q *Queue) Recycle(m *datapath.Miss) { q.free = append(q.free, m) }
 
-// Len is how many misses are waiting here.
-func (q *Queue) Len() int { return q.size }
+// Len is how many misses are waiting here, urgent ones included.
+func (q *Queue) Len() int { return q.size + len(q.urgent) }
 
 // Forget drops what is remembered of a port that has been deleted, once its last miss is
 // served.

@@ -462,3 +462,21 @@ func BenchmarkNext(b *testing.B) {
 		})
 	}
 }
+
+// TestLen: whatever has been taken off the ring and not been handed out waits.
+func TestLen(t *testing.T) {
+	s := new(script)
+	s.add(1, 3)
+	s.add(2, 3)
+	q := New(s, 0, Config{Quantum: time.Millisecond, Now: s.clock.Now, Urgent: func(m *datapath.Miss) bool { return m.Key.InPort == 2 }})
+	for left := 5; left >= 0; left-- {
+		m, err := q.Next(0)
+		if err != nil || m == nil {
+			t.Fatalf("%v, %v", m, err)
+		}
+		if q.Len() != left {
+			t.Errorf("%d wait, want %d", q.Len(), left)
+		}
+		q.Done(m, 0)
+	}
+}
