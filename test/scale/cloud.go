@@ -104,6 +104,16 @@ func (s *shape) hostName(i int) string {
 	return fmt.Sprintf("host%d", i)
 }
 
+// underlay is where a host is reached, and hostAt the host that is.
+func underlay(host int) netip.Addr {
+	return netip.AddrFrom4([4]byte{192, 168, byte(host >> 8), byte(host)})
+}
+
+func hostAt(a netip.Addr) int {
+	b := a.As4()
+	return int(b[2])<<8 | int(b[3])
+}
+
 // plan places all VMs: spread of a network on a host, then the next host.
 func (s *shape) plan() *cloud {
 	c := &cloud{shape: *s, byHost: make([][]int, s.hosts+1), platform: id(idChain, 0, 0)}
@@ -149,7 +159,7 @@ func (c *cloud) objects() (parts [][]model.Object) {
 	}
 	for h := range c.hosts + 1 {
 		common = append(common, &model.Host{Meta: model.Meta{ID: id(idHost, h, 0), Name: c.hostName(h)},
-			Tunnels: []model.TunnelEnd{{ZoneID: zone, Address: netip.AddrFrom4([4]byte{192, 168, byte(h >> 8), byte(h)})}}})
+			Tunnels: []model.TunnelEnd{{ZoneID: zone, Address: underlay(h)}}})
 	}
 	parts = append(parts, common)
 	of := make([][]model.Object, len(c.networks))
