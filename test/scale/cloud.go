@@ -169,7 +169,7 @@ func (c *cloud) objects() (parts [][]model.Object) {
 	for _, v := range c.vms {
 		of[v.network] = append(of[v.network], c.port(v), c.binding(v))
 	}
-	const together = 2000 // objects
+	const together = 1000 // objects: less than what an etcd takes that nobody has configured
 	for n := 0; n < len(of); {
 		var part []model.Object
 		for ; n < len(of) && (len(part) == 0 || len(part)+len(of[n]) <= together); n++ {
