@@ -26,7 +26,7 @@ func Command() *cobra.Command {
 		Args: cobra.NoArgs, RunE: func(c *cobra.Command, _ []string) error { return c.Help() }}
 	name := c.PersistentFlags().String("name", "", "name of the laboratory (default: the file's, or the only one there is)")
 	c.AddCommand(upCommand(name), downCommand(name), execCommand(name), statusCommand(name), listCommand(),
-		plugCommand(name), unplugCommand(name), moveCommand(name), tool.Command())
+		plugCommand(name), unplugCommand(name), moveCommand(name), faultCommand(name), tool.Command())
 	return c
 }
 

@@ -12,6 +12,7 @@ import (
 
 	"github.com/viaduct-net/viaduct/internal/lab/ns"
 	"github.com/viaduct-net/viaduct/internal/lab/plug"
+	"github.com/viaduct-net/viaduct/internal/pki"
 )
 
 // Root is where laboratories keep their state, a directory each.
@@ -39,6 +40,7 @@ type Manifest struct {
 	// AgentArgs are further arguments of every agent, whenever it is started.
 	AgentArgs []string `json:"agent_args,omitempty"`
 	VMs       []VM     `json:"vms"`
+	Faults    []Fault  `json:"faults,omitempty"` // that are not healed
 	// Underlay is where the hosts' network is; empty when they have none.
 	Underlay ns.Space `json:"underlay,omitempty"`
 	Made     []string `json:"made"` // directories outside the laboratory's own that it made, outermost first
@@ -52,8 +54,10 @@ type Server struct {
 	PID    int      `json:"pid,omitempty"`
 	Socket string   `json:"socket"` // of the native API
 	Etcd   string   `json:"etcd"`   // client endpoint of the embedded store
-	Data   string   `json:"data"`
-	Log    string   `json:"log"`
+	// Address in the underlay, over which agents reach the store; invalid where there is none: they use a socket of this machine.
+	Address netip.Prefix `json:"address,omitzero"`
+	Data    string       `json:"data"`
+	Log     string       `json:"log"`
 }
 
 // Host is a namespace with an agent.
@@ -198,6 +202,9 @@ func (l *Lab) spaces() (list []ns.Space) {
 	}
 	return list
 }
+
+// certificates of the server and of the agents, when these reach the store over the underlay.
+func (l *Lab) certificates() pki.Dir { return pki.Dir(filepath.Join(l.dir, "pki")) }
 
 func (l *Lab) manifest() string { return filepath.Join(l.dir, "manifest.json") }
 

@@ -53,6 +53,9 @@ func plan(ctx context.Context, root, name, binary string, set *document.Set) (*L
 		if !validName(h.Name) {
 			return nil, fmt.Errorf("host %q: %s", h.Name, nameRule)
 		}
+		if h.Name == Store {
+			return nil, fmt.Errorf("host %q: that is the server's name on the underlay", h.Name)
+		}
 		run := filepath.Join(dir, "hosts", h.Name)
 		l.Hosts = append(l.Hosts, Host{Name: h.Name, Space: ns.Space(name + ".host." + h.Name), RunDir: run,
 			Pins: filepath.Join(pinRoot, instance(name, h.Name)), Log: filepath.Join(run, "log"), Addresses: underlayAddresses(h)})
@@ -61,6 +64,7 @@ func plan(ctx context.Context, root, name, binary string, set *document.Set) (*L
 		}
 	}
 	slices.SortFunc(l.Hosts, func(a, b Host) int { return strings.Compare(a.Name, b.Name) })
+	l.connectStore()
 	if len(l.Hosts) == 0 {
 		return nil, errors.New("the file has no host: bind a port to an interface of one")
 	}

@@ -8,6 +8,7 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"time"
 
@@ -134,6 +135,9 @@ func (l *Lab) build(ctx context.Context, o Options, set *document.Set) error {
 	if err := l.wire(); err != nil {
 		return err
 	}
+	if err := l.certify(); err != nil {
+		return err
+	}
 	fmt.Fprintf(o.Progress, "server\n")
 	if err := l.StartServer(ctx); err != nil {
 		return err
@@ -171,11 +175,13 @@ func (l *Lab) build(ctx context.Context, o Options, set *document.Set) error {
 // StartServer starts the server, also after it was killed, and returns when it answers from its store.
 func (l *Lab) StartServer(ctx context.Context) error {
 	s := &l.Server
-	p, err := l.start("server", s.Space, s.Log, "server", "--config", os.DevNull, "--data-dir", s.Data, "--listen", "unix://"+s.Socket, "--etcd-listen", s.Etcd)
+	args := append([]string{"server", "--config", os.DevNull, "--data-dir", s.Data, "--listen", "unix://" + s.Socket, "--etcd-listen", s.Etcd}, l.storeFlags(Store)...)
+	p, err := l.start("server", s.Space, s.Log, args...)
 	if err != nil {
 		return err
 	}
 	s.PID = p.pid
+	l.alive(Store)
 	if err := l.save(); err != nil {
 		return err
 	}
@@ -239,12 +245,14 @@ func (l *Lab) StartAgent(ctx context.Context, h *Host) error {
 
 // LaunchAgent starts a host's agent; ready waits until it is ready and the ports of all plugged VMs are up.
 func (l *Lab) LaunchAgent(h *Host) (ready func(context.Context) error, err error) {
-	args := append([]string{"agent", "--config", os.DevNull, "--host", h.Name, "--etcd", l.Server.Etcd, "--run-dir", h.RunDir, "--state-dir", filepath.Join(h.RunDir, "state"), "--name", instance(l.Name, h.Name)}, l.AgentArgs...)
+	args := append([]string{"agent", "--config", os.DevNull, "--host", h.Name, "--etcd", l.Server.Etcd, "--run-dir", h.RunDir, "--state-dir", filepath.Join(h.RunDir, "state"), "--name", instance(l.Name, h.Name)},
+		slices.Concat(l.storeFlags(h.Name), l.AgentArgs)...)
 	p, err := l.start("agent of host "+h.Name, h.Space, h.Log, args...)
 	if err != nil {
 		return nil, err
 	}
 	h.PID = p.pid
+	l.alive(h.Name)
 	if err := l.save(); err != nil {
 		return nil, err
 	}

@@ -41,6 +41,11 @@ type Dir string
 func (d Dir) cert(name string) string { return filepath.Join(string(d), name+".crt") }
 func (d Dir) key(name string) string  { return filepath.Join(string(d), name+".key") }
 
+// Files are those of a certificate, for who trusts what the authority has signed.
+func (d Dir) Files(name string) Files {
+	return Files{CA: d.cert(Authority), Cert: d.cert(name), Key: d.key(name)}
+}
+
 // CreateAuthority makes the CA. One that is there is an error that wraps fs.ErrExist: what it signed would be worth nothing.
 func (d Dir) CreateAuthority(valid time.Duration) (*x509.Certificate, error) {
 	if _, err := os.Lstat(d.cert(Authority)); err == nil {

@@ -52,7 +52,7 @@ func (s Space) Kill(timeout time.Duration) error {
 				continue
 			}
 			left++
-			if err := end(pid, time.Until(deadline)); err != nil {
+			if err := End(pid, time.Until(deadline)); err != nil {
 				return fmt.Errorf("network namespace %s: %w", s, err)
 			}
 		}
@@ -62,9 +62,9 @@ func (s Space) Kill(timeout time.Duration) error {
 	}
 }
 
-// end kills one process and waits for its end. The process descriptor makes sure that
+// End kills one process and waits until it has ended; one that does not exist has. The process descriptor makes sure that
 // it is not another one which was given the same id meanwhile.
-func end(pid int, timeout time.Duration) error {
+func End(pid int, timeout time.Duration) error {
 	fd, err := unix.PidfdOpen(pid, 0)
 	if errors.Is(err, unix.ESRCH) {
 		return nil

@@ -1,0 +1,200 @@
+package lab
+
+import (
+	"errors"
+	"fmt"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/google/go-cmp/cmp"
+
+	"github.com/viaduct-net/viaduct/internal/lab/examples"
+	"github.com/viaduct-net/viaduct/internal/lab/impair"
+	"github.com/viaduct-net/viaduct/internal/lab/labtest"
+	"github.com/viaduct-net/viaduct/internal/lab/ns"
+)
+
+func TestFaultsRefused(t *testing.T) {
+	two, err := plan(t.Context(), t.TempDir(), "", "/bin/viaduct", parse(t, examples.TwoHosts))
+	if err != nil {
+		t.Fatal(err)
+	}
+	one, err := plan(t.Context(), t.TempDir(), "", "/bin/viaduct", parse(t, examples.TwoSubnets))
+	if err != nil {
+		t.Fatal(err)
+	}
+	two.Faults = []Fault{{Kind: Partition, Names: []string{"h1", "h2"}}}
+	for _, c := range []struct {
+		l    *Lab
+		f    Fault
+		want string
+	}{
+		{two, Fault{Kind: Partition, Names: []string{"h1", "h3"}}, `laboratory two-hosts has no host "h3": faults are of hosts and of "store"`},
+		{two, Fault{Kind: Kill, Names: []string{"alice"}}, `no host "alice"`},
+		{two, Fault{Kind: Kill, Names: []string{"h1", "h2"}}, `kill is of one process, got ["h1" "h2"]`},
+		{two, Fault{Kind: Partition, Names: []string{"h1"}}, `partition is of the way between two, got ["h1"]`},
+		{two, Fault{Kind: Delay, Names: []string{"h1", "h1"}, Delay: time.Second}, `the way between two`},
+		{two, Fault{Kind: Partition, Names: []string{"h2", "h1"}}, `partition h1 h2: is so already`},
+		{two, Fault{Kind: Loss, Names: []string{"h1", Store}}, `loss of 0%`},
+		{two, Fault{Kind: Loss, Names: []string{"h1", Store}, Loss: 1.5}, `loss of 150%`},
+		{two, Fault{Kind: Delay, Names: []string{"h1", Store}, Delay: time.Hour}, `delay of 1h0m0s`},
+		{one, Fault{Kind: Partition, Names: []string{"h1", Store}}, `has no underlay`},
+	} {
+		if err := c.l.Break(c.f); err == nil || !strings.Contains(err.Error(), c.want) {
+			t.Errorf("%s: %v, want %q", c.f, err, c.want)
+		}
+	}
+	for _, args := range [][]string{{"h1", "h2", "5"}, {"h1", "h2", "x%"}} {
+		if f, err := parseFault(Loss, args); err == nil {
+			t.Errorf("loss of %q is %+v", args, f)
+		}
+	}
+	if f, err := parseFault(Loss, []string{"h2", "h1", "2.5%"}); err != nil || f.String() != "loss h2 h1 2.5%" {
+		t.Errorf("%s, %v", f, err)
+	}
+	if f, err := parseFault(Delay, []string{"h2", "h1", "20ms"}); err != nil || f.String() != "delay h2 h1 20ms" {
+		t.Errorf("%s, %v", f, err)
+	}
+}
+
+// reaches says whether a namespace has an answer from an address within a second.
+func reaches(t *testing.T, from ns.Space, address string) bool {
+	t.Helper()
+	cmd := exec.Command("ping", "-n", "-c", "1", "-W", "1", address)
+	if err := from.Start(cmd); err != nil {
+		t.Fatal(err)
+	}
+	return cmd.Wait() == nil
+}
+
+// The underlay of a laboratory, and processes in place of its daemons.
+func TestFaults(t *testing.T) {
+	labtest.NeedRoot(t)
+	labtest.Restored(t, testName(t))
+	l, err := plan(t.Context(), Root, testName(t), "/bin/sleep", parse(t, examples.TwoHosts))
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := l.claim(); err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() {
+		if err := l.Down(); err != nil {
+			t.Error(err)
+		}
+	})
+	for _, s := range l.spaces() {
+		if err := s.Create(); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if err := l.wire(); err != nil {
+		t.Fatal(err)
+	}
+	h1, store := &l.Hosts[0], l.Server.Address.Addr().String()
+	const h2 = "192.168.77.2"
+	expect := func(what string, other, server bool) {
+		t.Helper()
+		if got := [2]bool{reaches(t, h1.Space, h2), reaches(t, h1.Space, store)}; got != [2]bool{other, server} {
+			t.Errorf("%s: h1 reaches h2 and the store: %v, want %v, %v", what, got, other, server)
+		}
+	}
+	do := func(f Fault) {
+		t.Helper()
+		if err := l.Break(f); err != nil {
+			t.Fatal(err)
+		}
+	}
+	heal := func(faults ...Fault) {
+		t.Helper()
+		if err := l.Heal(t.Context(), faults...); err != nil {
+			t.Fatal(err)
+		}
+	}
+	expect("new", true, true)
+	do(Fault{Kind: Partition, Names: []string{"h2", "h1"}})
+	expect("partition", false, true)
+	do(Fault{Kind: Loss, Names: []string{"h1", Store}, Loss: 1})
+	expect("loss", false, false)
+	heal(l.Faults[0])
+	expect("healed", true, false)
+	do(Fault{Kind: Loss, Names: []string{"h1", Store}, Loss: 1e-5})
+	expect("less loss", true, true)
+
+	switch err := l.Break(Fault{Kind: Delay, Names: []string{"h1", "h2"}, Delay: 100 * time.Millisecond}); {
+	case errors.Is(err, impair.ErrNoDelay): // said, and things are as they were
+		if len(l.Faults) != 1 {
+			t.Errorf("what could not be made is a fault: %v", l.Faults)
+		}
+	case err != nil:
+		t.Fatal(err)
+	default:
+		start := time.Now()
+		expect("delay", true, true)
+		if d := time.Since(start); d < 200*time.Millisecond {
+			t.Errorf("there and back in %s", d)
+		}
+		heal(l.Faults[1])
+	}
+	expect("no delay", true, true)
+
+	p, err := l.start("agent", h1.Space, filepath.Join(l.dir, "log"), "1000")
+	if err != nil {
+		t.Fatal(err)
+	}
+	h1.PID = p.pid
+	do(Fault{Kind: Pause, Names: []string{"h1"}})
+	awaitPaused(t, p.pid, true)
+	heal(l.Faults[1])
+	awaitPaused(t, p.pid, false)
+	do(Fault{Kind: Pause, Names: []string{"h1"}})
+	do(Fault{Kind: Kill, Names: []string{"h1"}})
+	select {
+	case <-p.done:
+	case <-time.After(10 * time.Second):
+		t.Fatal("the killed process runs")
+	}
+	if err := l.Break(Fault{Kind: Pause, Names: []string{"h1"}}); err == nil || !strings.Contains(err.Error(), "does not run") {
+		t.Errorf("pause what is dead: %v", err)
+	}
+	found, err := Open(l.Name)
+	if err != nil {
+		t.Fatal(err)
+	}
+	var names []string
+	for _, f := range found.Faults {
+		names = append(names, f.String())
+	}
+	if d := cmp.Diff([]string{"loss h1 store 0.001%", "kill h1"}, names); d != "" {
+		t.Error(d)
+	}
+	if _, err := l.LaunchAgent(h1); err != nil || len(l.Faults) != 1 {
+		t.Errorf("after the agent was started: %v, %v", l.Faults, err)
+	}
+	heal(l.Faults...)
+	if len(l.Faults) != 0 {
+		t.Errorf("healed, but there are %v", l.Faults)
+	}
+}
+
+// awaitPaused waits until the kernel has stopped a process, or has it go on.
+func awaitPaused(t *testing.T, pid int, want bool) {
+	t.Helper()
+	for end := time.Now().Add(10 * time.Second); ; time.Sleep(time.Millisecond) {
+		b, err := os.ReadFile(fmt.Sprintf("/proc/%d/stat", pid))
+		if err != nil {
+			t.Fatal(err)
+		}
+		state := strings.Fields(string(b))[2]
+		if (state == "T") == want {
+			return
+		}
+		if time.Now().After(end) {
+			t.Fatalf("process %d is in state %s, want it paused: %v", pid, state, want)
+		}
+	}
+}
