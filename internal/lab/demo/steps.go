@@ -33,13 +33,17 @@ var steps = []step{
 	{"She pings Bob, on the other subnet; a flow is installed, so later packets stay in the kernel",
 		ping("10.0.2.10"), join(up("alice"), routed, forwarded("bob"))},
 	{"She sends Bob a TCP stream; what was decided for the ping did not depend on the protocol, so nothing is simulated",
-		stream("10.0.2.10:5001"), known},
+		stream("bob", "10.0.2.10:5001"), known},
 	{"IPv6: she asks who has fd00:1::1 (neighbour solicitation); the bridge answers",
 		ping("fd00:1::1"), join(up("alice"), []mark{{"sim", "bridge blue", "ND table finds fd00:1::1"}}, consumed("alice", "alice"))},
 	{"IPv6: she pings Bob",
 		ping("fd00:2::10"), join(up("alice"), routed, forwarded("bob"))},
 	{"IPv6: she sends Bob a TCP stream; here the bridge had to look at the protocol, for it answers solicitations: simulated anew",
-		stream("[fd00:2::10]:5001"), join(up("alice"), routed, forwarded("bob"))},
+		stream("bob", "[fd00:2::10]:5001"), join(up("alice"), routed, forwarded("bob"))},
+	{"She pings Dave, on Bob's subnet and on another host: simulated here; the tunnel's key names his port, so his host decides nothing",
+		through(ping("10.0.2.44")), join(up("alice"), routed, tunnelled("dave"))},
+	{"She sends Dave a TCP stream through the tunnel",
+		through(stream("dave", "10.0.2.44:5001")), knownTunnelled},
 }
 
 // take does a step while the agent streams the trees of alice's packets, and shows the one that it is about.
@@ -126,18 +130,18 @@ func ping(address string) func(context.Context, *story) (string, error) {
 	}
 }
 
-// stream sends bob a second of TCP, and wants all of it to arrive.
-func stream(address string) func(context.Context, *story) (string, error) {
+// stream sends a VM a second of TCP, and wants all of it to arrive.
+func stream(name, address string) func(context.Context, *story) (string, error) {
 	return func(ctx context.Context, s *story) (string, error) {
 		alice, err := s.lab.Space("alice")
 		if err != nil {
 			return "", err
 		}
-		bob, err := s.lab.Space("bob")
+		to, err := s.lab.Space(name)
 		if err != nil {
 			return "", err
 		}
-		receive, err := s.tools.StartReady(ctx, bob, "tcp", "receive", "--duration=15s")
+		receive, err := s.tools.StartReady(ctx, to, "tcp", "receive", "--duration=15s")
 		if err != nil {
 			return "", err
 		}
@@ -152,6 +156,6 @@ func stream(address string) func(context.Context, *story) (string, error) {
 		if sent.Bytes != received.Bytes {
 			return "", fmt.Errorf("%d bytes were sent, %d arrived", sent.Bytes, received.Bytes)
 		}
-		return fmt.Sprintf("Bob: %d MB, %.1f Gbit/s", received.Bytes/1e6, received.Gbit), nil
+		return fmt.Sprintf("%s: %d MB, %.1f Gbit/s", strings.ToUpper(name[:1])+name[1:], received.Bytes/1e6, received.Gbit), nil
 	}
 }
