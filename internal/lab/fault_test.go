@@ -61,10 +61,14 @@ func TestFaultsRefused(t *testing.T) {
 	}
 }
 
-// reaches says whether a namespace has an answer from an address within a second.
-func reaches(t *testing.T, from ns.Space, address string) bool {
+// reaches says whether a namespace has an answer from an address: within a second, or as soon as a busy machine gets to it when it is wanted.
+func reaches(t *testing.T, from ns.Space, address string, want bool) bool {
 	t.Helper()
-	cmd := exec.Command("ping", "-n", "-c", "1", "-W", "1", address)
+	patience := "1"
+	if want {
+		patience = "30"
+	}
+	cmd := exec.Command("ping", "-n", "-c", "1", "-w", patience, address)
 	if err := from.Start(cmd); err != nil {
 		t.Fatal(err)
 	}
@@ -99,7 +103,7 @@ func TestFaults(t *testing.T) {
 	const h2 = "192.168.77.2"
 	expect := func(what string, other, server bool) {
 		t.Helper()
-		if got := [2]bool{reaches(t, h1.Space, h2), reaches(t, h1.Space, store)}; got != [2]bool{other, server} {
+		if got := [2]bool{reaches(t, h1.Space, h2, other), reaches(t, h1.Space, store, server)}; got != [2]bool{other, server} {
 			t.Errorf("%s: h1 reaches h2 and the store: %v, want %v, %v", what, got, other, server)
 		}
 	}
