@@ -1,7 +1,8 @@
 // Package live tells which hosts are alive: those whose agents keep a session with the store.
 //
 // A host is dead when its session has ended while the store could be asked, and not before: without the store nobody is, and when
-// it comes back, every host has the time of a session to say that it lives.
+// it comes back, every host has the time of a session to say that it lives. That the store could be asked is what this host's own session says:
+// a store that was silent ends those of all.
 package live
 
 import (
@@ -10,6 +11,7 @@ import (
 	"log/slog"
 	"maps"
 	"strings"
+	"sync/atomic"
 	"time"
 
 	"github.com/google/uuid"
@@ -41,17 +43,35 @@ func Of(alive ...uuid.UUID) Hosts {
 // Dead reports whether a host is known to be dead.
 func (h Hosts) Dead(id uuid.UUID) bool { return h.known && !h.alive[id] }
 
+// contact is for how long this host has had a session without a break. The zero value has none. Safe for concurrent use.
+type contact struct{ since atomic.Pointer[time.Time] }
+
+func (c *contact) begin() {
+	now := time.Now()
+	c.since.Store(&now)
+}
+
+func (c *contact) end() { c.since.Store(nil) }
+
+// lasts says whether a session that ends now has ended because of its host.
+func (c *contact) lasts() bool {
+	since := c.since.Load()
+	return since != nil && time.Since(*since) >= TTL
+}
+
 // Announce says that a host is alive until ctx ends. It then leaves the session to its end: an agent that is started again soon
 // was never dead.
-func Announce(ctx context.Context, s store.Shared, host uuid.UUID, log *slog.Logger) error {
+func Announce(ctx context.Context, s store.Shared, host uuid.UUID, log *slog.Logger, c *contact) error {
 	for {
 		session, err := s.Join(ctx, TTL)
 		if err == nil {
 			err = session.Put(ctx, prefix+host.String(), nil)
 		}
 		if err == nil {
+			c.begin()
 			select {
 			case <-session.Done():
+				c.end()
 				err = fmt.Errorf("the session with the store has ended")
 			case <-ctx.Done():
 			}
@@ -76,11 +96,11 @@ func pause(ctx context.Context) error {
 }
 
 // Watch calls changed with what is known, after each change, until ctx ends, whose error it returns. After the store was away,
-// hosts have grace to announce themselves.
-func Watch(ctx context.Context, s store.Shared, grace time.Duration, log *slog.Logger, changed func(Hosts)) error {
+// hosts have grace to announce themselves; so have those whose sessions end while the store cannot be trusted to have heard them.
+func Watch(ctx context.Context, s store.Shared, grace time.Duration, trusted func() bool, log *slog.Logger, changed func(Hosts)) error {
 	now := Hosts{alive: map[uuid.UUID]bool{}}
 	for {
-		if err := follow(ctx, s, grace, &now, changed); err != nil && ctx.Err() == nil {
+		if err := follow(ctx, s, grace, trusted, &now, changed); err != nil && ctx.Err() == nil {
 			log.Warn("the store does not say which hosts are alive: those last known are", "error", err)
 		}
 		if err := pause(ctx); err != nil {
@@ -89,7 +109,7 @@ func Watch(ctx context.Context, s store.Shared, grace time.Duration, log *slog.L
 	}
 }
 
-func follow(ctx context.Context, s store.Shared, grace time.Duration, now *Hosts, changed func(Hosts)) error {
+func follow(ctx context.Context, s store.Shared, grace time.Duration, trusted func() bool, now *Hosts, changed func(Hosts)) error {
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
 	events, err := s.WatchShared(ctx, prefix)
@@ -104,10 +124,9 @@ func follow(ctx context.Context, s store.Shared, grace time.Duration, now *Hosts
 			if !ok {
 				return store.ErrUnavailable
 			}
-			if e.Synced {
+			if doubted := w.take(e, trusted()); doubted || e.Synced {
 				settled = time.After(grace)
 			}
-			w.take(e)
 		case <-settled:
 			w.settle()
 		}
@@ -121,20 +140,26 @@ type watch struct {
 	changed func(Hosts)
 }
 
-func (w *watch) take(e store.SharedEvent) {
+// take takes an event; doubted: a session has ended, and whether its host is dead will show when grace is over.
+func (w *watch) take(e store.SharedEvent, trusted bool) (doubted bool) {
 	id, err := uuid.Parse(strings.TrimPrefix(e.Path, prefix))
 	if err != nil {
-		return // nobody's, or Synced
+		return false // nobody's, or Synced
 	}
-	if e.Deleted {
+	switch {
+	case !e.Deleted:
+		w.seen[id], w.now.alive[id] = true, true
+	case trusted:
 		delete(w.seen, id)
 		delete(w.now.alive, id)
-	} else {
-		w.seen[id], w.now.alive[id] = true, true
+	default:
+		delete(w.seen, id)
+		return true
 	}
 	if w.now.known {
 		w.tell()
 	}
+	return false
 }
 
 // settle is called when grace is over: who has not come back by now does not live.
@@ -147,8 +172,9 @@ func (w *watch) tell() { w.changed(Hosts{w.now.known, maps.Clone(w.now.alive)}) 
 
 // Run is Announce and Watch.
 func Run(ctx context.Context, s store.Shared, host uuid.UUID, log *slog.Logger, changed func(Hosts)) error {
+	var c contact
 	g, ctx := errgroup.WithContext(ctx)
-	g.Go(func() error { return Announce(ctx, s, host, log) })
-	g.Go(func() error { return Watch(ctx, s, TTL, log, changed) })
+	g.Go(func() error { return Announce(ctx, s, host, log, &c) })
+	g.Go(func() error { return Watch(ctx, s, TTL, c.lasts, log, changed) })
 	return g.Wait()
 }

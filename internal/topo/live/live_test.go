@@ -27,7 +27,7 @@ type observer struct {
 func observe(t *testing.T, s *mem.Store, grace time.Duration) *observer {
 	o := &observer{t, make(chan Hosts, 1000)}
 	o.run(func(ctx context.Context) error {
-		return Watch(ctx, s, grace, slog.New(slog.DiscardHandler), func(h Hosts) { o.news <- h })
+		return Watch(ctx, s, grace, func() bool { return true }, slog.New(slog.DiscardHandler), func(h Hosts) { o.news <- h })
 	})
 	return o
 }
@@ -71,8 +71,12 @@ func TestDeath(t *testing.T) {
 	hosts := map[uuid.UUID]*mem.Store{a: srv.Client(), b: srv.Client()}
 	o := observe(t, srv.Client(), 0)
 	o.await(a, b) // nobody has announced itself
-	stop := o.run(func(ctx context.Context) error { return Announce(ctx, hosts[a], a, slog.New(slog.DiscardHandler)) })
-	o.run(func(ctx context.Context) error { return Announce(ctx, hosts[b], b, slog.New(slog.DiscardHandler)) })
+	stop := o.run(func(ctx context.Context) error {
+		return Announce(ctx, hosts[a], a, slog.New(slog.DiscardHandler), new(contact))
+	})
+	o.run(func(ctx context.Context) error {
+		return Announce(ctx, hosts[b], b, slog.New(slog.DiscardHandler), new(contact))
+	})
 	o.await()
 	hosts[b].Expire() // b was not heard of for too long; it announces itself again
 	o.await(b)
@@ -125,6 +129,46 @@ func TestStoreAway(t *testing.T) {
 		if !last.Dead(b) {
 			t.Error("b has not come back, and lives")
 		}
+	})
+}
+
+// The store is silent to all for so long that it ends all sessions: that says nothing of hosts. One that does not come back is dead
+// all the same, and so is one whose session ends alone.
+func TestStoreSilent(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		srv := mem.NewServer()
+		log := slog.New(slog.DiscardHandler)
+		mine, hers := srv.Client(), srv.Client()
+		o := &observer{t, make(chan Hosts, 1000)}
+		o.run(func(ctx context.Context) error {
+			return Run(ctx, mine, a, log, func(h Hosts) { o.news <- h })
+		})
+		stop := o.run(func(ctx context.Context) error { return Announce(ctx, hers, b, log, new(contact)) })
+		silence := func() {
+			mine.Expire()
+			synctest.Wait() // one that hears nothing knows that its session is over, before the store says so of others
+			hers.Expire()
+		}
+		time.Sleep(2 * TTL)
+		o.await()
+		silence()
+		time.Sleep(2 * TTL)
+		synctest.Wait()
+		for len(o.news) > 0 {
+			if h := <-o.news; h.Dead(b) { // of itself a host believes nothing
+				t.Error("the other host was taken for dead")
+			}
+		}
+		stop()
+		silence()
+		o.await(b)
+		stop = o.run(func(ctx context.Context) error { return Announce(ctx, hers, b, log, new(contact)) })
+		o.await()
+		time.Sleep(2 * TTL)
+		stop()
+		hers.Expire()
+		synctest.Wait()
+		o.await(b)
 	})
 }
 

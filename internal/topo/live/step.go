@@ -21,6 +21,7 @@ type Steps struct {
 	events  <-chan store.SharedEvent
 	w       watch
 	settled time.Duration // when grace is over; 0: it has not begun, or is over
+	alone   time.Duration // when there was no session the last time
 }
 
 // NewSteps begins.
@@ -51,6 +52,9 @@ func (x *Steps) Announce(ctx context.Context) error {
 
 // Watch does one thing that is to be done at a time, and reports whether there was any. After an error the next call begins anew.
 func (x *Steps) Watch(ctx context.Context, now time.Duration) (did bool, err error) {
+	if x.session == nil {
+		x.alone = now
+	}
 	if x.events == nil {
 		if x.events, err = x.s.WatchShared(ctx, prefix); err != nil {
 			return false, err
@@ -67,7 +71,9 @@ func (x *Steps) Watch(ctx context.Context, now time.Duration) (did bool, err err
 		case e.Synced:
 			x.settled = now + TTL
 		default:
-			x.w.take(e)
+			if x.w.take(e, now-x.alone >= TTL) {
+				x.settled = now + TTL
+			}
 		}
 		return true, nil
 	default:
