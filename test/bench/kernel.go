@@ -33,7 +33,7 @@ func (b *bench) established(ctx context.Context, l *lab.Lab, from, to ns.Space) 
 	if err != nil {
 		return err
 	}
-	if _, err := b.stream(ctx, from, to); err != nil {
+	if _, err := b.stream(ctx, from, to, bob); err != nil {
 		return err
 	}
 	time1, runs1, err := programStats(pid)

@@ -59,6 +59,7 @@ var measurements = []measurement{
 	{"sim", simulation},
 	{"conns", connections},
 	{"tcp", tcp},
+	{"vxlan", vxlan},
 	{"flow_bytes", flowBytes},
 	{"flows", newFlows},
 	{"stateful", stateful},

@@ -47,7 +47,7 @@ func tcp(ctx context.Context, b *bench) error {
 		for range b.rounds {
 			for i := range ways {
 				w := &ways[i]
-				r, err := b.stream(ctx, w.from, w.to)
+				r, err := b.stream(ctx, w.from, w.to, bob)
 				if err != nil {
 					return fmt.Errorf("through %s: %w", w.name, err)
 				}
@@ -61,13 +61,14 @@ func tcp(ctx context.Context, b *bench) error {
 	})
 }
 
-func (b *bench) stream(ctx context.Context, from, to ns.Space) (r traffic.TCPResult, err error) {
+// stream sends TCP to an address of the receiver.
+func (b *bench) stream(ctx context.Context, from, to ns.Space, address string) (r traffic.TCPResult, err error) {
 	receive, err := b.tools().StartReady(ctx, to, "tcp", "receive", "--duration=1m")
 	if err != nil {
 		return r, err
 	}
 	duration := min(b.duration, 3*time.Second)
-	err = b.tools().Run(ctx, from, nil, "tcp", "send", bob+":5001", "--duration="+duration.String())
+	err = b.tools().Run(ctx, from, nil, "tcp", "send", address+":5001", "--duration="+duration.String())
 	return r, joinStop(err, receive, &r)
 }
 

@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"net/netip"
+	"slices"
 	"time"
 
 	"github.com/vishvananda/netlink"
@@ -25,6 +26,7 @@ type VM struct {
 type Network struct {
 	host, router ns.Space
 	vms          []ns.Space
+	others       []ns.Space
 }
 
 // New builds a network whose namespaces begin with prefix; gateways are the router's addresses on the
@@ -82,7 +84,7 @@ func (n *Network) VM(i int) ns.Space { return n.vms[i] }
 
 // Close removes everything, processes in the namespaces included.
 func (n *Network) Close() (err error) {
-	for _, s := range append(n.vms, n.router, n.host) {
+	for _, s := range slices.Concat(n.vms, n.others, []ns.Space{n.router, n.host}) {
 		if s == "" {
 			continue
 		}
