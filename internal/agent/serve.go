@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"os"
 	"strings"
+	"time"
 
 	"github.com/viaduct-net/viaduct/internal/base/logs"
 	"github.com/viaduct-net/viaduct/internal/conf"
@@ -20,6 +21,9 @@ const DefaultRunDir = "/run/viaduct"
 
 // DefaultStateDir is where an agent keeps what the next one needs when it starts without the store.
 const DefaultStateDir = "/var/lib/viaduct/agent"
+
+// forgetState is how long the store's client keeps the whole network, against which it checks what the agent writes, in memory.
+const forgetState = time.Minute
 
 // Options are what a host is started with: what it takes to reach the store, and names. The rest is configured in the store (package conf).
 type Options struct {
@@ -53,7 +57,7 @@ func Serve(ctx context.Context, o Options) error {
 	if err != nil {
 		return fmt.Errorf("store: %w", err)
 	}
-	st, err := etcd.Open(etcd.Config{Endpoints: o.Endpoints, TLS: secure, Logger: o.Log.For(logStore)})
+	st, err := etcd.Open(etcd.Config{Endpoints: o.Endpoints, TLS: secure, Forget: forgetState, Logger: o.Log.For(logStore)})
 	if err != nil {
 		return err
 	}

@@ -33,12 +33,17 @@ const (
 	BundleBalancer     BundleKind = "load_balancer" // alone
 	BundlePool         BundleKind = "pool"          // with its members
 	BundleSecurity     BundleKind = "security_group"
+	BundlePortGroup    BundleKind = "port_group" // with the ports that are in it
 
 	BundleMembers   BundleKind = "members"   // of a security group: the ports that name it
 	BundleDefault   BundleKind = "default"   // of a tenant (DefaultOf): its default security group, and the ports that are in it
-	BundleBindings  BundleKind = "bindings"  // of a host: its bindings, and their ports
+	BundleBindings  BundleKind = "bindings"  // of a host: bindings of ports that it has or is to have, and these ports
 	BundleBalancers BundleKind = "balancers" // AllBalancers: every load balancer
+	BundleHosts     BundleKind = "hosts"     // AllHosts: every host
 )
+
+// AllHosts is the bundle of all hosts.
+var AllHosts = Bundle{BundleHosts, uuid.Max}
 
 // AllBalancers is the bundle of all load balancers.
 var AllBalancers = Bundle{BundleBalancers, uuid.Max}
@@ -77,6 +82,10 @@ func (g *Graph) Bundles(o Object) []Bundle {
 		device(o.PeerID)
 		if b, ok := g.Get(KindBinding, id).(*Binding); ok {
 			add(BundleBindings, b.HostID)
+			add(BundleBindings, b.FromID)
+		}
+		for _, p := range o.PortGroups {
+			add(BundlePortGroup, p)
 		}
 		for _, s := range o.SecurityGroups {
 			add(BundleMembers, s)
@@ -87,6 +96,7 @@ func (g *Graph) Bundles(o Object) []Bundle {
 	case *Binding:
 		device(o.PortID)
 		add(BundleBindings, o.HostID)
+		add(BundleBindings, o.FromID)
 	case *FloatingIP:
 		device(o.PortID)
 	case *Mirror:
@@ -120,7 +130,10 @@ func (g *Graph) Bundles(o Object) []Bundle {
 		bs = append(bs, AllBalancers)
 	case *PoolMember:
 		add(BundlePool, o.PoolID)
-	case *Bridge, *Router, *Chain, *AddressGroup, *QoSPolicy, *Host, *Pool:
+	case *Host:
+		add(BundleHost, id)
+		bs = append(bs, AllHosts)
+	case *Bridge, *Router, *Chain, *AddressGroup, *QoSPolicy, *Pool, *PortGroup:
 		add(BundleKind(o.Kind()), id)
 	}
 	slices.SortFunc(bs, CompareBundles)
@@ -272,7 +285,7 @@ func Ended(k Key) []Bundle {
 		return []Bundle{{BundleSecurity, k.ID}, {BundleMembers, k.ID}}
 	case KindHost:
 		return []Bundle{{BundleHost, k.ID}, {BundleBindings, k.ID}}
-	case KindBridge, KindRouter, KindPort, KindChain, KindAddressGroup, KindQoSPolicy, KindLoadBalancer, KindPool:
+	case KindBridge, KindRouter, KindPort, KindChain, KindAddressGroup, KindQoSPolicy, KindLoadBalancer, KindPool, KindPortGroup:
 		return []Bundle{{BundleKind(k.Kind), k.ID}}
 	}
 	return nil

@@ -22,6 +22,9 @@ type Feed interface {
 	Want(bs ...model.Bundle)
 	// Leave ends that; events that are under way may still come. It does not wait.
 	Leave(bs ...model.Bundle)
+	// Mark asks how far the stream is: an event with Mark comes once it is known. When several are asked for, one may answer them all.
+	// While nothing is wanted none comes. It does not wait.
+	Mark()
 	// Events is closed when the stream has broken, or its context has ended. The caller must keep reading.
 	Events() <-chan BundleEvent
 }
@@ -30,6 +33,8 @@ type Feed interface {
 // it did to several bundles comes in one event for each, with the same revision, in no order. Consumers are to expect the worst of a
 // stream: that events are lost, come twice or in another order. Revision and Seq tell.
 type BundleEvent struct {
+	// Mark: of all bundles whose whole has come, every change up to Revision has come, too. Nothing else is set.
+	Mark   bool
 	Bundle model.Bundle
 	// Revision is the transaction's; with Whole the one at which the bundle was read.
 	Revision int64

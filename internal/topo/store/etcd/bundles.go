@@ -26,8 +26,8 @@ var _ store.Bundles = (*Store)(nil)
 const (
 	indexRoot = ".of"
 	headName  = ".head"
-	// indexFormat is what is at indexRoot.
-	indexFormat = "1"
+	// indexFormat is what is at indexRoot. "1" lacked bundles of port groups, of all hosts, and of what leaves a host.
+	indexFormat = "2"
 )
 
 func (s *Store) bundlePrefix(b model.Bundle) string {
@@ -142,7 +142,7 @@ func (s *Store) indexed(ctx context.Context) (bool, error) {
 	switch {
 	case err != nil:
 		return false, failure(ctx, err)
-	case len(r.Kvs) == 0:
+	case len(r.Kvs) == 0, string(r.Kvs[0].Value) == "1":
 		return false, nil
 	case string(r.Kvs[0].Value) != indexFormat:
 		return false, fmt.Errorf("%w: its index is of format %q, this version knows %q", store.ErrUnavailable, r.Kvs[0].Value, indexFormat)
@@ -158,7 +158,7 @@ func (s *Store) followable(ctx context.Context) error {
 	}
 	guard, _, err := s.readGuard(ctx)
 	if err == nil && guard != 0 {
-		err = fmt.Errorf("%w: it was written by an earlier version, and has no index of what belongs together: start the server, which makes it", store.ErrUnavailable)
+		err = fmt.Errorf("%w: it was written by an earlier version, and has no such index of what belongs together: start the server, which makes it", store.ErrUnavailable)
 	}
 	return err
 }

@@ -2,6 +2,7 @@ package etcd
 
 import (
 	"context"
+	"time"
 
 	clientv3 "go.etcd.io/etcd/client/v3"
 
@@ -17,6 +18,7 @@ type cache struct {
 	// moved is closed, and replaced, when the watch has brought something or broken.
 	moved chan struct{}
 	stop  context.CancelFunc // ends the watch
+	used  time.Time          // by the last transaction
 }
 
 func (c *cache) signal() {
@@ -64,7 +66,28 @@ func (s *Store) loadGraph(ctx context.Context) error {
 	following, stop := context.WithCancel(s.ctx)
 	s.cache = cache{graph: g, index: model.NewIndex(g), guard: guard, moved: make(chan struct{}), stop: stop}
 	s.following.Go(func() { s.follow(following, g, rev) })
+	if s.forget > 0 {
+		s.cache.used = time.Now()
+		s.forgetLater(g, s.forget)
+	}
 	return nil
+}
+
+// forgetLater drops g once no transaction has needed it for long.
+func (s *Store) forgetLater(g *model.Graph, d time.Duration) {
+	time.AfterFunc(d, func() {
+		s.mu.Lock()
+		defer s.mu.Unlock()
+		if s.cache.graph != g {
+			return
+		}
+		if left := s.forget - time.Since(s.cache.used); left > 0 && s.ctx.Err() == nil {
+			s.forgetLater(g, left)
+			return
+		}
+		s.cache.drop(g)
+		s.cache.index = nil
+	})
 }
 
 // follow applies what comes after rev, until the watch breaks; then the next transaction loads anew.

@@ -40,7 +40,9 @@ type Config struct {
 	Prefix    string // default DefaultPrefix; ends with a slash
 	// RequestTimeout bounds each request to etcd. Default 5 s.
 	RequestTimeout time.Duration
-	Logger         *slog.Logger // default slog.Default()
+	// Forget: what transactions are checked against, the whole network, stays in memory for so long after the last one. 0: always.
+	Forget time.Duration
+	Logger *slog.Logger // default slog.Default()
 }
 
 // Store implements store.Store.
@@ -48,6 +50,7 @@ type Store struct {
 	client  *clientv3.Client
 	prefix  string
 	timeout time.Duration
+	forget  time.Duration
 	log     *slog.Logger
 	ctx     context.Context // ends with Close
 	cancel  context.CancelFunc
@@ -97,7 +100,7 @@ func Open(cfg Config) (*Store, error) {
 		cancel()
 		return nil, fmt.Errorf("%w: %w", store.ErrUnavailable, err)
 	}
-	return &Store{client: client, prefix: cfg.Prefix, timeout: cfg.RequestTimeout, log: cfg.Logger, ctx: ctx, cancel: cancel}, nil
+	return &Store{client: client, prefix: cfg.Prefix, timeout: cfg.RequestTimeout, forget: cfg.Forget, log: cfg.Logger, ctx: ctx, cancel: cancel}, nil
 }
 
 // Close implements store.Store.

@@ -4,7 +4,9 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 	"sync"
+	"time"
 
 	pb "go.etcd.io/etcd/api/v3/etcdserverpb"
 	"go.etcd.io/etcd/api/v3/mvccpb"
@@ -28,13 +30,29 @@ type feed struct {
 	out    chan store.BundleEvent
 	wake   chan struct{} // holds one
 
+	order  sync.Mutex // held while an event is passed on: the whole of a bundle goes before its changes. Before mu
 	mu     sync.Mutex
 	next   int64
-	ids    map[model.Bundle]int64 // the watch of what is wanted; 0: it is to be read first. Guarded by mu
-	of     map[int64]model.Bundle // the inverse. Guarded by mu
-	unread []model.Bundle         // guarded by mu
-	ended  []int64                // watches that nobody wants any more; guarded by mu
+	of     map[model.Bundle]*watched // what is wanted; guarded by mu
+	ids    map[int64]*watched        // by their watch; guarded by mu
+	fresh  []*watched                // without a watch; guarded by mu
+	unread []*watched                // with one; guarded by mu
+	ended  []int64                   // watches that nobody wants any more; guarded by mu
+	marked bool                      // a mark has been asked for, and not come; guarded by mu
+	behind map[model.Bundle]bool     // was told, and is to be read anew; guarded by mu
 }
+
+// watched is a bundle. It is watched first and read then, so that whatever etcd says of all watches (Mark) is true of it from the
+// moment on at which it is told.
+type watched struct {
+	bundle model.Bundle
+	id     int64 // 0: no watch yet
+	whole  int64 // the revision at which it was told; 0: it was not
+	seen   int64 // that of the last change before
+}
+
+// markEvery is how often etcd is asked for a mark: it gives none while a watch has to catch up.
+const markEvery = 20 * time.Millisecond
 
 // Feed implements store.Bundles.
 func (s *Store) Feed(ctx context.Context) (store.Feed, error) {
@@ -51,7 +69,7 @@ func (s *Store) Feed(ctx context.Context) (store.Feed, error) {
 		return nil, failure(ctx, err)
 	}
 	f := &feed{s: s, ctx: ctx, cancel: end, stream: stream, out: make(chan store.BundleEvent), wake: make(chan struct{}, 1),
-		next: 1, ids: make(map[model.Bundle]int64), of: make(map[int64]model.Bundle)}
+		next: 1, of: make(map[model.Bundle]*watched), ids: make(map[int64]*watched), behind: make(map[model.Bundle]bool)}
 	var both sync.WaitGroup
 	for name, run := range map[string]func() error{"requests": f.request, "events": f.receive} {
 		both.Go(func() {
@@ -75,12 +93,22 @@ func (f *feed) Events() <-chan store.BundleEvent { return f.out }
 func (f *feed) Want(bs ...model.Bundle) {
 	f.mu.Lock()
 	for _, b := range bs {
-		f.leave(b)
-		f.ids[b] = 0
-		f.unread = append(f.unread, b)
+		w := f.of[b]
+		f.want(b, w != nil && w.whole != 0)
 	}
 	f.mu.Unlock()
 	f.signal()
+}
+
+// want is called with mu held.
+func (f *feed) want(b model.Bundle, told bool) {
+	f.leave(b)
+	if told {
+		f.behind[b] = true
+	}
+	w := &watched{bundle: b}
+	f.of[b] = w
+	f.fresh = append(f.fresh, w)
 }
 
 // Leave implements store.Feed.
@@ -95,11 +123,20 @@ func (f *feed) Leave(bs ...model.Bundle) {
 
 // leave is called with mu held.
 func (f *feed) leave(b model.Bundle) {
-	if id := f.ids[b]; id != 0 {
-		delete(f.of, id)
-		f.ended = append(f.ended, id)
+	if w := f.of[b]; w != nil && w.id != 0 {
+		delete(f.ids, w.id)
+		f.ended = append(f.ended, w.id)
 	}
-	delete(f.ids, b)
+	delete(f.of, b)
+	delete(f.behind, b)
+}
+
+// Mark implements store.Feed.
+func (f *feed) Mark() {
+	f.mu.Lock()
+	f.marked = true
+	f.mu.Unlock()
+	f.signal()
 }
 
 func (f *feed) signal() {
@@ -109,67 +146,105 @@ func (f *feed) signal() {
 	}
 }
 
-// request reads what is wanted, and asks for what comes after.
+// request asks for what is wanted, and reads it.
 func (f *feed) request() error {
+	var again <-chan time.Time
 	for {
 		select {
 		case <-f.wake:
+		case <-again:
 		case <-f.ctx.Done():
 			return f.ctx.Err()
 		}
-		for {
-			f.mu.Lock()
-			ended := f.ended
-			f.ended = nil
-			bs := f.unread[:min(maxReads, len(f.unread))]
-			f.unread = f.unread[len(bs):]
-			f.mu.Unlock()
-			for _, id := range ended {
-				if err := f.stream.Send(&pb.WatchRequest{RequestUnion: &pb.WatchRequest_CancelRequest{CancelRequest: &pb.WatchCancelRequest{WatchId: id}}}); err != nil {
-					return err
-				}
-			}
-			if len(bs) == 0 {
-				break
-			}
-			if err := f.open(bs); err != nil {
+		if err := f.watch(); err != nil {
+			return err
+		}
+		for f.hasUnread() {
+			if err := f.open(); err != nil {
 				return err
 			}
+		}
+		f.mu.Lock()
+		marked := f.marked
+		f.mu.Unlock()
+		if again = nil; marked {
+			if err := f.stream.Send(&pb.WatchRequest{RequestUnion: &pb.WatchRequest_ProgressRequest{ProgressRequest: &pb.WatchProgressRequest{}}}); err != nil {
+				return err
+			}
+			again = time.After(markEvery)
 		}
 	}
 }
 
-// open reads bundles and begins to watch them.
-func (f *feed) open(bs []model.Bundle) error {
-	wholes, err := f.read(bs)
-	if err != nil {
-		return err
+// watch ends and begins watches.
+func (f *feed) watch() error {
+	f.mu.Lock()
+	ended, fresh := f.ended, slices.DeleteFunc(f.fresh, func(w *watched) bool { return f.of[w.bundle] != w })
+	f.ended, f.fresh = nil, nil
+	for _, w := range fresh {
+		w.id = f.next
+		f.ids[w.id] = w
+		f.next++
 	}
-	for _, e := range wholes {
-		f.mu.Lock()
-		id, wanted := f.ids[e.Bundle]
-		if wanted && id == 0 {
-			id = f.next
-			f.next++
-			f.ids[e.Bundle], f.of[id] = id, e.Bundle
-		} else {
-			wanted = false // not any more, or it is there already
+	f.mu.Unlock()
+	for _, id := range ended {
+		if err := f.stream.Send(&pb.WatchRequest{RequestUnion: &pb.WatchRequest_CancelRequest{CancelRequest: &pb.WatchCancelRequest{WatchId: id}}}); err != nil {
+			return err
 		}
-		f.mu.Unlock()
-		if !wanted {
-			continue
-		}
-		if !f.send(e) {
-			return f.ctx.Err()
-		}
-		prefix := f.s.bundlePrefix(e.Bundle)
+	}
+	for _, w := range fresh {
+		prefix := f.s.bundlePrefix(w.bundle)
 		if err := f.stream.Send(&pb.WatchRequest{RequestUnion: &pb.WatchRequest_CreateRequest{CreateRequest: &pb.WatchCreateRequest{
-			Key: []byte(prefix), RangeEnd: []byte(clientv3.GetPrefixRangeEnd(prefix)), StartRevision: e.Revision + 1, WatchId: id,
+			Key: []byte(prefix), RangeEnd: []byte(clientv3.GetPrefixRangeEnd(prefix)), WatchId: w.id,
 		}}}); err != nil {
 			return err
 		}
 	}
 	return nil
+}
+
+func (f *feed) hasUnread() bool {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	return len(f.unread) > 0
+}
+
+// open reads some bundles that are watched, and tells them.
+func (f *feed) open() error {
+	f.mu.Lock()
+	ws := slices.Clone(f.unread[:min(maxReads, len(f.unread))])
+	f.unread = f.unread[len(ws):]
+	f.mu.Unlock()
+	bs := make([]model.Bundle, len(ws))
+	for i, w := range ws {
+		bs[i] = w.bundle
+	}
+	wholes, err := f.read(bs)
+	if err != nil {
+		return err
+	}
+	for i, w := range ws {
+		if !f.tellWhole(w, wholes[i]) {
+			return f.ctx.Err()
+		}
+	}
+	return nil
+}
+
+func (f *feed) tellWhole(w *watched, e store.BundleEvent) bool {
+	f.order.Lock()
+	defer f.order.Unlock()
+	f.mu.Lock()
+	wanted := f.ids[w.id] == w
+	if wanted && w.seen > e.Revision { // it has changed while it was read
+		f.unread = append(f.unread, w)
+		wanted = false
+	} else if wanted {
+		w.whole = e.Revision
+		delete(f.behind, w.bundle)
+	}
+	f.mu.Unlock()
+	return !wanted || f.send(e)
 }
 
 func (f *feed) send(e store.BundleEvent) bool {
@@ -249,33 +324,65 @@ func (f *feed) receive() error {
 		if err != nil {
 			return err
 		}
+		if r.WatchId == clientv3.InvalidWatchID && !r.Canceled {
+			if !f.mark(r.Header.Revision) {
+				return f.ctx.Err()
+			}
+			continue
+		}
 		f.mu.Lock()
-		b, wanted := f.of[r.WatchId]
-		if wanted && r.Canceled {
-			f.leave(b)
+		w := f.ids[r.WatchId]
+		switch {
+		case w == nil:
+		case r.Canceled && r.CompactRevision > 0: // it was too slow to be told what has changed
+			f.want(w.bundle, w.whole != 0)
+			f.s.log.Info("a bundle is read anew", "bundle", w.bundle, "error", store.ErrCompacted)
+		case r.Created && !r.Canceled:
+			f.unread = append(f.unread, w)
 		}
 		f.mu.Unlock()
 		switch {
 		case r.Created && r.Canceled:
 			return fmt.Errorf("refused: %s", r.CancelReason)
-		case !wanted:
-		case r.CompactRevision > 0: // it was too slow to be told what has changed
-			f.s.log.Info("a bundle is read anew", "bundle", b, "error", store.ErrCompacted)
-			f.Want(b)
+		case w == nil:
+		case r.Created, r.CompactRevision > 0:
+			f.signal()
 		case r.Canceled:
 			return errors.New(r.CancelReason)
 		default:
-			if !f.tell(b, r.Events) {
+			if !f.tell(w, r.Events) {
 				return f.ctx.Err()
 			}
 		}
 	}
 }
 
-// tell passes on events, which are of whole transactions, one by one.
-func (f *feed) tell(b model.Bundle, events []*mvccpb.Event) bool {
+// mark passes on how far all watches are.
+func (f *feed) mark(revision int64) bool {
+	f.order.Lock()
+	defer f.order.Unlock()
+	f.mu.Lock()
+	told := f.marked && len(f.behind) == 0
+	f.marked = f.marked && !told
+	f.mu.Unlock()
+	return !told || f.send(store.BundleEvent{Mark: true, Revision: revision})
+}
+
+// tell passes on events, which are of whole transactions, one by one. What is in the bundle's whole, told or still to be read, is left out.
+func (f *feed) tell(w *watched, events []*mvccpb.Event) bool {
+	f.order.Lock()
+	defer f.order.Unlock()
+	f.mu.Lock()
+	whole := w.whole
+	if whole == 0 && len(events) > 0 {
+		w.seen = events[len(events)-1].Kv.ModRevision
+	}
+	f.mu.Unlock()
+	for len(events) > 0 && (whole == 0 || events[0].Kv.ModRevision <= whole) {
+		events = events[1:]
+	}
 	for len(events) > 0 {
-		e := store.BundleEvent{Bundle: b, Revision: events[0].Kv.ModRevision}
+		e := store.BundleEvent{Bundle: w.bundle, Revision: events[0].Kv.ModRevision}
 		for len(events) > 0 && events[0].Kv.ModRevision == e.Revision {
 			f.take(&e, events[0].Kv, events[0].Type == mvccpb.DELETE)
 			events = events[1:]

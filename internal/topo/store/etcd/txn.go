@@ -25,6 +25,7 @@ func (s *Store) guardKey() string { return s.prefix + ".revision" }
 func (s *Store) Txn(ctx context.Context, ops ...store.Op) (int64, error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
+	s.cache.used = time.Now()
 	for attempt := range maxAttempts {
 		if err := ctx.Err(); err != nil {
 			return 0, failure(ctx, err)

@@ -10,8 +10,8 @@ import (
 
 var _ store.Bundles = (*Store)(nil)
 
-// bundles are the parts of the server's graph.
-type bundles struct {
+// Parts are the bundles of a graph, for whoever is a store. Not safe for concurrent use.
+type Parts struct {
 	index *model.Index
 	at    map[model.Bundle]*bundle
 }
@@ -21,12 +21,13 @@ type bundle struct {
 	held map[model.Key]int64 // revisions
 }
 
-func newBundles() bundles {
-	return bundles{index: model.NewIndex(model.NewGraph()), at: make(map[model.Bundle]*bundle)}
+// NewParts makes those of an empty graph.
+func NewParts() *Parts {
+	return &Parts{index: model.NewIndex(model.NewGraph()), at: make(map[model.Bundle]*bundle)}
 }
 
-// change takes a transaction over and says what becomes of bundles.
-func (x *bundles) change(g *model.Graph, changes []model.Change, rev int64) []store.BundleEvent {
+// Change takes a transaction over, after which the graph is in its new state, and says what becomes of bundles. The objects are the graph's.
+func (x *Parts) Change(g *model.Graph, changes []model.Change, rev int64) []store.BundleEvent {
 	plan := x.index.Plan(g, changes)
 	x.index.Apply(plan)
 	byBundle := make(map[model.Bundle]*store.BundleEvent)
@@ -79,18 +80,40 @@ func (x *bundles) change(g *model.Graph, changes []model.Change, rev int64) []st
 	return events
 }
 
-// whole is the present state of a bundle.
-func (v *Server) whole(b model.Bundle) store.BundleEvent {
-	e := store.BundleEvent{Bundle: b, Revision: v.revision, Whole: true}
-	if at := v.bundles.at[b]; at != nil {
+// Whole is the present state of a bundle. The objects are the caller's.
+func (x *Parts) Whole(g *model.Graph, b model.Bundle, rev int64) store.BundleEvent {
+	e := store.BundleEvent{Bundle: b, Revision: rev, Whole: true}
+	if at := x.at[b]; at != nil {
 		e.Seq = at.seq
 		for k, rev := range at.held {
-			o := model.Clone(v.graph.Get(k.Kind, k.ID))
+			o := model.Clone(g.Get(k.Kind, k.ID))
 			o.GetMeta().Revision = rev
 			e.Objects = append(e.Objects, o)
 		}
 	}
 	slices.SortFunc(e.Objects, func(a, b model.Object) int { return model.CompareKeys(model.KeyOf(a), model.KeyOf(b)) })
+	return e
+}
+
+// Digest is that of a bundle.
+func (x *Parts) Digest(b model.Bundle) (d store.Digest) {
+	if at := x.at[b]; at != nil {
+		d.Seq = at.seq
+		for _, rev := range at.held {
+			d.Add(rev)
+		}
+	}
+	return d
+}
+
+// Own gives an event objects of its own.
+func Own(e store.BundleEvent) store.BundleEvent {
+	objects := make([]model.Object, len(e.Objects))
+	for i, o := range e.Objects {
+		objects[i] = model.Clone(o)
+		objects[i].GetMeta().Revision = e.Revision
+	}
+	e.Objects = objects
 	return e
 }
 
@@ -128,7 +151,7 @@ func (f *feed) Want(bs ...model.Bundle) {
 	es := make([]store.BundleEvent, len(bs))
 	for i, b := range bs {
 		f.wanted[b] = true
-		es[i] = f.srv.whole(b)
+		es[i] = f.srv.bundles.Whole(f.srv.graph, b, f.srv.revision)
 	}
 	f.watch.push(es)
 }
@@ -142,6 +165,15 @@ func (f *feed) Leave(bs ...model.Bundle) {
 	}
 }
 
+// Mark implements store.Feed.
+func (f *feed) Mark() {
+	f.srv.mu.Lock()
+	defer f.srv.mu.Unlock()
+	if len(f.wanted) > 0 {
+		f.watch.push([]store.BundleEvent{{Mark: true, Revision: f.srv.revision}})
+	}
+}
+
 // Events implements store.Feed.
 func (f *feed) Events() <-chan store.BundleEvent { return f.out }
 
@@ -152,13 +184,7 @@ func (f *feed) tell(es []store.BundleEvent) {
 		if !f.wanted[e.Bundle] {
 			continue
 		}
-		objects := make([]model.Object, len(e.Objects))
-		for i, o := range e.Objects {
-			objects[i] = model.Clone(o)
-			objects[i].GetMeta().Revision = e.Revision
-		}
-		e.Objects = objects
-		mine = append(mine, e)
+		mine = append(mine, Own(e))
 	}
 	if len(mine) > 0 {
 		f.watch.push(mine)
@@ -174,12 +200,7 @@ func (s *Store) Digests(ctx context.Context, bs ...model.Bundle) ([]store.Digest
 	}
 	ds := make([]store.Digest, len(bs))
 	for i, b := range bs {
-		if at := s.srv.bundles.at[b]; at != nil {
-			ds[i].Seq = at.seq
-			for _, rev := range at.held {
-				ds[i].Add(rev)
-			}
-		}
+		ds[i] = s.srv.bundles.Digest(b)
 	}
 	return ds, nil
 }

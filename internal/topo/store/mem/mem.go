@@ -35,13 +35,13 @@ type Server struct {
 	shared   map[string]*entry
 	clients  map[*Store]struct{}
 	text     text
-	bundles  bundles
+	bundles  *Parts
 }
 
 // NewServer starts an empty one.
 func NewServer() *Server {
 	return &Server{graph: model.NewGraph(), shared: make(map[string]*entry), clients: make(map[*Store]struct{}),
-		text: text{make(map[string]string), make(map[string]int64)}, bundles: newBundles()}
+		text: text{make(map[string]string), make(map[string]int64)}, bundles: NewParts()}
 }
 
 // New is a client of a server of its own.
@@ -140,7 +140,7 @@ func (s *Store) Txn(ctx context.Context, ops ...store.Op) (int64, error) {
 	if len(staged.Changes) > 0 {
 		v.revision++
 	}
-	parts := v.bundles.change(v.graph, staged.Changes, v.revision)
+	parts := v.bundles.Change(v.graph, staged.Changes, v.revision)
 	staged.Commit(v.revision)
 	for c := range v.clients {
 		for f := range c.feeds {

@@ -36,6 +36,7 @@ func RunBundles(t *testing.T, start func(t *testing.T) PartsCluster) {
 		{"Changes", testBundlesChange},
 		{"Leave", testBundlesLeave},
 		{"Over", testBundlesOver},
+		{"Mark", testBundlesMark},
 		{"End", testBundlesEnd},
 	} {
 		t.Run(c.name, func(t *testing.T) { c.test(t, start(t)) })
@@ -308,6 +309,47 @@ func testBundlesOver(t *testing.T, c PartsCluster) {
 		t.Errorf("%+v", e)
 	}
 	r.compare(t, s)
+}
+
+// A mark says that all changes before it have been told; those of what is not wanted, too.
+func testBundlesMark(t *testing.T, c PartsCluster) {
+	s := c.Open(t)
+	rev := mustTxn(t, s, create(bridge(1, "a"), bridge(2, "b"))...)
+	r := feed(t, s)
+	a, b := model.Bundle{Kind: model.BundleBridge, ID: id(1)}, model.Bundle{Kind: model.BundleBridge, ID: id(2)}
+	r.Want(a)
+	r.Mark() // before the whole has come
+	seq := int64(0)
+	mark := func(at int64) {
+		t.Helper()
+		for {
+			e, ok := <-r.Events()
+			switch {
+			case !ok:
+				t.Fatal("the feed has ended")
+			case !e.Mark:
+				if e.Bundle == a {
+					seq = e.Seq
+				}
+				continue
+			case e.Revision < at:
+				r.Mark()
+				continue
+			}
+			return
+		}
+	}
+	mark(rev)
+	for i := range 20 {
+		if i%4 == 0 {
+			r.Want(b) // a bundle that comes meanwhile does not hide what another lacks
+		}
+		rev = mustTxn(t, s, store.Op{Verb: store.Replace, Object: bridge(byte(1+i%2), "ab"[i%2:i%2+1])})
+		r.Mark()
+		if mark(rev); seq != int64(2+i/2) {
+			t.Fatalf("marked at %d without change %d: only %d", rev, 2+i/2, seq)
+		}
+	}
 }
 
 func testBundlesEnd(t *testing.T, c PartsCluster) {
