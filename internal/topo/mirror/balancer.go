@@ -66,7 +66,7 @@ func (b builder) balancing(v *view.Router) {
 
 func (b builder) balancer(id uuid.UUID) *view.LoadBalancer {
 	l, ok := get[*model.LoadBalancer](b.graph, id)
-	if !ok {
+	if !ok || !b.part.has(view.ThingBalancer, id) {
 		return nil
 	}
 	v := &view.LoadBalancer{ID: id, Name: l.Name, Router: l.RouterID, AdminUp: l.AdminStateUp, Address: match.AddrFrom(l.Address)}

@@ -21,6 +21,7 @@ type builder struct {
 	health *health.State
 	self   uuid.UUID  // this host
 	live   live.Hosts // of which others are alive
+	part   *part      // what may be shown; nil: everything
 }
 
 // dead reports whether another host is known to be dead. This one is not, whatever the store says.
@@ -40,6 +41,9 @@ func (b builder) plugged(p *model.Port) bool {
 }
 
 func (b builder) port(id uuid.UUID) *view.Port {
+	if !b.part.has(view.ThingPort, id) {
+		return nil
+	}
 	p, ok := get[*model.Port](b.graph, id)
 	if !ok {
 		return b.healthPort(id)
@@ -136,7 +140,7 @@ func linkLocal(m match.MAC) netip.Addr {
 
 func (b builder) bridge(id uuid.UUID) *view.Bridge {
 	x, ok := get[*model.Bridge](b.graph, id)
-	if !ok {
+	if !ok || !b.part.has(view.ThingBridge, id) {
 		return nil
 	}
 	v := &view.Bridge{ID: id, Mirrors: b.mirrors(model.KeyOf(x)), Name: x.Name, AdminUp: x.AdminStateUp, Pre: x.PreForwardingID, Post: x.PostForwardingID,
@@ -175,7 +179,7 @@ func seed(v *view.Bridge, at, owner *model.Port) {
 
 func (b builder) router(id uuid.UUID) (*view.Router, []view.Route) {
 	x, ok := get[*model.Router](b.graph, id)
-	if !ok {
+	if !ok || !b.part.has(view.ThingRouter, id) {
 		return nil, nil
 	}
 	v := &view.Router{ID: id, Mirrors: b.mirrors(model.KeyOf(x)), Name: x.Name, AdminUp: x.AdminStateUp, Pre: x.PreRoutingID, Post: x.PostRoutingID,

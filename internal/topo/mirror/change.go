@@ -112,7 +112,7 @@ func (d dirty) port(p *model.Port) {
 // next builds the snapshot after old, and names what changed. Everything that is not dirty is
 // shared with old; the maps are copied when one of their entries changes.
 func (m *Mirror) next(old *view.Snapshot, d dirty, revision int64) (*view.Snapshot, []tag.Tag) {
-	s := &view.Snapshot{Revision: revision, Ports: old.Ports, Bridges: old.Bridges, Routers: old.Routers, Chains: old.Chains, Groups: old.Groups, Security: old.Security, Hosts: old.Hosts,
+	s := &view.Snapshot{Revision: revision, Partial: old.Partial, Absent: old.Absent, Ports: old.Ports, Bridges: old.Bridges, Routers: old.Routers, Chains: old.Chains, Groups: old.Groups, Security: old.Security, Hosts: old.Hosts,
 		Balancers: old.Balancers}
 	b := m.builder()
 	var tags []tag.Tag
@@ -148,7 +148,39 @@ func (m *Mirror) next(old *view.Snapshot, d dirty, revision int64) (*view.Snapsh
 	}
 	tags = append(tags, m.policy(s, old, d)...)
 	tags = append(tags, m.balancers(s, old, d)...)
-	return s, append(tags, m.hosts(s, old, d)...)
+	tags = append(tags, m.hosts(s, old, d)...)
+	return s, append(tags, m.absent(s, old, d)...)
+}
+
+// absent continues next with what is known not to exist. Nobody was told of it when it did not exist before, but some may have waited to know.
+func (m *Mirror) absent(s, old *view.Snapshot, d dirty) (tags []tag.Tag) {
+	if m.part == nil {
+		return nil
+	}
+	list := d.things()
+	slices.SortFunc(list, compareThings)
+	cloned := false
+	for _, t := range list {
+		_, was := old.Absent[t]
+		is := m.part.has(t.Kind, t.ID) && !holds(s, t)
+		if was == is {
+			continue
+		}
+		if !cloned {
+			if s.Absent, cloned = maps.Clone(old.Absent), true; s.Absent == nil {
+				s.Absent = make(map[view.Thing]struct{})
+			}
+		}
+		if !is {
+			delete(s.Absent, t)
+			continue
+		}
+		s.Absent[t] = struct{}{}
+		if !holds(old, t) {
+			tags = append(tags, t.Tag())
+		}
+	}
+	return tags
 }
 
 // with sets an entry (nil: none), in a copy when now is still the old map.
@@ -267,4 +299,25 @@ type Binding struct {
 	Interface string    // To is Nil: of this host
 	To        uuid.UUID // the host that this one is to let have it; Nil: it stays
 	From      uuid.UUID // the host that has it still: this one has to wait; Nil: nobody
+}
+
+// holds reports whether a snapshot has a thing.
+func holds(s *view.Snapshot, t view.Thing) (ok bool) {
+	switch t.Kind {
+	case view.ThingPort:
+		_, ok = s.Ports[t.ID]
+	case view.ThingBridge:
+		_, ok = s.Bridges[t.ID]
+	case view.ThingRouter:
+		_, ok = s.Routers[t.ID]
+	case view.ThingChain:
+		_, ok = s.Chains[t.ID]
+	case view.ThingGroup:
+		_, ok = s.Groups[t.ID]
+	case view.ThingSecurity:
+		_, ok = s.Security[t.ID]
+	case view.ThingBalancer:
+		_, ok = s.Balancers[t.ID]
+	}
+	return ok
 }

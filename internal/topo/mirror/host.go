@@ -75,4 +75,4 @@ func (m *Mirror) setHosts(h live.Hosts) dirty {
 	return d
 }
 
-func (m *Mirror) builder() builder { return builder{m.graph, &m.health, m.host, m.live} }
+func (m *Mirror) builder() builder { return builder{m.graph, &m.health, m.host, m.live, m.part} }

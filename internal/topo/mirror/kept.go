@@ -2,16 +2,26 @@ package mirror
 
 import (
 	"context"
+	"maps"
+	"slices"
 	"time"
 
 	"github.com/viaduct-net/viaduct/internal/topo/model"
 	"github.com/viaduct-net/viaduct/internal/topo/store"
+	"github.com/viaduct-net/viaduct/internal/topo/view"
 )
 
 // Kept is what an earlier mirror has held.
 type Kept struct {
 	Revision int64
 	Objects  []model.Object
+	Part     *KeptPart // nil: it has held the whole network
+}
+
+// KeptPart says which part of the network was held.
+type KeptPart struct {
+	Bundles []model.Bundle // of which Objects are all that they hold
+	Things  []view.Thing   // that were needed
 }
 
 // Restore gives the mirror what an earlier one has held. It counts when the store does not answer within patience; what has changed since
@@ -32,6 +42,7 @@ func (m *Mirror) Keep(ctx context.Context) (k Kept, err error) {
 				k.Objects = append(k.Objects, o)
 			}
 		}
+		k.Part = m.keptPart()
 	}
 	select {
 	case m.calls <- read:
@@ -52,26 +63,30 @@ func (m *Mirror) useKept() {
 		return
 	}
 	m.kept = nil
-	events := make([]store.Event, len(k.Objects))
-	for i, o := range k.Objects {
-		events[i] = store.Event{Revision: k.Revision, Object: o}
+	if m.part != nil {
+		m.update(m.restore(k))
+	} else {
+		events := make([]store.Event, len(k.Objects))
+		for i, o := range k.Objects {
+			events[i] = store.Event{Revision: k.Revision, Object: o}
+		}
+		m.publish(m.reset(events), k.Revision)
 	}
-	m.publish(m.reset(events), k.Revision)
 	m.restored.Store(true)
 	m.announce()
-	m.Log.Warn("the store does not answer: the network is the one that was kept", "revision", k.Revision, "objects", len(events))
+	m.Log.Warn("the store does not answer: the network is the one that was kept", "revision", k.Revision, "objects", len(k.Objects))
 }
 
-// watch begins a stream without waiting idly for a store that is away.
-func (m *Mirror) watch(ctx context.Context, s store.Store) (<-chan store.Event, error) {
+// begin begins a stream without waiting idly for a store that is away.
+func begin[T any](ctx context.Context, m *Mirror, open func(context.Context) (T, error)) (T, error) {
 	type answer struct {
-		ch  <-chan store.Event
-		err error
+		stream T
+		err    error
 	}
 	answers := make(chan answer, 1)
 	go func() {
-		ch, err := s.Watch(ctx)
-		answers <- answer{ch, err}
+		stream, err := open(ctx)
+		answers <- answer{stream, err}
 	}()
 	for {
 		select {
@@ -79,13 +94,74 @@ func (m *Mirror) watch(ctx context.Context, s store.Store) (<-chan store.Event, 
 			if a.err != nil {
 				m.useKept()
 			}
-			return a.ch, a.err
+			return a.stream, a.err
 		case <-m.patience:
 			m.useKept()
+		case <-m.asks.wake:
+			m.loadAsked()
 		case fn := <-m.calls:
 			fn()
 		}
 	}
+}
+
+// wantKept has held from the beginning what an earlier mirror has held: flows that it has left depend on it.
+func (m *Mirror) wantKept() {
+	if m.kept == nil || m.kept.Part == nil {
+		return
+	}
+	for _, t := range m.kept.Part.Things {
+		m.part.want(t, m.Clock.Now())
+	}
+}
+
+// keptPart is nil of a mirror of the whole.
+func (m *Mirror) keptPart() *KeptPart {
+	if m.part == nil {
+		return nil
+	}
+	k := &KeptPart{}
+	for _, b := range m.held() {
+		if m.part.bundles[b].loaded {
+			k.Bundles = append(k.Bundles, b)
+		}
+	}
+	k.Things = slices.SortedFunc(maps.Keys(m.part.things), compareThings)
+	return k
+}
+
+// restore takes over what was kept, whatever has been heard until now. What was the whole network is all bundles of it.
+func (m *Mirror) restore(k *Kept) dirty {
+	p, d := m.part, newDirty()
+	g := model.NewGraph()
+	for _, o := range k.Objects {
+		g.Load(o)
+	}
+	list := m.roots()
+	if k.Part != nil {
+		list = k.Part.Bundles
+	}
+	for _, b := range list {
+		if x := p.bundles[b]; x == nil {
+			p.bundles[b] = &bundle{loaded: true}
+		} else {
+			x.loaded = true
+		}
+	}
+	for _, o := range k.Objects {
+		for _, b := range g.Bundles(o) {
+			x := p.bundles[b]
+			if x == nil && k.Part == nil {
+				x = &bundle{loaded: true}
+				p.bundles[b] = x
+			}
+			if x != nil && !x.fresh {
+				m.hold(d, x, o)
+			}
+		}
+	}
+	p.repin = true
+	return d
 }
 
 // pause waits for d, and goes on to serve.
@@ -102,8 +178,12 @@ func (m *Mirror) pause(ctx context.Context, d time.Duration) {
 			m.useKept()
 		case fn := <-m.calls:
 			fn()
+		case <-m.asks.wake:
+			m.loadAsked()
 		case found := <-m.news:
-			m.publish(m.checked(found), m.Snapshot().Revision)
+			m.updateNews(m.checked(found))
+		case h := <-m.hostNews:
+			m.updateNews(m.setHosts(h))
 		}
 	}
 }

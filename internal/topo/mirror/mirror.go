@@ -19,8 +19,8 @@
 // A router's flows are invalidated together: which destinations flows have asked for is known to the flow table only, and
 // a route that is new can be the better one for destinations that had another before.
 //
-// Today the mirror holds the whole cloud, and a change copies the map (not the objects) of the kinds it
-// concerns: about 20 ns for each object of that kind in the cloud.
+// A mirror holds the whole network (New, Run), or what concerns a host's ports and their packets (NewPart, RunPart). A change copies the
+// map (not the objects) of the kinds it concerns: about 20 ns for each object of that kind that is held.
 package mirror
 
 import (
@@ -37,6 +37,7 @@ import (
 
 	"github.com/google/uuid"
 
+	"github.com/viaduct-net/viaduct/internal/base/clock"
 	"github.com/viaduct-net/viaduct/internal/base/tag"
 	"github.com/viaduct-net/viaduct/internal/topo/health"
 	"github.com/viaduct-net/viaduct/internal/topo/live"
@@ -57,7 +58,15 @@ type Change struct {
 
 // Mirror follows a store. Snapshot and Subscribe are safe for concurrent use.
 type Mirror struct {
-	Log *slog.Logger // default slog.Default(); to be set before Run
+	// To be set before Run.
+	Log *slog.Logger // default slog.Default()
+	// Of a mirror of a part.
+	Clock   clock.Clock   // default the system's
+	Idle    time.Duration // for how long nobody has to need a thing before it is let go; default DefaultIdle
+	Compare time.Duration // how often what is held is compared with the store; default DefaultCompare
+	Reach   int           // how many objects may be held before anybody asks for them; default DefaultReach
+	// InUse says on which of some things flows depend; nil: on none. It is called in the goroutine of Run, and may use the list's memory.
+	InUse func([]view.Thing) []view.Thing
 
 	host     uuid.UUID
 	snapshot atomic.Pointer[view.Snapshot]
@@ -71,7 +80,9 @@ type Mirror struct {
 	bindings []Binding
 	live     live.Hosts
 
+	part     *part           // nil: it holds the whole
 	hostNews chan live.Hosts // holds one
+	asks     asks
 
 	calls    chan func()   // run in the goroutine of Run
 	ended    chan struct{} // closed by it
@@ -85,25 +96,34 @@ type Mirror struct {
 	told             atomic.Int64 // see Told
 	following        atomic.Bool
 	changes, resyncs atomic.Uint64
+	gaps, mended     atomic.Uint64
+	objects, bundles atomic.Int64
 }
 
 // Stats tell how the mirror follows the store. Its revision is the snapshot's.
 type Stats struct {
 	Following bool   // false: the store is away, and the snapshot is the last that was known
-	Changes   uint64 // transactions applied
+	Changes   uint64 // transactions applied; of a mirror of a part, changes of what it holds
 	Resyncs   uint64 // initial states read, the first included
 	Restored  bool   // it began with what an earlier one has kept
+	// Of a mirror of a part.
+	Objects, Bundles int64  // that are held
+	Gaps             uint64 // changes that streams have left out, as later ones told
+	Mended           uint64 // bundles that differed from the store, as digests told
 }
 
 // Stats reads them. Safe for concurrent use.
 func (m *Mirror) Stats() Stats {
-	return Stats{Following: m.following.Load(), Changes: m.changes.Load(), Resyncs: m.resyncs.Load(), Restored: m.restored.Load()}
+	return Stats{Following: m.following.Load(), Changes: m.changes.Load(), Resyncs: m.resyncs.Load(), Restored: m.restored.Load(),
+		Objects: m.objects.Load(), Bundles: m.bundles.Load(), Gaps: m.gaps.Load(), Mended: m.mended.Load()}
 }
 
 // New makes an empty mirror for the agent of host.
 func New(host uuid.UUID) *Mirror {
 	m := &Mirror{Log: slog.Default(), host: host, synced: make(chan struct{}), graph: model.NewGraph(), routes: make(map[uuid.UUID][]view.Route), news: make(chan health.State, 1), hostNews: make(chan live.Hosts, 1),
-		calls: make(chan func()), ended: make(chan struct{})}
+		calls: make(chan func()), ended: make(chan struct{}),
+		Clock: clock.NewSystem(), Idle: DefaultIdle, Compare: DefaultCompare, Reach: DefaultReach,
+		asks: asks{wake: make(chan struct{}, 1), by: make(map[view.Thing]uuid.UUID), n: make(map[uuid.UUID]int)}}
 	m.snapshot.Store(&view.Snapshot{
 		Ports:   make(map[uuid.UUID]*view.Port),
 		Bridges: make(map[uuid.UUID]*view.Bridge),
@@ -145,10 +165,14 @@ const (
 // Run follows s until ctx ends, whose error it returns. When the stream breaks, the last snapshot stays, and what has
 // changed meanwhile comes as one Change when the store is back. Call it once.
 func (m *Mirror) Run(ctx context.Context, s store.Store) error {
+	return m.run(ctx, func(ctx context.Context) (bool, error) { return m.follow(ctx, s) })
+}
+
+func (m *Mirror) run(ctx context.Context, follow func(context.Context) (synced bool, err error)) error {
 	delay := retryMin
 	defer close(m.ended)
 	for {
-		synced, err := m.follow(ctx, s)
+		synced, err := follow(ctx)
 		if ctx.Err() != nil {
 			return ctx.Err()
 		}
@@ -168,7 +192,7 @@ var errBroken = errors.New("the stream broke")
 func (m *Mirror) follow(ctx context.Context, s store.Store) (synced bool, err error) {
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
-	ch, err := m.watch(ctx, s)
+	ch, err := begin(ctx, m, s.Watch)
 	if err != nil {
 		return false, err
 	}
@@ -295,7 +319,7 @@ func (m *Mirror) publish(d dirty, revision int64) {
 		m.bindings = bs
 		c.Bindings, c.BindingsChanged = slices.Clone(bs), true
 	}
-	if len(tags) == 0 {
+	if len(tags) == 0 && (m.part == nil || revision == old.Revision) {
 		return
 	}
 	m.mu.Lock()

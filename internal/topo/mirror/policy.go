@@ -73,7 +73,7 @@ func keepHits(was, is []view.Rule) {
 
 func (b builder) chain(id uuid.UUID) *view.Chain {
 	x, ok := get[*model.Chain](b.graph, id)
-	if !ok {
+	if !ok || !b.part.has(view.ThingChain, id) {
 		return nil
 	}
 	v := &view.Chain{ID: id, Name: x.Name}
@@ -185,6 +185,9 @@ func (d dirty) filtered(g *model.Graph, chain uuid.UUID, seen map[uuid.UUID]bool
 }
 
 func (b builder) group(id uuid.UUID) *view.AddressGroup {
+	if !b.part.has(view.ThingGroup, id) {
+		return nil
+	}
 	x, ok := get[*model.AddressGroup](b.graph, id)
 	if !ok {
 		return b.members(id)

@@ -15,10 +15,24 @@ func (d dirty) members(g *model.Graph, p *model.Port) {
 		d.groups[id] = struct{}{}
 	}
 	if p.InDefault() {
-		if s := g.Default(p.Tenant); s != nil {
+		if s := defaultGroup(g, p.Tenant); s != nil {
 			d.groups[s.ID] = struct{}{}
 		}
 	}
+}
+
+// defaultGroup finds a tenant's default group. When the name goes from one group to another, and these are told in another order than they were written in,
+// the graph's index knows neither.
+func defaultGroup(g *model.Graph, tenant string) *model.SecurityGroup {
+	if s := g.Default(tenant); s != nil {
+		return s
+	}
+	for o := range g.All(model.KindSecurityGroup) {
+		if s := o.(*model.SecurityGroup); s.Name == model.DefaultGroup && s.Tenant == tenant {
+			return s
+		}
+	}
+	return nil
 }
 
 // securityGroup marks a group that came, went, or changed itself. Of the default group the ports do not say that they are in it.
@@ -37,7 +51,7 @@ func (d dirty) securityGroup(g *model.Graph, s *model.SecurityGroup) {
 // securityGroups lists the groups that decide about a secured port; nil: none does.
 func (b builder) securityGroups(p *model.Port) []uuid.UUID {
 	if p.SecurityGroups == nil {
-		if s := b.graph.Default(p.Tenant); s != nil {
+		if s := defaultGroup(b.graph, p.Tenant); s != nil {
 			return []uuid.UUID{s.ID}
 		}
 		return nil
@@ -49,7 +63,7 @@ func (b builder) securityGroups(p *model.Port) []uuid.UUID {
 
 func (b builder) securityGroup(id uuid.UUID) *view.SecurityGroup {
 	x, ok := get[*model.SecurityGroup](b.graph, id)
-	if !ok {
+	if !ok || !b.part.has(view.ThingSecurity, id) {
 		return nil
 	}
 	var in, out []*model.SecurityGroupRule
@@ -76,7 +90,7 @@ func (b builder) members(id uuid.UUID) *view.AddressGroup {
 	for o := range b.graph.ReferrersOf(model.KeyOf(x), model.KindPort) {
 		ports = append(ports, o.(*model.Port))
 	}
-	if s := b.graph.Default(x.Tenant); s != nil && s.ID == id {
+	if s := defaultGroup(b.graph, x.Tenant); s != nil && s.ID == id {
 		for o := range b.graph.All(model.KindPort) {
 			if p := o.(*model.Port); p.Tenant == x.Tenant && p.InDefault() {
 				ports = append(ports, p)
