@@ -93,6 +93,7 @@ func Open(cfg Config) (*Store, error) {
 		DialKeepAliveTime:    10 * time.Second,
 		DialKeepAliveTimeout: 5 * time.Second,
 		PermitWithoutStream:  true,
+		MaxCallSendMsgSize:   maxRequest, // what is too much is the server's to say
 		DialOptions:          []grpc.DialOption{grpc.WithConnectParams(reconnect)},
 		Logger:               zap.NewNop(), // failures reach the caller as errors
 	})

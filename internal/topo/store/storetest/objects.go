@@ -179,3 +179,22 @@ func RunTenant(t *testing.T, c Cluster) {
 		t.Errorf("%+v, %v", o, err)
 	}
 }
+
+// testLarge makes in one transaction what a big document brings: some megabytes.
+func testLarge(t *testing.T, c Cluster) {
+	const groups = 4
+	s := c.Open(t)
+	var os []model.Object
+	for n := range byte(groups) {
+		g := &model.AddressGroup{Meta: model.Meta{ID: id(n + 1)}}
+		for i := range model.MaxGroup {
+			g.Addresses = append(g.Addresses, netip.PrefixFrom(netip.AddrFrom16([16]byte{0x20, 1, 0xd, 0xb8, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, byte(i >> 8), byte(i)}), 128))
+		}
+		os = append(os, g)
+	}
+	mustTxn(t, s, create(os...)...)
+	list, _, err := c.Open(t).List(withPatience(t), model.KindAddressGroup)
+	if err != nil || len(list) != groups || len(list[0].(*model.AddressGroup).Addresses) != model.MaxGroup {
+		t.Errorf("%d groups, want %d: %v", len(list), groups, err)
+	}
+}

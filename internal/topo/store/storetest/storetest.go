@@ -31,6 +31,7 @@ func Run(t *testing.T, start func(t *testing.T) Cluster) {
 	}{
 		{"RoundTrip", testRoundTrip},
 		{"List", testList},
+		{"Large", testLarge},
 		{"Ownership", testOwnership},
 		{"Refusals", testRefusals},
 		{"StaleClient", testStaleClient},
