@@ -30,6 +30,7 @@ type Options struct {
 	Host         string   // the host's name in the topology
 	Endpoints    []string // of the store
 	EtcdTLS      pki.Files
+	EtcdUser     etcd.User
 	RunDir       string // directory of the socket and the lock
 	StateDir     string // directory of what outlives the agent and the machine; empty: nothing does
 	Name         string // of the datapath: pinned under /sys/fs/bpf/viaduct/NAME, or the local interface of Open vSwitch
@@ -57,7 +58,7 @@ func Serve(ctx context.Context, o Options) error {
 	if err != nil {
 		return fmt.Errorf("store: %w", err)
 	}
-	st, err := etcd.Open(etcd.Config{Endpoints: o.Endpoints, TLS: secure, Forget: forgetState, Logger: o.Log.For(logStore)})
+	st, err := etcd.Open(etcd.Config{Endpoints: o.Endpoints, TLS: secure, User: o.EtcdUser, Forget: forgetState, Logger: o.Log.For(logStore)})
 	if err != nil {
 		return err
 	}

@@ -43,7 +43,7 @@ func newAgent() *cobra.Command {
 	f := c.Flags()
 	f.StringVar(&o.Host, "host", "", "the host's name in the topology (default: the machine's name)")
 	f.StringSliceVar(&o.Endpoints, "etcd", []string{"http://127.0.0.1:2379"}, "endpoints of the store")
-	etcdFlags(f, &o.EtcdTLS)
+	etcdFlags(f, &o.EtcdTLS, &o.EtcdUser)
 	f.StringVar(&o.Metrics.Listen, "metrics-listen", "", "HOST:PORT for /metrics, /livez, /readyz and /version, which the socket has too; beyond the loopback with certificates of both sides alone")
 	f.StringVar(&o.Metrics.TLS.Cert, "metrics-cert", "", "certificate with which --metrics-listen is https")
 	f.StringVar(&o.Metrics.TLS.Key, "metrics-key", "", "its key")

@@ -16,6 +16,7 @@ import (
 	"github.com/viaduct-net/viaduct/internal/api/client"
 	"github.com/viaduct-net/viaduct/internal/ctl/exit"
 	"github.com/viaduct-net/viaduct/internal/pki"
+	"github.com/viaduct-net/viaduct/internal/topo/store/etcd"
 )
 
 // connection is how to reach the server, and who we are to it. Flags go before the environment, and that before the file.
@@ -119,8 +120,10 @@ func readConnection(f *pflag.FlagSet) (c connection, err error) {
 }
 
 // etcdFlags are for who talks to the store itself.
-func etcdFlags(f *pflag.FlagSet, files *pki.Files) {
+func etcdFlags(f *pflag.FlagSet, files *pki.Files, user *etcd.User) {
 	f.StringVar(&files.CA, "etcd-cacert", "", "authority of the store's certificates, its clients' included")
 	f.StringVar(&files.Cert, "etcd-cert", "", "certificate to show to the store, or of the embedded one")
 	f.StringVar(&files.Key, "etcd-key", "", "its key")
+	f.StringVar(&user.Name, "etcd-user", "", "user of an external etcd that asks for one")
+	f.StringVar(&user.PasswordFile, "etcd-password-file", "", "file with the user's password, which others may not read")
 }

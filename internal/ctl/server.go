@@ -36,7 +36,7 @@ func newServer() *cobra.Command {
 	f.StringVar(&c.TLS.Key, "tls-key", "", "its key")
 	f.StringVar(&c.TLS.CA, "client-ca", "", "authority whose certificates clients may show")
 	f.StringVar(&c.Tokens, "tokens", "", "file of tokens (viaduct token): clients at HOST:PORT must have one, or a certificate")
-	etcdFlags(f, &c.EtcdTLS)
+	etcdFlags(f, &c.EtcdTLS, &c.EtcdUser)
 	f.StringVar(&c.DataDir, "data-dir", server.DefaultDataDir, "data directory of the embedded etcd")
 	f.StringVar(&c.EtcdListen, "etcd-listen", server.DefaultEtcdListen, "where the embedded etcd serves agents (port 0: a free one, which \"ready\" names)")
 	f.StringSliceVar(&c.EtcdEndpoints, "etcd-endpoints", nil, "endpoints of an external etcd, in place of the embedded one")

@@ -47,8 +47,10 @@ type Config struct {
 	EtcdListen    string // URL at which the embedded etcd serves the agents; port 0 for a free one
 	// EtcdTLS are for https: of the embedded etcd, which asks clients for certificates of CA, and shown to an etcd by this node.
 	EtcdTLS pki.Files
-	Version string
-	Log     *slog.Logger
+	// EtcdUser is shown to an external etcd.
+	EtcdUser etcd.User
+	Version  string
+	Log      *slog.Logger
 	// Ready, when not nil, is called once, when everything is served.
 	Ready func(Addresses)
 }
@@ -76,7 +78,7 @@ func Run(ctx context.Context, c Config) error {
 	if err != nil {
 		return fmt.Errorf("store: %w", err)
 	}
-	s, err := etcd.Open(etcd.Config{Endpoints: endpoints, TLS: secure, Logger: c.Log})
+	s, err := etcd.Open(etcd.Config{Endpoints: endpoints, TLS: secure, User: c.EtcdUser, Logger: c.Log})
 	if err != nil {
 		return err
 	}

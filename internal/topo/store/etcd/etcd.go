@@ -12,8 +12,11 @@ import (
 	"crypto/tls"
 	"errors"
 	"fmt"
+	"io"
 	"log/slog"
+	"os"
 	"slices"
+	"strings"
 	"sync"
 	"time"
 
@@ -35,15 +38,54 @@ const DefaultPrefix = "/viaduct/v1/"
 type Config struct {
 	Endpoints []string    // URLs
 	TLS       *tls.Config // nil: plain text
-	Username  string
-	Password  string
-	Prefix    string // default DefaultPrefix; ends with a slash
+	User      User        // whom etcd knows this client as; zero: it does not ask
+	Prefix    string      // default DefaultPrefix; ends with a slash
 	// RequestTimeout bounds each request to etcd. Default 5 s.
 	RequestTimeout time.Duration
 	// Forget: what transactions are checked against, the whole network, stays in memory for so long after the last one. 0: always.
 	Forget time.Duration
 	Logger *slog.Logger // default slog.Default()
 }
+
+// User is one of etcd's.
+type User struct {
+	Name         string
+	PasswordFile string // the password is its contents, but for a newline at the end
+}
+
+// ErrPassword is a password that cannot be used.
+var ErrPassword = errors.New("etcd's password")
+
+// password reads it. A file that everybody may read is refused.
+func (u *User) password() (string, error) {
+	if u.Name == "" {
+		return "", nil
+	}
+	f, err := os.Open(u.PasswordFile)
+	if err != nil {
+		return "", fmt.Errorf("%w of user %s: %w", ErrPassword, u.Name, err)
+	}
+	defer f.Close()
+	info, err := f.Stat()
+	if err != nil {
+		return "", fmt.Errorf("%w of user %s: %w", ErrPassword, u.Name, err)
+	}
+	if info.Mode().Perm()&0o007 != 0 {
+		return "", fmt.Errorf("%w of user %s: %s is open to everybody (mode %03o)", ErrPassword, u.Name, u.PasswordFile, info.Mode().Perm())
+	}
+	b, err := io.ReadAll(io.LimitReader(f, maxPassword+1))
+	if err != nil || len(b) > maxPassword {
+		return "", fmt.Errorf("%w of user %s: %s: it is longer than %d bytes, or cannot be read", ErrPassword, u.Name, u.PasswordFile, maxPassword)
+	}
+	password := strings.TrimRight(string(b), "\r\n")
+	if password == "" {
+		return "", fmt.Errorf("%w of user %s: %s is empty", ErrPassword, u.Name, u.PasswordFile)
+	}
+	return password, nil
+}
+
+// maxPassword is how many bytes a password has at most: what bcrypt, which etcd uses, takes.
+const maxPassword = 72
 
 // Store implements store.Store.
 type Store struct {
@@ -82,13 +124,21 @@ func Open(cfg Config) (*Store, error) {
 	if cfg.Logger == nil {
 		cfg.Logger = slog.Default()
 	}
+	password, err := cfg.User.password()
+	if err != nil {
+		return nil, err
+	}
+	token := ""
+	if password != "" {
+		// Given a name, New would wait for the cluster. With a token that etcd refuses it does not, and the first call gets a good one.
+		token = "none yet"
+	}
 	ctx, cancel := context.WithCancel(context.Background())
 	client, err := clientv3.New(clientv3.Config{
 		Context:              ctx,
 		Endpoints:            cfg.Endpoints,
 		TLS:                  cfg.TLS,
-		Username:             cfg.Username,
-		Password:             cfg.Password,
+		Token:                token,
 		DialTimeout:          cfg.RequestTimeout,
 		DialKeepAliveTime:    10 * time.Second,
 		DialKeepAliveTimeout: 5 * time.Second,
@@ -101,6 +151,7 @@ func Open(cfg Config) (*Store, error) {
 		cancel()
 		return nil, fmt.Errorf("%w: %w", store.ErrUnavailable, err)
 	}
+	client.Token, client.Username, client.Password = "", cfg.User.Name, password
 	return &Store{client: client, prefix: cfg.Prefix, timeout: cfg.RequestTimeout, forget: cfg.Forget, log: cfg.Logger, ctx: ctx, cancel: cancel}, nil
 }
 
