@@ -13,6 +13,7 @@ import (
 	"github.com/viaduct-net/viaduct/internal/api/client"
 	"github.com/viaduct-net/viaduct/internal/lab"
 	"github.com/viaduct-net/viaduct/internal/lab/ns"
+	"github.com/viaduct-net/viaduct/internal/topo/model"
 )
 
 // apply hands documents to the laboratory's server.
@@ -26,6 +27,28 @@ func apply(t *testing.T, l *lab.Lab, text string) {
 	if _, err := parse(t, text).Apply(t.Context(), c); err != nil {
 		t.Fatal(err)
 	}
+}
+
+// applyEverywhere applies a document and waits until all hosts have it: for tests that see what a change forbids.
+func applyEverywhere(t *testing.T, l *lab.Lab, text string) {
+	t.Helper()
+	apply(t, l, text)
+	c, err := client.New("unix://" + l.Server.Socket)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer c.Close()
+	_, revision, err := c.List(t.Context(), model.KindHost) // a later one is as good
+	if err != nil {
+		t.Fatal(err)
+	}
+	eventually(t, "all hosts have the change", func(ctx context.Context) error {
+		a, err := c.Applied(ctx, revision)
+		if err == nil && a.Applied < len(l.Hosts) {
+			err = fmt.Errorf("%d of %d have it", a.Applied, len(l.Hosts))
+		}
+		return err
+	})
 }
 
 // echo serves, in a namespace, connections that give back what they get.

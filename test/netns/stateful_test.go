@@ -52,7 +52,7 @@ outbound_filter: to-alice
 
 func TestReturnTraffic(t *testing.T) {
 	l := twoSubnets(t)
-	apply(t, l, guarded)
+	applyEverywhere(t, l, guarded)
 	alice, bob := space(t, l, "alice"), space(t, l, "bob")
 	if out, err := command(bob, "ping", "-n", "-c", "1", "-W", "1", "10.0.1.10"); err == nil {
 		t.Errorf("bob reaches alice:\n%s", out)
