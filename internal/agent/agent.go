@@ -46,12 +46,13 @@ type Config struct {
 	// Open opens the datapath, once, when the host's configuration has been read. Run closes it.
 	Open         func(*conf.Settings) (datapath.Datapath, error)
 	Store        store.Store
-	Keys         store.Keys   // of the same store
-	Shared       store.Shared // of the same store
-	Host         string       // the host's name in the topology
-	RunDir       string       // where agent.sock is made
-	StateDir     string       // where the network is kept for a start without the store; empty: it is not
-	TunnelDevice string       // name of the VXLAN device by which other hosts are reached
+	Bundles      store.Bundles // of the same store
+	Keys         store.Keys    // of the same store
+	Shared       store.Shared  // of the same store
+	Host         string        // the host's name in the topology
+	RunDir       string        // where agent.sock is made
+	StateDir     string        // where the network is kept for a start without the store; empty: it is not
+	TunnelDevice string        // name of the VXLAN device by which other hosts are reached
 	Log          *logs.Logs
 	Version      string
 	Metrics      Metrics
@@ -167,20 +168,19 @@ func (a *Agent) build() {
 	a.blocks.freed = func(p nat.Pool, first uint16) {
 		a.tables.PortsFreed(p, first, func(changed tag.Tag) { a.changed(nil, []tag.Tag{changed}) })
 	}
+	a.mirror = a.newMirror(s)
 	for i := range a.dp.Workers() {
 		c, _ := a.workerConfig(s)
 		c.ID, c.Host, c.Hold = i, a.host.ID, true // until connections are known: see serve
 		c.Queue.Now = kernelClock(a.clock)
 		a.workers = append(a.workers, worker.New(c, worker.Deps{
-			Datapath: a.dp, State: a.tables, Tokens: a.policy, Clock: a.clock, Changed: a.changed, Hello: a.tellHost, Fault: a.faulty,
+			Datapath: a.dp, State: a.tables, Tokens: a.policy, Clock: a.clock, Changed: a.changed, Hello: a.tellHost, Fault: a.faulty, Load: a.mirror.Load,
 		}))
 	}
 	a.ports = newPorts(a.dp, a.policy, a.workers, a.tunnelKey, a.rates, a.logs.For(logDatapath))
 	a.ports.events = a.events
-	a.mirror = mirror.New(a.host.ID)
-	a.mirror.Log = a.logs.For(logTopology)
 	if k := a.kept; k != nil {
-		a.mirror.Restore(mirror.Kept{Revision: k.Revision, Objects: k.Objects}, a.patience())
+		a.mirror.Restore(mirror.Kept{Revision: k.Revision, Objects: k.Objects, Part: k.Part}, a.patience())
 		a.mirror.SetHealth(health.Read(k.Keys, nil))
 		a.blocks.restore(k.Blocks, k.Written)
 	}
@@ -301,7 +301,7 @@ func (a *Agent) run(ctx context.Context) error {
 		g.Go(func() error { return debug.ServeMetrics(ctx, metrics, a) })
 	}
 	g.Go(func() error { return debug.Serve(ctx, listener, a) })
-	g.Go(func() error { return a.mirror.Run(ctx, a.cfg.Store) })
+	g.Go(func() error { return a.mirror.RunPart(ctx, a.cfg.Bundles) })
 	g.Go(func() error { return a.confirm(ctx) })
 	g.Go(func() error { return a.keepTopology(ctx) })
 	g.Go(func() error { return binding.WatchLinks(ctx, a.bindings, nil, a.logs.For(logPorts)) })

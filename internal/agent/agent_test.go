@@ -79,7 +79,7 @@ func start(t *testing.T, ops ...store.Op) *rig {
 	ctx, cancel := context.WithCancel(context.Background())
 	cfg := Config{
 		Open:  func(*conf.Settings) (datapath.Datapath, error) { return h.dp, nil },
-		Store: h.store, Keys: h.store, Shared: h.store, Host: "h1", RunDir: dir, TunnelDevice: "none", Log: h.log, Ready: func() { close(ready) },
+		Store: h.store, Bundles: h.store, Keys: h.store, Shared: h.store, Host: "h1", RunDir: dir, TunnelDevice: "none", Log: h.log, Ready: func() { close(ready) },
 	}
 	h.set(conf.Change{Template: "default", Set: map[string]string{
 		"agent.datapath.max_flow_count": "1000", "agent.midolman.check_flow_expiration_interval": "100ms",

@@ -202,7 +202,7 @@ func TestOneHostAlone(t *testing.T) {
 		ended := make(chan error, 1)
 		cfg := Config{
 			Open:  func(*conf.Settings) (datapath.Datapath, error) { return fake.New(clock.NewSystem(), 1), nil },
-			Store: s, Keys: s, Shared: s, Host: name, RunDir: dir, TunnelDevice: "none", Log: logs.Discard(), Ready: func() { close(ready) },
+			Store: s, Bundles: s, Keys: s, Shared: s, Host: name, RunDir: dir, TunnelDevice: "none", Log: logs.Discard(), Ready: func() { close(ready) },
 		}
 		go func() { ended <- Run(agent, cfg) }()
 		t.Cleanup(func() {

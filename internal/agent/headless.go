@@ -135,6 +135,7 @@ const keptEvery = 10 * time.Second
 type topologyKeeper struct {
 	*Agent
 	written int64             // revision; -1: what is on disk is not what is known
+	changes uint64            // that were in what was written
 	keys    map[string]string // of the store, as read last
 }
 
@@ -185,10 +186,11 @@ func (k *topologyKeeper) turn(ctx context.Context) {
 		}
 		cancel()
 	}
+	now := k.mirror.Stats().Changes
 	holds, err := k.mirror.Keep(context.WithoutCancel(ctx))
-	if err == nil && holds.Revision != k.written {
+	if err == nil && (holds.Revision != k.written || now != k.changes) {
 		if err = k.writeTopology(holds, k.keys); err == nil {
-			k.written = holds.Revision
+			k.written, k.changes = holds.Revision, now
 		}
 	}
 	k.troubles.set(troubleTopology, "the network is not kept on disk: an agent that starts without the store would begin with what was kept last", cure(k.cfg.StateDir, err))
@@ -196,6 +198,6 @@ func (k *topologyKeeper) turn(ctx context.Context) {
 
 func (a *Agent) writeTopology(k mirror.Kept, keys map[string]string) error {
 	return disk.Write(a.cfg.StateDir, &disk.Snapshot{
-		Host: a.host.ID, Name: a.host.Name, Written: time.Now(), Revision: k.Revision, Objects: k.Objects, Keys: keys, Blocks: a.blocks.held(),
+		Host: a.host.ID, Name: a.host.Name, Written: time.Now(), Revision: k.Revision, Objects: k.Objects, Part: k.Part, Keys: keys, Blocks: a.blocks.held(),
 	})
 }

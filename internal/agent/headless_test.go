@@ -69,7 +69,7 @@ func (l *life) begin(away bool) {
 	ready := l.ready
 	cfg := Config{
 		Open:  func(*conf.Settings) (datapath.Datapath, error) { return l.dp, nil },
-		Store: l.link, Keys: l.link, Shared: l.link, Host: "h1", RunDir: filepath.Join(l.dir), StateDir: filepath.Join(l.dir, "state"),
+		Store: l.link, Bundles: l.link, Keys: l.link, Shared: l.link, Host: "h1", RunDir: filepath.Join(l.dir), StateDir: filepath.Join(l.dir, "state"),
 		TunnelDevice: "none", Log: log, Ready: func() { close(ready) }, Waiting: func() { l.waits.Store(true) },
 	}
 	go func() { ended <- Run(ctx, cfg) }()

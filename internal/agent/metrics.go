@@ -101,7 +101,11 @@ var (
 	storeUp       = gauge("mirror_following", "1 while the store is followed; 0: the last known network stays.")
 	storeRevision = gauge("mirror_revision", "Revision of the store that this host has. What it lacks of viaduct_store_revision is its lag.")
 	storeChanges  = counter("mirror_transactions_total", "Transactions applied.")
-	storeResyncs  = counter("mirror_resyncs_total", "Times that the whole network was read, the first included.")
+	storeResyncs  = counter("mirror_resyncs_total", "Times that all that is held of the network was read, the first included.")
+	storeObjects  = gauge("mirror_objects", "Objects of the network that this host holds: those that its ports and their packets need.")
+	storeBundles  = gauge("mirror_bundles", "Parts of the network that this host follows.")
+	storeGaps     = counter("mirror_gaps_total", "Changes that the store's stream has left out, as a later one told: what they concern was read anew.")
+	storeMended   = counter("mirror_mended_total", "Parts of the network that differed from the store when they were compared, and were read anew.")
 )
 
 // registry has all that the agent measures.
@@ -264,6 +268,10 @@ func (a *Agent) collectState(s sink) {
 	s.put(storeRevision, float64(a.mirror.Snapshot().Revision))
 	s.put(storeChanges, float64(m.Changes))
 	s.put(storeResyncs, float64(m.Resyncs))
+	s.put(storeObjects, float64(m.Objects))
+	s.put(storeBundles, float64(m.Bundles))
+	s.put(storeGaps, float64(m.Gaps))
+	s.put(storeMended, float64(m.Mended))
 }
 
 // portSeries are the host's ports with their counters, those beyond maxPortSeries as one.

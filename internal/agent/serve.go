@@ -65,7 +65,7 @@ func Serve(ctx context.Context, o Options) error {
 	defer st.Close()
 	context.AfterFunc(ctx, func() { service.Stopping(log) })
 	return Run(ctx, Config{
-		Store: st, Keys: st, Shared: st, Host: o.Host, RunDir: o.RunDir, StateDir: o.StateDir, TunnelDevice: o.TunnelDevice, Log: o.Log,
+		Store: st, Bundles: st, Keys: st, Shared: st, Host: o.Host, RunDir: o.RunDir, StateDir: o.StateDir, TunnelDevice: o.TunnelDevice, Log: o.Log,
 		Version: o.Version, Metrics: o.Metrics,
 		Ready: func() { service.Ready(log, "serving host "+o.Host) },
 		// Whoever waits for us at boot must not wait for a store that is away: what an earlier agent has installed works.

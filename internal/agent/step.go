@@ -34,7 +34,8 @@ type StepConfig struct {
 	Host     *model.Host // as it is stored
 	Settings *conf.Settings
 	Datapath datapath.Datapath // with one interface named TunnelDevice
-	Store    store.Store       // channels of its watches must hold what has been delivered: nothing waits
+	Store    store.Store
+	Bundles  store.Bundles // channels of its feeds must hold what has been delivered: nothing waits
 	Shared   store.Shared
 	RunDir   string
 	Log      *logs.Logs
@@ -51,7 +52,7 @@ type StepConfig struct {
 type Steps struct {
 	a      *Agent
 	clock  clock.Clock
-	mirror *mirror.Steps
+	mirror *mirror.PartSteps
 	live   *live.Steps
 
 	learntSession, blocksSession store.Session
@@ -82,7 +83,7 @@ func NewSteps(cfg StepConfig) *Steps {
 	x := &Steps{clock: cfg.Clock}
 	a := &Agent{
 		events: newEvents(), logs: cfg.Log, log: cfg.Log.For(""), clock: cfg.Clock, host: cfg.Host, dp: cfg.Datapath,
-		cfg:          Config{Store: cfg.Store, Shared: cfg.Shared, RunDir: cfg.RunDir, TunnelDevice: cfg.TunnelDevice, Log: cfg.Log},
+		cfg:          Config{Store: cfg.Store, Bundles: cfg.Bundles, Shared: cfg.Shared, RunDir: cfg.RunDir, TunnelDevice: cfg.TunnelDevice, Log: cfg.Log},
 		boot:         conf.Resolved{Settings: cfg.Settings},
 		hostsChanged: make(chan struct{}, 1), reports: make(chan string, 1), auditEvery: make(chan time.Duration, 1),
 		served: make(chan struct{}),
@@ -95,13 +96,16 @@ func NewSteps(cfg StepConfig) *Steps {
 	_ = a.dp.DumpFlows(func(*datapath.FlowInfo) bool { a.heir = true; return false })
 	a.build()
 	a.blocks.rand = cfg.Rand
-	x.mirror = a.mirror.Steps(cfg.Store)
+	a.mirror.Reach = 0
+	x.mirror = a.mirror.PartSteps(cfg.Bundles)
 	x.live = live.NewSteps(cfg.Shared, cfg.Host.ID, a.mirror.SetHosts)
 	x.jobs = []*job{
 		{every: time.Second, do: func(context.Context) error { x.age(); return nil }},
 		{every: time.Second, retry: retryStore, do: x.live.Announce},
 		{every: shareEvery, retry: retryStore, do: x.tellLearnt},
+		{every: 10 * time.Second, do: x.mirror.Tend},
 		{every: keepEvery, do: func(context.Context) error { return a.writeConnections() }},
+		{every: cfg.Settings.Topology.CompareInterval, do: x.mirror.Compare},
 		{every: cfg.Settings.FlowAudit, do: func(ctx context.Context) error {
 			if !x.ready {
 				return nil
@@ -110,7 +114,7 @@ func NewSteps(cfg StepConfig) *Steps {
 		}},
 	}
 	now := cfg.Clock.Now()
-	for _, j := range x.jobs[3:] {
+	for _, j := range x.jobs[4:] {
 		j.next = now + int64(j.every)
 	}
 	x.jobs = append(x.jobs,

@@ -8,6 +8,7 @@ package conf
 //go:generate go run ../ctl/gendocs ../../docs
 
 import (
+	"strings"
 	"time"
 
 	"github.com/viaduct-net/viaduct/internal/base/htb"
@@ -151,6 +152,16 @@ func keysOf(s *Settings) []Key {
 		span("nat.block_idle", &s.NAT.BlockIdle, second, day, "5m", "A leased block of ports that no connection has used for so long is given back."),
 		span("nat.block_retry", &s.NAT.BlockRetry, 100*time.Millisecond, 10*time.Minute, "1s",
 			"Time between attempts to lease ports of an address when all are taken."),
+
+		span("topology.idle_timeout", &s.Topology.IdleTimeout, second, day, "10m",
+			"An agent holds what its ports and their packets need of the network. What no flow has needed for so long is let go, and loaded again when a packet needs it."),
+		span("topology.compare_interval", &s.Topology.CompareInterval, second, day, "5m",
+			"Time between comparisons of what an agent holds of the network with the store. What differs, because the store's stream has left something out, is read anew."),
+	}
+	for i := range keys {
+		if k := &keys[i]; strings.HasPrefix(k.Name, "agent.topology.") {
+			k.Restart = true
+		}
 	}
 	keys = append(keys, loggers(&s.Loggers)...)
 	for i := range keys {

@@ -23,6 +23,7 @@ type Settings struct {
 	ARP       ARP
 	Conntrack Conntrack
 	NAT       NAT
+	Topology  Topology
 
 	Loggers Loggers
 }
@@ -64,6 +65,11 @@ type Conntrack struct {
 // NAT is agent.nat.
 type NAT struct {
 	BlockIdle, BlockRetry time.Duration
+}
+
+// Topology is agent.topology.
+type Topology struct {
+	IdleTimeout, CompareInterval time.Duration
 }
 
 // Loggers are levels: off, error, warn, info, debug, or inherit (all but Root).

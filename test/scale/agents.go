@@ -120,7 +120,7 @@ func (a *agents) run(ctx context.Context, o *options, endpoint string, c *cloud,
 	}
 	err = agent.Run(ctx, agent.Config{
 		Open:  func(*conf.Settings) (datapath.Datapath, error) { return h.dp, nil },
-		Store: st, Keys: st, Shared: st, Host: name, RunDir: dir, TunnelDevice: tunnelDevice, Log: logs.Discard(),
+		Store: st, Bundles: st, Keys: st, Shared: st, Host: name, RunDir: dir, TunnelDevice: tunnelDevice, Log: logs.Discard(),
 		Told:  func(ch mirror.Change) { a.told(h, ch.Snapshot) },
 		Ready: ready,
 	})

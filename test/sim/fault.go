@@ -7,7 +7,7 @@ import (
 
 // faults are what goes wrong. Each is mended after a while, at the latest by heal.
 var faults = []func(*Sim, *rand.Rand){
-	faultPartition, faultStoreLink, faultStoreLink, faultStoreDown, faultKill, faultKill, faultKill, faultSlow, faultSlowStore, faultUnsure, faultUnsure, faultLoss, faultReorder, faultWatch, faultWatch, faultClock,
+	faultPartition, faultStoreLink, faultStoreLink, faultStoreDown, faultKill, faultKill, faultKill, faultSlow, faultSlowStore, faultUnsure, faultUnsure, faultLoss, faultReorder, faultWatch, faultWatch, faultFeed, faultFeed, faultLostNews, faultClock,
 }
 
 func randomFault(s *Sim, r *rand.Rand) { pick(r, faults)(s, r) }
@@ -152,4 +152,44 @@ func faultClock(s *Sim, r *rand.Rand) {
 	d := between(r, time.Second, 90*time.Second)
 	s.logf("time jumps by %v", d)
 	s.clock.Advance(d)
+}
+
+// faultFeed has the store's feed tell things twice, and in another order.
+func faultFeed(s *Sim, r *rand.Rand) {
+	h := pick(r, s.hosts)
+	if h.agent == nil {
+		return
+	}
+	c := h.client
+	s.logf("%s hears the store's changes twice, and in any order", h.name)
+	c.crooked = true
+	s.until(between(r, time.Second, 10*time.Second), func() { c.crooked = false })
+}
+
+// faultLostNews has it leave things out. Nobody can know until the next change, or until the store is compared with.
+func faultLostNews(s *Sim, r *rand.Rand) {
+	h := pick(r, s.hosts)
+	if h.agent == nil {
+		return
+	}
+	c := h.client
+	s.logf("%s does not hear all of the store's changes", h.name)
+	c.lossy = true
+	s.until(between(r, time.Second, 10*time.Second), c.hearAgain)
+}
+
+// compareEvery is how often agents compare what they hold with the store.
+const compareEvery = 8 * time.Second
+
+// hearAgain ends that. What was left out is missed when it has been compared twice.
+func (c *client) hearAgain() {
+	if !c.lossy {
+		return
+	}
+	c.lossy = false
+	c.srv.s.after(4*compareEvery, func() {
+		if !c.lossy {
+			c.doubt = 0
+		}
+	})
 }

@@ -80,7 +80,7 @@ func (h *host) start() {
 		panic(err)
 	}
 	h.agent = agent.NewSteps(agent.StepConfig{
-		Host: model.Clone(s.store.graph.Get(model.KindHost, h.id)).(*model.Host), Settings: h.settings, Datapath: h.dp, Store: h.client, Shared: h.client,
+		Host: model.Clone(s.store.graph.Get(model.KindHost, h.id)).(*model.Host), Settings: h.settings, Datapath: h.dp, Store: h.client, Bundles: h.client, Shared: h.client,
 		RunDir: dir, Log: logs.Discard(), Clock: s.clock, Rand: rand.New(rand.NewPCG(s.seed, uint64(len(h.tables))<<32|uint64(h.tunnel[15]))).IntN, Jitter: jitter, TunnelDevice: tunnelDevice,
 	})
 	h.tables = append(h.tables, h.agent.Tables())
@@ -154,6 +154,9 @@ func (h *host) turn() {
 		h.revision = ws[0].Topology().Revision
 		for _, w := range ws[1:] {
 			h.revision = min(h.revision, w.Topology().Revision)
+		}
+		if h.client.doubt != 0 {
+			h.revision = min(h.revision, h.client.doubt)
 		}
 	}
 	h.checkOwners()

@@ -14,6 +14,7 @@ import (
 	"github.com/viaduct-net/viaduct/internal/base/packet"
 	"github.com/viaduct-net/viaduct/internal/conf"
 	"github.com/viaduct-net/viaduct/internal/topo/model"
+	"github.com/viaduct-net/viaduct/internal/topo/store/mem"
 )
 
 // Plan is what a seed means. Each of its steps draws what it leaves open from a source of its own, so that one can be left out
@@ -94,6 +95,7 @@ func settings(workers int) *conf.Settings {
 	s := conf.Defaults()
 	s.Workers = workers
 	s.Conntrack.TCP = 10 * time.Minute
+	s.Topology.CompareInterval, s.Topology.IdleTimeout = compareEvery, 20*time.Second
 	return s
 }
 
@@ -127,7 +129,7 @@ func Run(p *Plan, log func(string)) Result {
 func newSim(seed uint64, dir string, log func(string)) *Sim {
 	s := &Sim{seed: seed, rnd: rand.New(rand.NewPCG(seed, 3)), clock: &clock.Manual{}, Log: log, dir: dir}
 	s.clock.Advance(time.Second) // 0 means never to some
-	s.store = &server{s: s, graph: model.NewGraph(), shared: map[string]*entry{}}
+	s.store = &server{s: s, graph: model.NewGraph(), parts: mem.NewParts(), shared: map[string]*entry{}}
 	s.judge = judge{s: s, packets: map[uint64]*sentPacket{}}
 	s.oracle = oracle{s: s, samples: map[sampleKey]sample{}}
 	s.links = links{cut: map[[2]*host]bool{}, last: map[[2]*host]int64{}}
@@ -191,7 +193,8 @@ func (s *Sim) heal() {
 		if h.agent == nil {
 			h.start()
 		}
-		h.client.slow, h.client.unsure = 0, false
+		h.client.slow, h.client.unsure, h.client.crooked = 0, false, false
+		h.client.hearAgain()
 		if h.client.away {
 			h.client.cut(false)
 		}

@@ -9,14 +9,16 @@ import (
 
 	"github.com/viaduct-net/viaduct/internal/topo/model"
 	"github.com/viaduct-net/viaduct/internal/topo/store"
+	"github.com/viaduct-net/viaduct/internal/topo/store/mem"
 )
 
-// server is the store. What it answers is what the contract says (store.Store, store.Shared); when it does, and when its watches
-// break, is the simulation's choice. Watches break anywhere, in the middle of a transaction too, and then begin with the state as it is: to
-// those who follow one, a compaction looks the same.
+// server is the store. What it answers is what the contract says (store.Store, store.Bundles, store.Shared); when it does, and when its watches
+// break, is the simulation's choice. Watches break anywhere, and then begin with the state as it is: to those who follow one, a compaction looks the
+// same. Feeds of bundles do worse than that when a fault has it so (faultFeed): those who read them are to expect it.
 type server struct {
 	s        *Sim
 	graph    *model.Graph
+	parts    *mem.Parts
 	revision int64
 	down     bool
 	clients  []*client
@@ -27,20 +29,25 @@ type server struct {
 
 // client is how one host's agent reaches the server. A killed agent's is closed.
 type client struct {
-	srv     *server
-	name    string
-	away    bool // the link is cut
-	closed  bool
-	slow    time.Duration // how much longer it takes
-	unsure  bool          // of some writes it is not told that they were done
-	watches []*watch[store.Event]
-	learnt  []*watch[store.SharedEvent]
-	wake    func()
+	srv    *server
+	name   string
+	away   bool // the link is cut
+	closed bool
+	slow   time.Duration // how much longer it takes
+	unsure bool          // of some writes it is not told that they were done
+	feeds  []*feed
+	learnt []*watch[store.SharedEvent]
+	wake   func()
+
+	crooked bool  // feeds repeat what they tell, and tell it in another order
+	lossy   bool  // they also leave it out
+	doubt   int64 // the revision from which something may be left out; 0: nothing is
 }
 
 var (
-	_ store.Store  = (*client)(nil)
-	_ store.Shared = (*client)(nil)
+	_ store.Store   = (*client)(nil)
+	_ store.Bundles = (*client)(nil)
+	_ store.Shared  = (*client)(nil)
 )
 
 func (v *server) client(name string, wake func()) *client {
@@ -91,13 +98,13 @@ func (c *client) cut(away bool) {
 
 // breakWatches ends all watches: what is under way is lost.
 func (c *client) breakWatches(tell bool) {
-	for _, w := range c.watches {
-		w.end()
+	for _, f := range c.feeds {
+		f.end()
 	}
 	for _, w := range c.learnt {
 		w.end()
 	}
-	c.watches, c.learnt = nil, nil
+	c.feeds, c.learnt = nil, nil
 	if tell && !c.closed {
 		c.srv.s.logf("%s: watches break", c.name)
 		c.wake()
@@ -158,33 +165,27 @@ func (w *watch[E]) end() {
 }
 
 func (c *client) deliverAll() {
-	for _, w := range c.watches {
-		w.deliver()
+	for _, f := range c.feeds {
+		f.deliver()
 	}
 	for _, w := range c.learnt {
 		w.deliver()
 	}
 }
 
-// breakInside breaks the watch of the network after some of what is under way, in the middle of a transaction perhaps.
+// breakInside breaks the feed of the network after some of what is under way, in the middle of a transaction perhaps.
 func (c *client) breakInside(n int) {
-	for _, w := range c.watches {
-		for i := range min(n, len(w.queue)) {
-			w.ch <- w.queue[i]
+	for _, f := range c.feeds {
+		for i := range min(n, len(f.queue)) {
+			f.ch <- f.queue[i]
 		}
 	}
 	c.breakWatches(true)
 }
 
-// Watch implements store.Store.
+// Watch implements store.Store: nobody here follows the whole network.
 func (c *client) Watch(context.Context) (<-chan store.Event, error) {
-	if err := c.reachable(); err != nil {
-		return nil, err
-	}
-	w := newWatch[store.Event](c)
-	c.watches = append(c.watches, w)
-	w.push(append(wholeState(c.srv.graph, c.srv.revision), store.Event{Revision: c.srv.revision, Synced: true, Last: true})...)
-	return w.ch, nil
+	return nil, store.ErrUnavailable
 }
 
 // wholeState is the whole network as the beginning of a watch.
@@ -220,23 +221,15 @@ func (v *server) txn(ops ...store.Op) (int64, error) {
 		return v.revision, nil
 	}
 	v.revision++
+	parts := v.parts.Change(v.graph, staged.Changes, v.revision)
 	staged.Commit(v.revision)
 	v.s.oracle.changed(v.revision)
 	for _, x := range staged.Changes {
 		v.owned(x.Old, x.New)
 	}
 	for _, c := range v.clients {
-		for _, w := range c.watches {
-			es := make([]store.Event, len(staged.Changes))
-			for i, x := range staged.Changes {
-				es[i] = store.Event{Revision: v.revision, Last: i == len(es)-1}
-				if x.New != nil {
-					es[i].Object = model.Clone(x.New)
-				} else {
-					es[i].Object, es[i].Deleted = model.Clone(x.Old), true
-				}
-			}
-			w.push(es...)
+		for _, f := range c.feeds {
+			f.tell(parts)
 		}
 	}
 	return v.revision, nil

@@ -186,3 +186,6 @@ func (t *Table) untag(r ref) {
 	}
 	e.set = 0
 }
+
+// Depends reports whether any entry that is valid carries a tag of this hash.
+func (t *Table) Depends(hash uint64) bool { return t.tags.find(uint32(hash)) != 0 }

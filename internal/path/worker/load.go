@@ -7,6 +7,7 @@ import (
 
 	"github.com/viaduct-net/viaduct/internal/base/drop"
 	"github.com/viaduct-net/viaduct/internal/base/tag"
+	"github.com/viaduct-net/viaduct/internal/topo/view"
 )
 
 // Packets that devices made do not wait in the Lot, where ports have their shares. But one that needs what is not known of the network is
@@ -67,4 +68,17 @@ func (w *Worker) expireLate() {
 		w.drop(drop.ParkTimeout)
 		w.ingress = ingress
 	}
+}
+
+// Unused returns those of some parts of the network on which none of the worker's flows depend, in the memory of ts; of the others it calls
+// used. Call it through Do.
+func (w *Worker) Unused(ts []view.Thing, used func(view.Thing)) []view.Thing {
+	return slices.DeleteFunc(ts, func(t view.Thing) bool {
+		at := t.Tag()
+		in := w.flows.Depends(at.Hash())
+		if in {
+			used(t)
+		}
+		return in
+	})
 }

@@ -4,6 +4,7 @@ package disk
 import (
 	"bufio"
 	"bytes"
+	"cmp"
 	"errors"
 	"fmt"
 	"hash/crc32"
@@ -17,8 +18,10 @@ import (
 
 	"github.com/google/uuid"
 
+	"github.com/viaduct-net/viaduct/internal/topo/mirror"
 	"github.com/viaduct-net/viaduct/internal/topo/model"
 	"github.com/viaduct-net/viaduct/internal/topo/store/wire"
+	"github.com/viaduct-net/viaduct/internal/topo/view"
 )
 
 // File is the name of the snapshot in the agent's state directory.
@@ -38,6 +41,7 @@ type Snapshot struct {
 	Objects  []model.Object
 	Keys     map[string]string // of the store (store.Keys): what is configured for the host, and the like
 	Blocks   []string          // what the host has claimed for itself (store.Shared)
+	Part     *mirror.KeptPart  // which part of the network Objects are; nil: the whole
 }
 
 // ErrRefused is a file that cannot be used: damaged, of another version, or of another host.
@@ -81,6 +85,15 @@ func (s *Snapshot) write(w io.Writer) error {
 	}
 	for _, b := range s.Blocks {
 		fmt.Fprintf(w, "block %s\n", strconv.Quote(b))
+	}
+	if s.Part != nil {
+		fmt.Fprintln(w, "part")
+		for _, b := range s.Part.Bundles {
+			fmt.Fprintf(w, "bundle %s %s\n", b.Kind, b.ID)
+		}
+		for _, t := range s.Part.Things {
+			fmt.Fprintf(w, "thing %s %s\n", t.Kind, t.ID)
+		}
 	}
 	for _, o := range s.Objects {
 		text, err := wire.Encode(o)
@@ -160,6 +173,19 @@ func (s *Snapshot) line(word, rest string) (err error) {
 		var b string
 		b, err = strconv.Unquote(rest)
 		s.Blocks = append(s.Blocks, b)
+	case "part":
+		s.Part = &mirror.KeptPart{}
+	case "bundle", "thing":
+		kind, text, _ := strings.Cut(rest, " ")
+		var id uuid.UUID
+		if id, err = uuid.Parse(text); err != nil || s.Part == nil {
+			return cmp.Or(err, errors.New("it is of no part"))
+		}
+		if word == "bundle" {
+			s.Part.Bundles = append(s.Part.Bundles, model.Bundle{Kind: model.BundleKind(kind), ID: id})
+		} else if k := view.ParseThingKind(kind); k != 0 {
+			s.Part.Things = append(s.Part.Things, view.Thing{Kind: k, ID: id})
+		}
 	case "object":
 		var o model.Object
 		if o, err = object(rest); err == nil {
