@@ -55,6 +55,7 @@ const appliedEvery = 10 * time.Millisecond
 // apply waits until the workers have what there was at a revision, and says which they have.
 func (a *Agent) apply(ctx context.Context, revision int64) (has int64, err error) {
 	for has = a.mirror.Told(); has < revision; has = a.mirror.Told() {
+		a.mirror.Hurry()
 		select {
 		case <-time.After(appliedEvery):
 		case <-ctx.Done():

@@ -52,6 +52,8 @@ func (m *Mirror) followPart(ctx context.Context, s store.Bundles) (synced bool, 
 			m.loadAsked()
 		case <-mark.C:
 			f.Mark()
+		case <-m.hurry:
+			f.Mark()
 		case <-sweep.C:
 			m.sweep()
 		case <-compare.C:

@@ -83,6 +83,7 @@ type Mirror struct {
 	part     *part           // nil: it holds the whole
 	hostNews chan live.Hosts // holds one
 	asks     asks
+	hurry    chan struct{} // holds one
 
 	calls    chan func()   // run in the goroutine of Run
 	ended    chan struct{} // closed by it
@@ -123,7 +124,8 @@ func New(host uuid.UUID) *Mirror {
 	m := &Mirror{Log: slog.Default(), host: host, synced: make(chan struct{}), graph: model.NewGraph(), routes: make(map[uuid.UUID][]view.Route), news: make(chan health.State, 1), hostNews: make(chan live.Hosts, 1),
 		calls: make(chan func()), ended: make(chan struct{}),
 		Clock: clock.NewSystem(), Idle: DefaultIdle, Compare: DefaultCompare, Reach: DefaultReach,
-		asks: asks{wake: make(chan struct{}, 1), by: make(map[view.Thing]uuid.UUID), n: make(map[uuid.UUID]int)}}
+		hurry: make(chan struct{}, 1),
+		asks:  asks{wake: make(chan struct{}, 1), by: make(map[view.Thing]uuid.UUID), n: make(map[uuid.UUID]int)}}
 	m.snapshot.Store(&view.Snapshot{
 		Ports:   make(map[uuid.UUID]*view.Port),
 		Bridges: make(map[uuid.UUID]*view.Bridge),
@@ -147,6 +149,15 @@ func (m *Mirror) Synced() <-chan struct{} { return m.synced }
 
 // Told is the revision whose changes, and those before, the subscribers have been told; the snapshot may be ahead of it. 0: none yet.
 func (m *Mirror) Told() int64 { return m.told.Load() }
+
+// Hurry has a mirror of a part find out soon up to which revision it is told: what does not concern it does not come by itself. It does not
+// wait. Safe for concurrent use.
+func (m *Mirror) Hurry() {
+	select {
+	case m.hurry <- struct{}{}:
+	default:
+	}
+}
 
 // Subscribe has fn called with each later change, in order, after its snapshot is published. fn runs in the
 // goroutine of Run and must return soon. Subscribe before Run to see everything.
