@@ -21,13 +21,15 @@ func Outage(seed uint64, log func(string)) Result {
 	defer os.RemoveAll(dir)
 	s := newSim(seed, dir, log)
 	r := rand.New(rand.NewPCG(seed, 2))
-	s.build(randomNetwork(r), settings(1+r.IntN(2)))
+	const pairs, every = 8, 90 * time.Second
+	n, set := randomNetwork(r), settings(1+r.IntN(2))
+	set.Topology.IdleTimeout = every // they talk more often than that
+	s.build(n, set)
 	for _, h := range s.hosts {
 		h.idle = 500 * time.Millisecond
 	}
 	s.runFor(mended)
 	s.quiet = true // all that is asked for from now on has to come
-	const pairs, every = 8, 90 * time.Second
 	var known []*talk
 	for range pairs {
 		t := s.randomTalk(r)

@@ -174,7 +174,7 @@ func (m *Mirror) update(d dirty) {
 		return
 	}
 	if !stale && !m.following.Swap(true) {
-		m.kept = nil
+		m.kept, p.since = nil, m.Clock.Now()
 		m.resyncs.Add(1)
 	}
 	if !p.marked && p.upTo < p.newest {

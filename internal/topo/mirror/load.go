@@ -80,13 +80,13 @@ func (m *Mirror) loadAsked() {
 	m.update(newDirty())
 }
 
-// sweep lets go of things that nobody has needed for m.Idle and no flow depends on.
+// sweep lets go of things that nobody has needed for m.Idle and no flow depends on. While the store is not followed nothing could be had again; and when
+// it is again, it may soon be away once more: then, too, everything stays for that long.
 func (m *Mirror) sweep() {
-	p := m.part
-	if p.feed == nil {
-		return // nothing could be had again
+	p, now := m.part, m.Clock.Now()
+	if !m.following.Load() || p.since+int64(m.Idle) > now {
+		return
 	}
-	now := m.Clock.Now()
 	if len(p.objects) < 2*m.Reach {
 		for t := range m.around() {
 			if w := p.things[t]; w != nil {

@@ -31,6 +31,7 @@ type part struct {
 	newest int64          // revision that the feed has told of
 	upTo   int64          // revision up to which the feed has told everything
 	marked bool           // a mark is on its way
+	since  int64          // when the store was followed again, by Mirror.Clock
 }
 
 // wanted is a thing that is to be held.

@@ -446,18 +446,49 @@ func TestPartIsHeldAsNeeded(t *testing.T) {
 	if now := r.Stats(); now.Objects >= held.Objects || now.Bundles >= held.Bundles {
 		t.Errorf("%+v are still held, %+v were", now, held)
 	}
-	// Nothing goes while the store is away: it could not be had again.
-	r.Load(vm1, []view.Thing{farPort})
+}
+
+// Nothing is let go while the store is away, as it could not be had again, nor for a while after: the store may not stay.
+func TestNothingGoesWithoutTheStore(t *testing.T) {
+	server := mem.NewServer()
+	w := server.Client()
+	defer w.Close()
+	far := view.Thing{Kind: view.ThingPort, ID: id(91)}
+	if _, err := w.Txn(t.Context(), create(append(sample(), &model.Bridge{Meta: model.Meta{ID: id(90)}}, &model.Port{Meta: model.Meta{ID: far.ID}, BridgeID: id(90)})...)...); err != nil {
+		t.Fatal(err)
+	}
+	r := newPart(server)
+	defer r.close()
+	r.Load(vm1, []view.Thing{far})
 	r.quiesce(t)
+	after := func(what string, d time.Duration, want bool) {
+		t.Helper()
+		r.clock.Advance(d)
+		if err := r.steps.Tend(t.Context()); err != nil {
+			t.Fatal(err)
+		}
+		if got := r.Snapshot().Port(far.ID) != nil; got != want {
+			t.Errorf("%s: held: %v", what, got)
+		}
+	}
+	r.clock.Advance(r.Idle - 1)
 	r.store.breakFeed()
 	for err := error(nil); err == nil; {
 		_, err = r.steps.Step(t.Context())
 	}
-	r.clock.Advance(r.Idle)
-	r.sweep()
-	if r.Snapshot().Port(id(91)) == nil {
-		t.Error("it has gone without the store")
+	after("the store is away", 3*r.Idle, true)
+	if _, err := r.steps.Step(t.Context()); err != nil || r.steps.feed == nil {
+		t.Fatal(err)
 	}
+	after("it has not told anything yet", r.Idle, true)
+	r.quiesce(t)
+	if !r.Stats().Following {
+		t.Fatal("the store is not followed")
+	}
+	after("it is back", 0, true)
+	after("it was back for a while", r.Idle-1, true)
+	r.quiesce(t)
+	after("it was back for long", 1, false)
 }
 
 // A port that needs more than before stays as it was until that is there.
