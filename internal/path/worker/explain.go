@@ -93,11 +93,16 @@ func (w *Worker) explainParked(wait tag.Tag) {
 	if w.trace == nil {
 		return
 	}
-	what := "until the neighbour %s answers; the token goes back"
-	if wait.Kind == tag.Ports {
-		what = "until ports of %s are leased; the token goes back"
+	what := fmt.Sprintf("the neighbour %s answers", wait.Addr)
+	switch {
+	case len(w.sim.Need) > 0:
+		what = "what is not known here of the network is loaded"
+	case wait.Kind == tag.Ports:
+		what = fmt.Sprintf("ports of %s are leased", wait.Addr)
+	case wait.Kind == tag.Fragment:
+		what = fmt.Sprintf("the first fragment from %s comes", wait.Addr)
 	}
-	w.trace.Add("prep", "park", what, wait.Addr)
+	w.trace.Add("prep", "park", "until %s; the token goes back", what)
 }
 
 func (w *Worker) explainLearnt(ts []tag.Tag) {
