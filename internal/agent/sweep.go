@@ -97,10 +97,12 @@ func (a *Agent) auditOnce(ctx context.Context) error {
 	return sweep(ctx, a.dp, a.workers, a.call, (*worker.Worker).Audit)
 }
 
-// How long flows that wait for a neighbour's answer are kept while they are being adopted.
+// How long flows that wait for a neighbour's answer, or for a part of the network, are kept while they are being adopted: about five seconds. The
+// time between tries doubles: each part of the network tells of the next that a flow needs, and comes soon.
 const (
+	adoptFirst = 8 * time.Millisecond
 	adoptRetry = 500 * time.Millisecond
-	adoptTries = 10
+	adoptTries = 15
 )
 
 // adopt takes over the flows in the datapath. They keep working meanwhile; those that cannot be decided at once because
@@ -139,10 +141,12 @@ func (a *Agent) sweepUntil(ctx context.Context, see func(*worker.Worker, []datap
 	if a.foreign { // an answer would come to the earlier agent: their next packets find no flow, and wait for it
 		return total, nil, err
 	}
+	wait := adoptFirst
 	for try := 0; err == nil && len(undecided) > 0 && try < adoptTries; try++ {
-		if err := a.sleep(ctx, adoptRetry); err != nil {
+		if err := a.sleep(ctx, wait); err != nil {
 			return total, nil, err
 		}
+		wait = min(2*wait, adoptRetry)
 		next := undecided[:0]
 		for _, o := range undecided {
 			if err = a.call(o.w, ctx, func() { o.flows = see(o.w, o.flows) }); err != nil {
