@@ -37,6 +37,7 @@ type sharer struct {
 
 	mu    sync.Mutex
 	dirty map[tag.Tag]struct{} // to be told; guarded by mu
+	again []tag.Tag            // that another host had told last, and took back; guarded by mu
 	lost  uint64               // changes that were too many to be told; guarded by mu
 
 	told map[tag.Tag]state.Learnt // of the goroutine in tell
@@ -168,6 +169,14 @@ func (s *sharer) tellSome(ctx context.Context, x store.Session, some func(n int)
 	if !s.wanted() {
 		return nil
 	}
+	s.mu.Lock()
+	again := s.again
+	s.again = nil
+	s.mu.Unlock()
+	for _, t := range again {
+		delete(s.told, t)
+	}
+	s.note(again)
 	tags := some(shareAtMost)
 	for i, t := range tags {
 		if err := s.write(ctx, x, t); err != nil {
@@ -298,7 +307,7 @@ func (s *sharer) hearing() *hearing { return &hearing{s, maps.Clone(s.far)} }
 func (h *hearing) take(e store.SharedEvent) {
 	if e.Synced {
 		for t := range h.before { // that went while nobody listened
-			h.drop(t)
+			h.gone(t)
 		}
 		h.before = nil
 		return
@@ -311,7 +320,9 @@ func (h *hearing) take(e store.SharedEvent) {
 	delete(h.before, t)
 	l, mine, err := h.value(e)
 	switch {
-	case e.Deleted, mine, err != nil:
+	case e.Deleted:
+		h.gone(t)
+	case mine, err != nil:
 		h.drop(t)
 	default:
 		h.far[t] = true
@@ -321,6 +332,18 @@ func (h *hearing) take(e store.SharedEvent) {
 	}
 }
 
+// gone takes it that the store has no entry any more. What this host has told itself has been written over when another one has told the same: if it
+// still knows it, it tells it again.
+func (h *hearing) gone(t tag.Tag) {
+	if _, known := h.tables.Learnt(t); known && h.far[t] {
+		h.mu.Lock()
+		h.again = append(h.again, t)
+		h.mu.Unlock()
+	}
+	h.drop(t)
+}
+
+// drop takes it that no other host knows of t.
 func (h *hearing) drop(t tag.Tag) {
 	delete(h.far, t)
 	if h.tables.DropFar(t) {

@@ -103,6 +103,25 @@ func TestShare(t *testing.T) {
 	a.await("that b has forgotten", a.finds(1, uuid.Nil))
 }
 
+// What two hosts know is known to the third until neither does: each entry is that of the host that wrote last.
+func TestShareTwice(t *testing.T) {
+	srv := mem.NewServer()
+	a, b, c := newSharing(t, srv, "a"), newSharing(t, srv, "b"), newSharing(t, srv, "c")
+	here := ids(6)
+	a.learn(1, here)
+	b.await("a's MAC", b.finds(1, here))
+	for i, h := range []*sharing{b, a, b} {
+		h.learn(1, here)
+		h.learn(byte(2+i), here)
+		c.await("that it has told", c.finds(byte(2+i), here))
+	}
+	b.note(b.tables.Forget(here))
+	c.await("that b has forgotten", c.finds(4, uuid.Nil))
+	c.await("that a has told again", c.finds(1, here))
+	a.note(a.tables.Forget(here))
+	c.await("that a has forgotten, too", c.finds(1, uuid.Nil))
+}
+
 // What changes while a host cannot reach the store is known to it afterwards; until then the last known stays.
 func TestShareAway(t *testing.T) {
 	srv := mem.NewServer()
