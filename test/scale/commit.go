@@ -7,6 +7,7 @@ import (
 	"slices"
 	"time"
 
+	"github.com/viaduct-net/viaduct/internal/base/match"
 	"github.com/viaduct-net/viaduct/internal/topo/model"
 	"github.com/viaduct-net/viaduct/internal/topo/store"
 	"github.com/viaduct-net/viaduct/internal/topo/view"
@@ -88,7 +89,7 @@ func portChange(c *cloud, i int) change {
 	return change{
 		ops:   []store.Op{{Verb: store.Create, Object: c.port(v)}, {Verb: store.Create, Object: c.binding(v)}},
 		hosts: c.concerned(x.onto[v.bridge]),
-		made:  func(s *view.Snapshot) bool { p := s.Port(v.id); return p != nil && p.Exterior() },
+		made:  c.answers(v),
 	}
 }
 
@@ -101,10 +102,16 @@ func addressChange(c *cloud, i int) change {
 	return change{
 		ops:   []store.Op{{Verb: store.Replace, Object: p}},
 		hosts: c.concerned(x.onto[v.bridge]),
-		made: func(s *view.Snapshot) bool {
-			is := s.Port(v.id)
-			return is != nil && slices.Equal(is.Addrs, p.Addresses)
-		},
+		made:  c.answers(v),
+	}
+}
+
+// answers tells that a host answers for a VM on its bridge: of the port itself its own host alone knows until packets go there.
+func (c *cloud) answers(v vm) func(*view.Snapshot) bool {
+	bridge, addr := c.networks[v.network].bridges[v.bridge], view.LinkAddr{Addr: match.AddrFrom(v.addr)}
+	return func(s *view.Snapshot) bool {
+		b := s.Bridge(bridge)
+		return b != nil && b.Neighbours[addr] == v.mac
 	}
 }
 
