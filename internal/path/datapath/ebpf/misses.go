@@ -36,9 +36,10 @@ type queue struct {
 	leftMu sync.Mutex
 	left   []*datapath.Miss // from rings that this one has replaced: they come first; guarded by leftMu
 	some   atomic.Bool      // there are some left
-	mem    []byte           // the ring, to be looked at
 
-	progress *progress
+	mapped   sync.Mutex // close unmaps what workers, and who asks for what waits, are looking at
+	mem      []byte     // the ring; guarded by mapped; nil: closed
+	progress *progress  // guarded by mapped
 }
 
 func newQueue(size int) (*queue, error) {
@@ -75,17 +76,24 @@ func (q *queue) close() {
 		q.reader.Close()
 	}
 	q.ring.Close()
-	// The memory stays mapped: a worker may be about to say that it has done something.
-}
-
-// unmap is for a queue that no worker has.
-func (q *queue) unmap() {
-	_ = unix.Munmap(q.mem)
-	_ = unix.Munmap(q.progress.mem)
+	q.mapped.Lock()
+	defer q.mapped.Unlock()
+	if q.mem != nil {
+		_ = unix.Munmap(q.mem)
+	}
+	if q.progress != nil {
+		_ = unix.Munmap(q.progress.mem)
+	}
+	q.mem, q.progress = nil, nil
 }
 
 // empty reports whether there is nothing to be read now, without a system call.
 func (q *queue) empty() bool {
+	q.mapped.Lock()
+	defer q.mapped.Unlock()
+	if q.mem == nil {
+		return false // reading tells
+	}
 	written := (*uint64)(unsafe.Pointer(&q.mem[os.Getpagesize()]))
 	return atomic.LoadUint64(written) == atomic.LoadUint64(q.progress.word(readAt))
 }

@@ -79,4 +79,11 @@ func (p *progress) rewind(mem []byte, size, most int) {
 }
 
 // Settle implements datapath.Settler.
-func (d *Datapath) Settle(worker int) { d.queues[worker].progress.note() }
+func (d *Datapath) Settle(worker int) {
+	q := d.queues[worker]
+	q.mapped.Lock()
+	defer q.mapped.Unlock()
+	if q.progress != nil {
+		q.progress.note()
+	}
+}

@@ -105,7 +105,6 @@ func (d *Datapath) drain(rings []*ebpf.Map) error {
 			to.some.Store(true)
 		}
 		q.close()
-		q.unmap()
 		if !errors.Is(err, os.ErrDeadlineExceeded) {
 			return errors.Join(err, closeAll(rings[i+1:]))
 		}
@@ -137,7 +136,11 @@ func (q *queue) eachWaiting(fn func(port uint32)) {
 	for _, m := range q.left {
 		fn(m.Key.InPort)
 	}
-	eachRecord(q.mem, int(q.ring.MaxEntries()), fn)
+	q.mapped.Lock()
+	defer q.mapped.Unlock()
+	if q.mem != nil {
+		eachRecord(q.mem, int(q.ring.MaxEntries()), fn)
+	}
 }
 
 // The header of a record on a ring (BPF_RINGBUF_*_BIT).
