@@ -48,6 +48,9 @@ func TestMend(t *testing.T) {
 					t.Fatal(err)
 				}
 			}
+			if strings.HasPrefix(c.name, "a link") && d.ports[1].links[0] == nil {
+				return // before Linux 6.6 there are none, but the filters below
+			}
 			if _, err := d.PutFlows(agentFlows(1, 2)); err != nil {
 				t.Fatal(err)
 			}
