@@ -323,16 +323,10 @@ func (b *blocks) lease(ctx context.Context, r blockRequest) (uint16, error) {
 			first = r.want &^ (nat.BlockSize - 1)
 		}
 		path := blockPath(r.pool, first)
-		owner := b.taken[path]
-		if b.mine[path] || owner != "" && owner != b.host {
+		if owner := b.taken[path]; b.mine[path] || owner != "" && owner != b.host {
 			continue
 		}
-		mine, err := true, error(nil)
-		if owner == b.host { // an earlier agent of this host had it
-			err = b.session.Put(ctx, path, []byte(b.host))
-		} else {
-			mine, err = b.session.Claim(ctx, path, []byte(b.host))
-		}
+		mine, err := b.session.Claim(ctx, path, []byte(b.host)) // from an earlier agent of this host too
 		if b.try(path, err) != nil {
 			return 0, err
 		}

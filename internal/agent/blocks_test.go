@@ -216,7 +216,7 @@ func TestBlockOfMovedConnection(t *testing.T) {
 		t.Run(c.name, func(t *testing.T) {
 			srv := mem.NewServer()
 			first := newLeasing(t, srv.Client(), "a")
-			block, ok := first.lease(1024, 65535, 0)
+			block, ok := first.lease(1024, 9999, 0)
 			if !ok {
 				t.Fatal("no block")
 			}
@@ -234,15 +234,15 @@ func TestBlockOfMovedConnection(t *testing.T) {
 			wg.Go(func() { _ = b.run(ctx) })
 			t.Cleanup(func() { cancel(); wg.Wait() })
 			second := &leasing{b, t, cancel}
-			if _, ok := second.lease(1024, 65535, 0); !ok { // it knows who has what
+			if _, ok := second.lease(20000, 65535, 0); !ok { // it knows who has what
 				t.Fatal("no block")
 			}
 			if c.deaf {
 				client.Disconnect()
 			}
 			first.Release(pool, block)
-			for range 2 { // the first is done when the second is
-				first.lease(1024, 65535, 0)
+			for range 2 { // the first is done when the second is; neither may be the block again
+				first.lease(20000, 65535, 0)
 			}
 			if c.deaf {
 				client.Reconnect()

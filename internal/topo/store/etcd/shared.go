@@ -66,12 +66,22 @@ func (x *session) Claim(ctx context.Context, path string, value []byte) (bool, e
 	put := clientv3.OpPut(key, string(value), clientv3.WithLease(x.c.Lease()))
 	r, err := x.s.client.Txn(bounded).
 		If(clientv3.Compare(clientv3.CreateRevision(key), "=", 0)).Then(put).
-		Else(clientv3.OpTxn([]clientv3.Cmp{clientv3.Compare(clientv3.LeaseValue(key), "=", x.c.Lease())}, []clientv3.Op{put}, nil)).
+		Else(orElse(clientv3.Compare(clientv3.LeaseValue(key), "=", x.c.Lease()), put,
+			orElse(clientv3.Compare(clientv3.Value(key), "=", string(value)), put))).
 		Commit()
 	if err != nil {
 		return false, x.ended(ctx, err)
 	}
-	return r.Succeeded || r.Responses[0].GetResponseTxn().Succeeded, nil
+	if r.Succeeded {
+		return true, nil
+	}
+	own := r.Responses[0].GetResponseTxn()
+	return own.Succeeded || own.Responses[0].GetResponseTxn().Succeeded, nil
+}
+
+// orElse does then if the condition holds, and otherwise the rest.
+func orElse(cond clientv3.Cmp, then clientv3.Op, rest ...clientv3.Op) clientv3.Op {
+	return clientv3.OpTxn([]clientv3.Cmp{cond}, []clientv3.Op{then}, rest)
 }
 
 // Delete implements store.Session.

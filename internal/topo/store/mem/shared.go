@@ -1,6 +1,7 @@
 package mem
 
 import (
+	"bytes"
 	"context"
 	"maps"
 	"slices"
@@ -114,7 +115,7 @@ func (x *session) Put(ctx context.Context, path string, value []byte) error {
 // Claim implements store.Session.
 func (x *session) Claim(ctx context.Context, path string, value []byte) (mine bool, err error) {
 	err = x.write(ctx, func(v *Server) {
-		if have := v.shared[path]; have == nil || have.holder == x {
+		if have := v.shared[path]; have == nil || have.holder == x || bytes.Equal(have.value, value) {
 			mine = true
 			v.setShared(path, &entry{value: slices.Clone(value), holder: x})
 		}

@@ -158,10 +158,14 @@ func testSharedClaim(t *testing.T, c SharedCluster) {
 	claim(y, "y", false)
 	claim(x, "x again", true)
 	v.await("leader", "x again")
-	must(t, x.Close(ctx))
+	claim(y, "x again", true) // x has come back
+	must(t, x.Delete(ctx, "leader"))
+	claim(x, "x", false)
+	v.await("leader", "x again")
+	must(t, y.Close(ctx))
 	v.await()
-	claim(y, "y", true)
-	v.await("leader", "y")
+	claim(x, "x", true)
+	v.await("leader", "x")
 }
 
 func testSharedRace(t *testing.T, c SharedCluster) {
