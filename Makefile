@@ -64,9 +64,10 @@ release: ## the same for all architectures
 
 test: root setup unit race ## all tests: unit, BPF, namespaces, data races (root)
 
-# As root, tests of the kernel datapath and of network namespaces run as well.
+# As root, tests of the kernel datapath and of network namespaces run as well. The latter wait more than they compute: several at once, and nothing beside them.
 unit:
-	$(GO) test -count=1 -timeout 20m -p 2 ./...
+	$(GO) test -count=1 -timeout 20m -p 2 $$($(GO) list ./... | grep -v '/test/netns$$')
+	$(GO) test -count=1 -timeout 20m -parallel 4 ./test/netns
 
 race:
 	$(GO) test -race -short -count=1 -timeout 10m -p 2 ./internal/...
@@ -91,7 +92,7 @@ test-vm: ## both datapaths on Debian's kernels 6.1 and 6.12, each in a guest
 	@set -e; for kernel in $(VM_KERNELS); do test/vm/build.sh build/vm/$$kernel $$kernel; done
 	@$(MAKE) --no-print-directory -j2 -O $(VM_KERNELS:%=vm-%)
 	@set -e; guest=$(CURDIR)/build/vm/$(lastword $(VM_KERNELS)); \
-	netns() { VIADUCT_DRIVER=ovs VIADUCT_BINARY=/test/viaduct $(GO) test -count=1 -timeout 20m -exec "$(CURDIR)/test/vm/exec.sh $$guest" -run '$(VM_NETNS)' ./test/netns; }; \
+	netns() { VIADUCT_DRIVER=ovs VIADUCT_BINARY=/test/viaduct $(GO) test -count=1 -timeout 20m -parallel 1 -exec "$(CURDIR)/test/vm/exec.sh $$guest" -run '$(VM_NETNS)' ./test/netns; }; \
 	netns || { echo "once more: an emulated guest is at the mercy of its host" >&2; netns; }; \
 	demo() { test/vm/exec.sh $$guest build/vm/viaduct demo --conf=agent.datapath.driver=ovs --phase=3s --interval=50ms >build/vm/demo.log; }; \
 	demo || { cat build/vm/demo.log; echo "once more: an emulated guest is at the mercy of its host" >&2; demo; } || { cat build/vm/demo.log; exit 1; }; \

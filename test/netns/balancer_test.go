@@ -18,9 +18,13 @@ import (
 )
 
 // Web servers that say who they are, on two hosts, so that answers enter elsewhere than the connections.
-func TestLoadBalancer(t *testing.T) { balances(t, up(t, examples.LoadBalancer)) }
+func TestLoadBalancer(t *testing.T) {
+	t.Parallel()
+	balances(t, up(t, examples.LoadBalancer))
+}
 
 func TestLoadBalancerAcrossHosts(t *testing.T) {
+	t.Parallel()
 	balances(t, up(t, examples.LoadBalancer,
 		"{host: h1, interface: tap-world}", "{host: h2, interface: tap-world}", "{host: h1, interface: tap-web-2}", "{host: h2, interface: tap-web-2}"))
 }

@@ -11,8 +11,10 @@ import (
 
 // `up` that fails when everything but the agent is there takes all of it away again.
 func TestHalfFailedUp(t *testing.T) {
-	labtest.Restored(t, labName())
-	_, err := lab.Up(t.Context(), lab.Options{Name: labName(), Binary: viaduct, AgentArgs: []string{"--no-such-flag"}}, parse(t, examples.TwoSubnets))
+	t.Parallel()
+	name := labName()
+	labtest.Restored(t, name)
+	_, err := lab.Up(t.Context(), lab.Options{Name: name, Binary: viaduct, AgentArgs: []string{"--no-such-flag"}}, parse(t, examples.TwoSubnets))
 	if err == nil || !strings.Contains(err.Error(), "agent of host h1: ended") || !strings.Contains(err.Error(), "no-such-flag") {
 		t.Errorf("got %v, want what the agent said", err)
 	}
@@ -20,8 +22,10 @@ func TestHalfFailedUp(t *testing.T) {
 
 // Another process, that knows the name alone, takes a laboratory down while it works.
 func TestDownByCommand(t *testing.T) {
-	labtest.Restored(t, labName())
-	l, err := lab.Up(t.Context(), lab.Options{Name: labName(), Binary: viaduct}, parse(t, examples.TwoSubnets))
+	t.Parallel()
+	name := labName()
+	labtest.Restored(t, name)
+	l, err := lab.Up(t.Context(), lab.Options{Name: name, Binary: viaduct}, parse(t, examples.TwoSubnets))
 	if err != nil {
 		t.Fatal(err)
 	}

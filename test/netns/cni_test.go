@@ -8,6 +8,7 @@ import (
 	"os/exec"
 	"path/filepath"
 	"strings"
+	"sync"
 	"testing"
 
 	"github.com/containernetworking/cni/libcni"
@@ -167,9 +168,14 @@ func (r *runtime) hostLinks() (n int) {
 	return n
 }
 
+// cniCacheUsed is held by the test that uses the machine's only one.
+var cniCacheUsed sync.Mutex
+
 // cniCache is where cnitool keeps what ADD has answered.
 func cniCache(t *testing.T) {
 	t.Helper()
+	cniCacheUsed.Lock()
+	t.Cleanup(cniCacheUsed.Unlock)
 	const dir = "/var/lib/cni"
 	if _, err := os.Stat(dir); err == nil {
 		t.Fatalf("%s is there: this test would mix with a container runtime's", dir)
@@ -178,6 +184,7 @@ func cniCache(t *testing.T) {
 }
 
 func TestCNI(t *testing.T) {
+	t.Parallel()
 	cniCache(t)
 	l := laboratory(t, containers)
 	r := newRuntime(t, l, "pods")
@@ -245,6 +252,7 @@ func TestCNI(t *testing.T) {
 
 // What containers leave whose end the runtime has missed, GC removes, and nothing else.
 func TestCNIGarbage(t *testing.T) {
+	t.Parallel()
 	l := laboratory(t, containers)
 	r := newRuntime(t, l, "pods")
 	spaces := []ns.Space{r.container("a"), r.container("b"), r.container("c")}
@@ -277,6 +285,7 @@ func TestCNIGarbage(t *testing.T) {
 
 // A failed ADD leaves nothing, and says what is to be done.
 func TestCNIFails(t *testing.T) {
+	t.Parallel()
 	cniCache(t)
 	l := laboratory(t, containers)
 	for bridge, want := range map[string]string{"nowhere": `bridge "nowhere"`, "outside": "bridge outside has no subnet"} {

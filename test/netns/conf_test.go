@@ -111,6 +111,7 @@ func TestBucketsChangeUnderLoad(t *testing.T) {
 
 // Protection off, while it runs: the root's tokens are for all, and on again each port has its own.
 func TestProtectionOff(t *testing.T) {
+	t.Parallel()
 	l := twoSubnets(t)
 	agent := debug.NewClient(l.Hosts[0].Socket())
 	for _, c := range []struct {
@@ -147,6 +148,7 @@ func confCommand(t *testing.T, l *lab.Lab, args ...string) string {
 
 // What is set for one host concerns that host alone; what needs a restart waits for one, and says so.
 func TestConfiguredByHost(t *testing.T) {
+	t.Parallel()
 	l := up(t, examples.TwoHosts)
 	credit := func(h *lab.Host, want int64) {
 		t.Helper()
@@ -197,6 +199,7 @@ func TestConfiguredByHost(t *testing.T) {
 
 // A change is waited for until every agent that runs has applied it: what comes next goes by it. One that is stopped lags, and is named.
 func TestWaitUntilApplied(t *testing.T) {
+	t.Parallel()
 	l := up(t, examples.TwoHosts)
 	run := func(want int, args ...string) string {
 		t.Helper()

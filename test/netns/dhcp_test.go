@@ -112,6 +112,7 @@ func needs(t *testing.T, tools ...string) {
 }
 
 func TestDHCPv4(t *testing.T) {
+	t.Parallel()
 	needs(t, "dhclient", "udhcpc")
 	l := up(t, examples.DHCP)
 	alice := space(t, l, "alice")
@@ -176,6 +177,7 @@ func dropped(t *testing.T, l *lab.Lab, reason string) uint64 {
 
 // The VM asks for routers, learns the prefix and that addresses come from DHCPv6, obtains its own and renews it.
 func TestDHCPv6(t *testing.T) {
+	t.Parallel()
 	needs(t, "dhclient", "rdisc6")
 	l := up(t, examples.DHCP)
 	alice := space(t, l, "alice")

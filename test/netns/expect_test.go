@@ -2,7 +2,6 @@ package netns
 
 import (
 	"testing"
-	"time"
 
 	"github.com/viaduct-net/viaduct/internal/agent/debug"
 	"github.com/viaduct-net/viaduct/internal/lab"
@@ -17,9 +16,9 @@ func TestOneMissPerConnection(t *testing.T) {
 	echo(t, web, ":80")
 	connect := func() {
 		t.Helper()
-		conn, err := dial(t, world, "10.0.1.10:80", 5*time.Second)
+		conn, err := dial(t, world, "10.0.1.10:80", patience)
 		if err == nil {
-			err = exchange(conn, 5*time.Second)
+			err = exchange(conn, patience)
 		}
 		if err != nil {
 			t.Fatal(err)

@@ -148,12 +148,13 @@ addresses: [10.0.2.10, "fd00:2::10"]
 outbound_filter: bob-in
 `
 	timeoutWanted = 300 * time.Millisecond
-	patience      = 10 * time.Second
+	patience      = 30 * time.Second
 )
 
 // TestFilter: a rule that drops a TCP port stops the connections that use it, at once, and no others; when the
 // rule accepts again, they go on.
 func TestFilter(t *testing.T) {
+	t.Parallel()
 	l := twoSubnets(t)
 	alice, bob := space(t, l, "alice"), space(t, l, "bob")
 	for _, host := range []string{"10.0.2.10", "[fd00:2::10]"} {

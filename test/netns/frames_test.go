@@ -104,6 +104,7 @@ func drops(ctx context.Context, l *lab.Lab) (n uint64, err error) {
 // What a VM sends that no well-behaved one would: each is a counted drop, nobody else
 // notices, the agent lives.
 func TestBadFrames(t *testing.T) {
+	t.Parallel()
 	l := twoSubnets(t)
 	pid := l.Hosts[0].PID
 	for _, c := range []struct {

@@ -22,6 +22,7 @@ const bobsVM = "kind: vm\nname: bob\nport: bob\n"
 // A port whose interface does not exist waits, visibly; it works as soon as the interface comes, and again
 // after it has gone and come back with another index.
 func TestInterfaceComesAndGoes(t *testing.T) {
+	t.Parallel()
 	l := twoSubnets(t, bobsVM, bobsVM+"plugged: false\n")
 	alice, bob := space(t, l, "alice"), vm(t, l, "bob")
 	if p := port(t, l, "bob"); p.Status != debug.StatusWaiting || !strings.Contains(p.Reason, bob.Interface) {
@@ -42,11 +43,12 @@ func TestInterfaceComesAndGoes(t *testing.T) {
 
 // A second agent of the same datapath must refuse, say why, and not disturb the first, whatever its run directory.
 func TestSecondAgent(t *testing.T) {
+	t.Parallel()
 	l := twoSubnets(t)
 	h := &l.Hosts[0]
 	for name, dir := range map[string]string{"same directory": h.RunDir, "other directory": t.TempDir()} {
 		t.Run(name, func(t *testing.T) {
-			ctx, cancel := context.WithTimeout(t.Context(), 10*time.Second)
+			ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
 			defer cancel()
 			var out strings.Builder
 			cmd := exec.CommandContext(ctx, viaduct, "agent", "--host", h.Name, "--etcd", l.Server.Etcd, "--run-dir", dir, "--name", filepath.Base(h.Pins))
@@ -67,6 +69,7 @@ func TestSecondAgent(t *testing.T) {
 
 // Somebody else's program on a VM's interface: the port is not used, and says why.
 func TestForeignProgram(t *testing.T) {
+	t.Parallel()
 	l := twoSubnets(t, bobsVM, bobsVM+"plugged: false\n")
 	h, bob := &l.Hosts[0], vm(t, l, "bob")
 	kill(t, h) // so that it is not faster than the foreigner

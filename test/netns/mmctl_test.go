@@ -33,6 +33,7 @@ func mmctl(t *testing.T, h *lab.Host, args ...string) (int, string) {
 
 // A hypervisor binds and unbinds the port of its VM by the host's agent.
 func TestMMCtl(t *testing.T) {
+	t.Parallel()
 	l := twoSubnets(t, "kind: host\nname: h1\n", "kind: host\nname: h1\n---\nkind: host\nname: h2\n")
 	alice := space(t, l, "alice")
 	h1, err := l.Host("h1")

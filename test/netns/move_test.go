@@ -39,6 +39,7 @@ func hostPort(ctx context.Context, h *lab.Host, name string) (*debug.Port, error
 // A VM moves between hosts while it downloads, there and back: no byte is lost, the stream goes on, and nobody but the new host
 // has the port.
 func TestMove(t *testing.T) {
+	t.Parallel()
 	l := up(t, examples.TwoHosts)
 	h1, h2 := &l.Hosts[0], &l.Hosts[1]
 	bob := vm(t, l, "bob")
@@ -101,6 +102,7 @@ direction: ingress
 // VMs move in the middle of connections that only their state lets through: secured at the port that may not begin any, masqueraded, and to a
 // floating IP; so does the one at the other end. The streams go on, and no byte is lost.
 func TestMoveStateful(t *testing.T) {
+	t.Parallel()
 	secured := func(port, host, group string) (is, want string) {
 		is = fmt.Sprintf("binding: {host: h1, interface: tap-%s}", port)
 		return is, fmt.Sprintf("binding: {host: %s, interface: tap-%s}\nport_security: true\nsecurity_groups: [%s]", host, port, group)
@@ -153,6 +155,7 @@ func TestMoveStateful(t *testing.T) {
 
 // Two hosts are told to serve the same port: the last one does, as soon as the other has let go; also when that one is dead.
 func TestMoveWaits(t *testing.T) {
+	t.Parallel()
 	l := up(t, examples.TwoHosts)
 	h1, h2 := &l.Hosts[0], &l.Hosts[1]
 	if out := ctl(t, l, "move", "port", "alice", "--to", "h2"); !strings.Contains(out, "moved to host h2, interface tap-alice") {

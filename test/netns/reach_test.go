@@ -7,10 +7,14 @@ import (
 	"github.com/viaduct-net/viaduct/internal/lab/traffic"
 )
 
-func TestReach(t *testing.T) { reach(t, twoSubnets(t)) }
+func TestReach(t *testing.T) {
+	t.Parallel()
+	reach(t, twoSubnets(t))
+}
 
 // A VM behind a tap, with a process that stands for the hypervisor.
 func TestTap(t *testing.T) {
+	t.Parallel()
 	reach(t, twoSubnets(t, "kind: vm\nname: alice\nport: alice\n", "kind: vm\nname: alice\nport: alice\ndevice: tap\n"))
 }
 
@@ -28,7 +32,7 @@ func reach(t *testing.T, l *lab.Lab) {
 	t.Run("ping fragmented", func(t *testing.T) { ping(t, alice, "10.0.2.10", "-s", "4000") })
 	t.Run("ping fragmented6", func(t *testing.T) { ping(t, alice, "fd00:2::10", "-s", "4000") })
 	t.Run("arping", func(t *testing.T) {
-		if out, err := command(alice, "arping", "-c", "2", "-w", "5", "-I", "eth0", "10.0.1.1"); err != nil {
+		if out, err := command(alice, "arping", "-c", "2", "-w", "20", "-I", "eth0", "10.0.1.1"); err != nil {
 			t.Errorf("%v\n%s", err, out)
 		}
 	})

@@ -26,6 +26,7 @@ func told(t *testing.T, from ns.Space, want, address string, more ...string) {
 // TestRoutes: what hosts are told of packets that a router does not forward, in both families; the path MTU, with which they go on; two equal routes,
 // each of which suffices.
 func TestRoutes(t *testing.T) {
+	t.Parallel()
 	l := twoSubnets(t)
 	alice, mallory := space(t, l, "alice"), space(t, l, "mallory")
 	apply(t, l, `
@@ -97,6 +98,7 @@ func TestRoutes(t *testing.T) {
 
 // TestRulesTag: rules tag and mark what alice sends to mallory, and take the tag off where it leaves.
 func TestRulesTag(t *testing.T) {
+	t.Parallel()
 	l := twoSubnets(t)
 	alice, mallory := space(t, l, "alice"), space(t, l, "mallory")
 	const port = `{kind: port, name: mallory, bridge: blue, mac: "02:00:00:00:01:66", addresses: [10.0.1.66, "fd00:1::66"], binding: {host: h1, interface: tap-mallory}%s}`

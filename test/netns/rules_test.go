@@ -19,6 +19,7 @@ import (
 
 // What world has no route to cannot be answered by it: whatever works here was translated, by rules.
 func TestRulesTranslate(t *testing.T) {
+	t.Parallel()
 	l := laboratory(t, examples.Rules)
 	alice, web1, web2, world := space(t, l, "alice"), space(t, l, "web1"), space(t, l, "web2"), space(t, l, "world")
 
@@ -107,6 +108,7 @@ outbound_filter: private
 
 // TestRulesTranslateAcrossHosts has world and a service on another host than the rest.
 func TestRulesTranslateAcrossHosts(t *testing.T) {
+	t.Parallel()
 	l := up(t, examples.Rules, "{host: h1, interface: tap-world}", "{host: h2, interface: tap-world}", "{host: h1, interface: tap-web2}", "{host: h2, interface: tap-web2}")
 	alice, web1, web2, world := space(t, l, "alice"), space(t, l, "web1"), space(t, l, "web2"), space(t, l, "world")
 	ping(t, alice, "203.0.113.100")
@@ -142,6 +144,7 @@ func answer(t *testing.T, s ns.Space, address, name string) {
 
 // TestRedirect: what a rule redirects leaves by another port, and not where it was sent; into a port, it is what the VM there sends.
 func TestRedirect(t *testing.T) {
+	t.Parallel()
 	l := twoSubnets(t)
 	alice, bob, mallory := space(t, l, "alice"), space(t, l, "bob"), space(t, l, "mallory")
 	ping(t, alice, "10.0.2.10")

@@ -22,6 +22,7 @@ func silent(t *testing.T, s ns.Space, address string) {
 // TestSecurityGroups: the example does what it says, in both families, out of the box: no rule speaks of ARP or
 // neighbour discovery, and nothing is said about answers.
 func TestSecurityGroups(t *testing.T) {
+	t.Parallel()
 	l := up(t, examples.SecurityGroups)
 	web, db, alice, world := space(t, l, "web"), space(t, l, "db"), space(t, l, "alice"), space(t, l, "world")
 	echo(t, web, ":80")
@@ -47,7 +48,7 @@ func TestSecurityGroups(t *testing.T) {
 		{world, "10.0.1.10:22", false}, {world, "[fd00:1::10]:22", false}, {alice, "10.0.1.20:5432", false},
 		{web, "10.0.1.20:5432", true}, {web, "10.0.1.20:5433", false},
 	} {
-		patience := 5 * time.Second
+		patience := patience
 		if !c.open {
 			patience = time.Second
 		}
@@ -71,15 +72,16 @@ func TestSecurityGroups(t *testing.T) {
 
 // TestSecurityGroupChanges: what is changed counts at once, for connections that were open before, too.
 func TestSecurityGroupChanges(t *testing.T) {
+	t.Parallel()
 	l := up(t, examples.SecurityGroups)
 	web, db, alice, world := space(t, l, "web"), space(t, l, "db"), space(t, l, "alice"), space(t, l, "world")
 	echo(t, web, ":80")
 	echo(t, db, ":5432")
 	open := func(from ns.Space, address string) func() error {
 		t.Helper()
-		c, err := dial(t, from, address, 5*time.Second)
+		c, err := dial(t, from, address, patience)
 		if err == nil {
-			err = exchange(c, 5*time.Second)
+			err = exchange(c, patience)
 		}
 		if err != nil {
 			t.Fatal(err)
@@ -89,9 +91,7 @@ func TestSecurityGroupChanges(t *testing.T) {
 	surf, query := open(world, "10.0.1.10:80"), open(web, "10.0.1.20:5432")
 	alive := func(what string, talk func() error) {
 		t.Helper()
-		if err := talk(); err != nil {
-			t.Errorf("%s: %v", what, err)
-		}
+		eventually(t, what, func(context.Context) error { return talk() })
 	}
 	cut := func(what string, talk func() error) {
 		t.Helper()
@@ -136,6 +136,7 @@ func TestSecurityGroupChanges(t *testing.T) {
 // TestNmap: its odd packets are judged as connection tracking has it, and the agent lives: scans without SYN find nothing, where
 // SYN scans do.
 func TestNmap(t *testing.T) {
+	t.Parallel()
 	needs(t, "nmap")
 	l := up(t, examples.SecurityGroups)
 	web, world := space(t, l, "web"), space(t, l, "world")

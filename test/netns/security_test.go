@@ -13,6 +13,7 @@ import (
 // TestPortSecurity: what a secured VM sends in another's name is dropped, each lie counted by its name; the
 // VM itself goes on to talk, from an allowed pair too.
 func TestPortSecurity(t *testing.T) {
+	t.Parallel()
 	l := twoSubnets(t)
 	mallory := space(t, l, "mallory")
 	apply(t, l, `

@@ -51,6 +51,7 @@ outbound_filter: to-alice
 `
 
 func TestReturnTraffic(t *testing.T) {
+	t.Parallel()
 	l := twoSubnets(t)
 	applyEverywhere(t, l, guarded)
 	alice, bob := space(t, l, "alice"), space(t, l, "bob")

@@ -48,6 +48,7 @@ func then(lists ...[]string) (all []string) {
 // The way of a VM's first packets through a cloud's usual network, step by step: what the agent says that it did with each, and that
 // the VM got what it wanted.
 func TestStory(t *testing.T) {
+	t.Parallel()
 	needs(t, "udhcpc")
 	l := up(t, examples.Story)
 	vm, internet := space(t, l, "vm"), space(t, l, "internet")
@@ -183,7 +184,7 @@ func watch(t *testing.T, l *lab.Lab, host, port string) <-chan string {
 func await(t *testing.T, texts <-chan string, want []string) {
 	t.Helper()
 	seen := ""
-	timeout := time.After(10 * time.Second)
+	timeout := time.After(time.Minute)
 	for {
 		select {
 		case text := <-texts:

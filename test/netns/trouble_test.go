@@ -24,8 +24,8 @@ import (
 	"github.com/viaduct-net/viaduct/internal/topo/store/disk"
 )
 
-// diskWait covers two turns of what writes to disk.
-const diskWait = 40 * time.Second
+// diskWait covers some turns of what writes to disk.
+const diskWait = time.Minute
 
 // troubled waits until the agent has a trouble, or, with "", none. It returns what the agent says of it.
 func troubled(t *testing.T, agent *debug.Client, what string) string {
@@ -45,6 +45,7 @@ func troubled(t *testing.T, agent *debug.Client, what string) string {
 // TestFullDisk: the disk fills up under the agent, is then mounted read-only, and has a damaged file at the next start. New flows are set up all the
 // while, the last whole file stays, each trouble is told once, and is over when there is room again.
 func TestFullDisk(t *testing.T) {
+	t.Parallel()
 	l := twoSubnets(t)
 	h, alice := &l.Hosts[0], space(t, l, "alice")
 	agent := debug.NewClient(h.Socket())

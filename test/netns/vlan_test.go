@@ -18,6 +18,7 @@ import (
 // TestVLANs: a trunk reaches each VLAN through an interface of its own, access ports none but their own, with
 // the same addresses in both.
 func TestVLANs(t *testing.T) {
+	t.Parallel()
 	l := laboratory(t, examples.VLAN)
 	trunk, red, red2, blue, azure := space(t, l, "trunk"), space(t, l, "red"), space(t, l, "red2"), space(t, l, "blue"), space(t, l, "azure")
 	run := func(args ...string) {
@@ -67,6 +68,7 @@ func TestVLANs(t *testing.T) {
 
 // TestDHCPInVLANs: clients at access ports and one that sends tags get what the subnet of their VLAN says, in both families.
 func TestDHCPInVLANs(t *testing.T) {
+	t.Parallel()
 	needs(t, "dhclient", "udhcpc", "rdisc6")
 	l := laboratory(t, examples.VLAN)
 	apply(t, l, `

@@ -102,7 +102,7 @@ func search(stream *debug.Trees, marks []mark) (*trace.Node, error) {
 	}
 }
 
-// ping sends three echo requests, and wants three replies. The first step finds alice's neighbour
+// ping sends three echo requests, and wants a reply to each: more, which it sends while it waits (-w), do not count. The first step finds alice's neighbour
 // table empty, so that her kernel asks before it sends.
 func ping(address string) func(context.Context, *story) (string, error) {
 	return func(ctx context.Context, s *story) (string, error) {
@@ -114,7 +114,7 @@ func ping(address string) func(context.Context, *story) (string, error) {
 			return "", err
 		}
 		var out bytes.Buffer
-		cmd := exec.CommandContext(ctx, "ping", "-n", "-c", "3", "-i", "0.2", "-W", "5", address)
+		cmd := exec.CommandContext(ctx, "ping", "-n", "-c", "3", "-i", "0.2", "-w", "20", address)
 		cmd.Stdout, cmd.Stderr = &out, &out
 		if err := vm.Start(cmd); err != nil {
 			return "", err
@@ -123,8 +123,10 @@ func ping(address string) func(context.Context, *story) (string, error) {
 			return "", fmt.Errorf("ping %s: %w\n%s", address, err, out.Bytes())
 		}
 		lines := strings.Split(strings.TrimSpace(out.String()), "\n")
-		if !strings.Contains(out.String(), "3 received") {
-			return "", fmt.Errorf("replies are missing:\n%s", out.Bytes())
+		for i := 1; i <= 3; i++ {
+			if !strings.Contains(out.String(), fmt.Sprintf(": icmp_seq=%d ttl=", i)) {
+				return "", fmt.Errorf("replies are missing:\n%s", out.Bytes())
+			}
 		}
 		return "Alice: " + lines[1], nil
 	}
