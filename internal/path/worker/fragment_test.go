@@ -2,6 +2,7 @@ package worker
 
 import (
 	"bytes"
+	"fmt"
 	"testing"
 	"time"
 
@@ -101,4 +102,34 @@ func TestFragmentsKeepTheirConnection(t *testing.T) {
 		t.Errorf("%d connections after the last fragment", n)
 	}
 	r.check()
+}
+
+// TestFragmentsWaitForTheNetwork: no fragment is given up because another one waits for parts of the network, whichever comes first and however
+// many parts there are, each nearly as long in coming as a packet may wait.
+func TestFragmentsWaitForTheNetwork(t *testing.T) {
+	for _, order := range [][]int{{0, 1, 2}, {2, 1, 0}, {1, 0, 2}} {
+		t.Run(fmt.Sprint(order), func(t *testing.T) {
+			l := newLoader(t, gateway)
+			l.slow = true
+			for _, i := range order {
+				l.inFragments(bigToWorld, 7, i)
+				l.advance(100 * time.Millisecond)
+			}
+			parts := 0
+			for len(l.asked) > 0 {
+				asked := l.asked
+				l.asked = nil
+				parts++
+				l.advance(4500 * time.Millisecond)
+				l.give(asked...)
+				l.rig.turn()
+			}
+			if c := l.w.Counts(); c.Waiting != 0 || c.Dropped != [drop.NumReasons]uint64{} || parts < 3 {
+				t.Fatalf("%d wait, dropped %v, after %d parts of the network", c.Waiting, c.Dropped, parts)
+			}
+			if v := l.reassembled(); v.Key.Src.String() != "203.0.113.1" || len(v.Payload()) != 3000 {
+				t.Errorf("arrived as %+v", v.Key)
+			}
+		})
+	}
 }
