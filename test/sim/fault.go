@@ -114,17 +114,6 @@ func faultSlowStore(s *Sim, r *rand.Rand) {
 	s.until(between(r, time.Second, 10*time.Second), func() { c.slow = 0 })
 }
 
-func faultUnsure(s *Sim, r *rand.Rand) {
-	h := pick(r, s.hosts)
-	if h.agent == nil {
-		return
-	}
-	c := h.client
-	s.logf("%s is not always told that it has written", h.name)
-	c.unsure = true
-	s.until(between(r, time.Second, 15*time.Second), func() { c.unsure = false })
-}
-
 func faultLoss(s *Sim, r *rand.Rand) {
 	s.links.loss = 2 + r.IntN(10)
 	s.logf("one in %d packets between hosts is lost", s.links.loss)
@@ -154,28 +143,36 @@ func faultClock(s *Sim, r *rand.Rand) {
 	s.clock.Advance(d)
 }
 
-// faultFeed has the store's feed tell things twice, and in another order.
-func faultFeed(s *Sim, r *rand.Rand) {
+// misled has a host's client of the store be wrong in some way, for as long as most.
+func (s *Sim) misled(r *rand.Rand, most time.Duration, how string, set func(c *client, wrong bool)) {
 	h := pick(r, s.hosts)
 	if h.agent == nil {
 		return
 	}
 	c := h.client
-	s.logf("%s hears the store's changes twice, and in any order", h.name)
-	c.crooked = true
-	s.until(between(r, time.Second, 10*time.Second), func() { c.crooked = false })
+	s.logf("%s %s", h.name, how)
+	set(c, true)
+	s.until(between(r, time.Second, most), func() { set(c, false) })
+}
+
+func faultUnsure(s *Sim, r *rand.Rand) {
+	s.misled(r, 15*time.Second, "is not always told that it has written", func(c *client, wrong bool) { c.unsure = wrong })
+}
+
+// faultFeed has the store's feed tell things twice, and in another order.
+func faultFeed(s *Sim, r *rand.Rand) {
+	s.misled(r, 10*time.Second, "hears the store's changes twice, and in any order", func(c *client, wrong bool) { c.crooked = wrong })
 }
 
 // faultLostNews has it leave things out. Nobody can know until the next change, or until the store is compared with.
 func faultLostNews(s *Sim, r *rand.Rand) {
-	h := pick(r, s.hosts)
-	if h.agent == nil {
-		return
-	}
-	c := h.client
-	s.logf("%s does not hear all of the store's changes", h.name)
-	c.lossy = true
-	s.until(between(r, time.Second, 10*time.Second), c.hearAgain)
+	s.misled(r, 10*time.Second, "does not hear all of the store's changes", func(c *client, wrong bool) {
+		if wrong {
+			c.lossy = true
+		} else {
+			c.hearAgain()
+		}
+	})
 }
 
 // compareEvery is how often agents compare what they hold with the store.
