@@ -115,7 +115,7 @@ func (h *rig) stats() debug.Stats {
 // await gives the agent's goroutines time: a test that never sees ok fails by its own deadline.
 func (h *rig) await(what string, ok func() bool) {
 	h.Helper()
-	for end := time.Now().Add(10 * time.Second); !ok(); time.Sleep(time.Millisecond) {
+	for end := time.Now().Add(time.Minute); !ok(); time.Sleep(time.Millisecond) {
 		if time.Now().After(end) {
 			h.Fatalf("%s: not after ten seconds: %+v", what, h.stats())
 		}

@@ -85,7 +85,7 @@ func (l *life) begin(away bool) {
 
 func (l *life) await(what string, ok func() bool) {
 	l.Helper()
-	for end := time.Now().Add(20 * time.Second); !ok(); time.Sleep(time.Millisecond) {
+	for end := time.Now().Add(time.Minute); !ok(); time.Sleep(time.Millisecond) {
 		if time.Now().After(end) {
 			l.Fatal("not after twenty seconds:", what)
 		}
@@ -96,7 +96,7 @@ func (l *life) serves() {
 	l.Helper()
 	select {
 	case <-l.ready:
-	case <-time.After(20 * time.Second):
+	case <-time.After(time.Minute):
 		l.Fatal("the agent does not become ready")
 	}
 }

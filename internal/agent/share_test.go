@@ -56,7 +56,7 @@ func (h *sharing) learn(mac byte, port uuid.UUID) {
 
 func (h *sharing) await(what string, ok func() bool) {
 	h.t.Helper()
-	for end := time.Now().Add(20 * time.Second); !ok(); time.Sleep(time.Millisecond) {
+	for end := time.Now().Add(time.Minute); !ok(); time.Sleep(time.Millisecond) {
 		if time.Now().After(end) {
 			h.t.Fatalf("host %s: not after twenty seconds: %s", h.host, what)
 		}

@@ -25,7 +25,7 @@ func manager(t *testing.T) func() string {
 	t.Setenv("NOTIFY_SOCKET", socket)
 	return func() string {
 		t.Helper()
-		if err := l.SetReadDeadline(time.Now().Add(10 * time.Second)); err != nil {
+		if err := l.SetReadDeadline(time.Now().Add(time.Minute)); err != nil {
 			t.Fatal(err)
 		}
 		b := make([]byte, 256)

@@ -47,7 +47,7 @@ func TestMemberStatus(t *testing.T) {
 	values <- found.Text()
 	go func() { _ = s.Announce(ctx, health.Key(host), values) }()
 	var items []wire.MemberStatus
-	for deadline := time.Now().Add(10 * time.Second); ; time.Sleep(time.Millisecond) {
+	for deadline := time.Now().Add(time.Minute); ; time.Sleep(time.Millisecond) {
 		var err error
 		if items, err = memberStatus(ctx, s, s); err != nil {
 			t.Fatal(err)

@@ -115,7 +115,7 @@ func TestProgress(t *testing.T) {
 			report[[]string{"h1", "h2", "h3"}[looks/2-1]] <- conf.Report{Revision: 1 << 40}.Text()
 		}
 	}
-	ctx, cancel := context.WithTimeout(t.Context(), 10*time.Second)
+	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
 	defer cancel()
 	if err := applied(ctx, cl, 1<<40, []wire.ConfChange{{Template: "default"}}, tell); err != nil {
 		t.Fatal(err)

@@ -30,7 +30,7 @@ func (e effects) expect(t *testing.T, want string) {
 		if got != want {
 			t.Fatalf("%s, want %s", got, want)
 		}
-	case <-time.After(10 * time.Second):
+	case <-time.After(time.Minute):
 		t.Fatalf("%s does not come", want)
 	}
 }

@@ -51,7 +51,7 @@ func (o *observer) await(dead ...uuid.UUID) {
 			if h.Dead(a) == contains(dead, a) && h.Dead(b) == contains(dead, b) {
 				return
 			}
-		case <-time.After(20 * time.Second):
+		case <-time.After(time.Minute):
 			o.Fatalf("not after twenty seconds: %v dead", dead)
 		}
 	}

@@ -612,7 +612,7 @@ func TestRunPart(t *testing.T) {
 	<-m.Synced()
 	await := func(what string, ok func() bool) {
 		t.Helper()
-		for end := time.Now().Add(20 * time.Second); !ok(); time.Sleep(time.Millisecond) {
+		for end := time.Now().Add(time.Minute); !ok(); time.Sleep(time.Millisecond) {
 			if time.Now().After(end) {
 				t.Fatal("not after twenty seconds:", what)
 			}

@@ -96,7 +96,7 @@ func TestMissesWait(t *testing.T) {
 // read reads n misses from all workers' queues.
 func read(t *testing.T, d *Datapath, n int) (keys []match.Key) {
 	t.Helper()
-	for end := time.Now().Add(10 * time.Second); len(keys) < n; {
+	for end := time.Now().Add(time.Minute); len(keys) < n; {
 		if time.Now().After(end) {
 			t.Fatalf("%d of %d misses: %v", len(keys), n, keys)
 		}
@@ -178,7 +178,7 @@ func awaitAdmitted(t *testing.T, opts Options, version uint32, want uint64) {
 
 func await(t *testing.T, holds func() error) {
 	t.Helper()
-	for end := time.Now().Add(10 * time.Second); ; time.Sleep(time.Millisecond) {
+	for end := time.Now().Add(time.Minute); ; time.Sleep(time.Millisecond) {
 		err := holds()
 		if err == nil {
 			return

@@ -96,7 +96,7 @@ func classShares(t testing.TB, want map[datapath.Class]float64) map[datapath.Cla
 	// Each sender sends until it has no token left: it always wants more than it gets.
 	seq := uint16(0)
 	exhaust := func() {
-		end := time.Now().Add(10 * time.Second)
+		end := time.Now().Add(time.Minute)
 		for i := range senders {
 			for p := &senders[i]; atomic.LoadInt64(p.Credit) > 0 || atomic.LoadInt64(d.RootCredit()) > 0; {
 				seq++

@@ -66,7 +66,7 @@ func TestTap(t *testing.T) {
 	}
 	receive := func() {
 		t.Helper()
-		if err := vm.SetReadDeadline(time.Now().Add(5 * time.Second)); err != nil {
+		if err := vm.SetReadDeadline(time.Now().Add(time.Minute)); err != nil {
 			t.Fatal(err)
 		}
 		buf := make([]byte, 4096)

@@ -115,7 +115,7 @@ func (r *rig) deliver(t testing.TB, iface string, frame []byte) {
 	t.Helper()
 	before, counted := processed(t, r.d, iface)
 	r.wires[iface].Send(t, frame)
-	for deadline := time.Now().Add(5 * time.Second); counted; {
+	for deadline := time.Now().Add(time.Minute); counted; {
 		if now, _ := processed(t, r.d, iface); now > before {
 			return
 		}
@@ -153,7 +153,7 @@ func processed(t testing.TB, d *Datapath, iface string) (n uint64, ok bool) {
 // settle waits until nothing is left on the ports' sockets and the reader has dealt with what it took.
 func settle(t testing.TB, d *Datapath) {
 	t.Helper()
-	deadline := time.Now().Add(5 * time.Second)
+	deadline := time.Now().Add(time.Minute)
 	for waiting := true; waiting; {
 		d.reading.Lock() // not in the middle of a turn
 		waiting = false
