@@ -27,6 +27,7 @@ const (
 	Forward       // VPort (virtual only)
 	Output        // Port: datapath port (physical only)
 	Tunnel        // Port: the tunnel's datapath port, Addr: peer, Key: VNI (physical only)
+	CheckLen      // Value: of a longer IP packet, in bytes on the wire, nothing is known (a miss instead); only in front of all others
 )
 
 // Sets reports whether the op writes a value, so that a second one before the next output makes the first pointless.
@@ -58,4 +59,13 @@ func (p Physical) TTLCost() (n uint8) {
 		}
 	}
 	return n
+}
+
+// MaxLen is what CheckLen says: how long an IP packet may be, in bytes, and each of the segments that an offloaded one stands for;
+// 0: as long as it likes.
+func (p Physical) MaxLen() uint16 {
+	if len(p) > 0 && p[0].Op == CheckLen {
+		return p[0].Value
+	}
+	return 0
 }

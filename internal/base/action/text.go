@@ -24,6 +24,8 @@ func (a Action) String() string {
 		return fmt.Sprintf("set_dst_port(%d)", a.Value)
 	case DecTTL:
 		return "dec_ttl"
+	case CheckLen:
+		return fmt.Sprintf("check_len(%d)", a.Value)
 	case PushVLAN:
 		return fmt.Sprintf("push_vlan(%d)", a.Value&0xfff)
 	case PopVLAN:

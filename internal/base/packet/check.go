@@ -45,7 +45,7 @@ func applicable(k *match.Key, a *action.Action) bool {
 		return true
 	case action.SetSrc, action.SetDst:
 		return is4 && a.Addr.Is4() || is6 && !a.Addr.Is4()
-	case action.SetTOS, action.DecTTL:
+	case action.SetTOS, action.DecTTL, action.CheckLen:
 		return is4 || is6
 	case action.SetSrcPort, action.SetDstPort:
 		switch {

@@ -30,7 +30,7 @@ func TestCheckForetellsApply(t *testing.T) {
 		}
 		as := make(action.Physical, rapid.IntRange(1, 3).Draw(rt, "n"))
 		for i := range as {
-			as[i] = action.Action{Op: action.Op(rapid.IntRange(0, 13).Draw(rt, "op")), Value: 5, Addr: genAddr(rt, rapid.Bool().Draw(rt, "v6"), "addr")}
+			as[i] = action.Action{Op: action.Op(rapid.IntRange(0, 15).Draw(rt, "op")), Value: 5, Addr: genAddr(rt, rapid.Bool().Draw(rt, "v6"), "addr")}
 		}
 		err := Check(&v.Key, as)
 		_, applied := apply(f, GSO{}, as...)

@@ -86,6 +86,10 @@ func (r *Rewriter) step(a *action.Action) error {
 		r.pushVLAN(a.Value)
 	case action.PopVLAN:
 		return r.popVLAN()
+	case action.CheckLen: // whoever applies the actions has decided for this very packet
+		if r.v.L3Len == 0 {
+			return ErrRewrite
+		}
 	default:
 		return ErrRewrite
 	}

@@ -112,3 +112,32 @@ func TestAppendUDPSegmentDoesNotAllocate(t *testing.T) {
 		t.Errorf("%v allocations", n)
 	}
 }
+
+func TestWireLen(t *testing.T) {
+	tcp := func(data int) []byte {
+		return BuildTCP(nil, Ether{}, IP{Src: ip4A, Dst: ip4B}, TCP{SrcPort: 1, DstPort: 2}, make([]byte, data))
+	}
+	arp, options := BuildARPRequest(nil, macA, ip4A, ip4B), tcp(3000)
+	options[EthLen+IPv4Len+12] = 8 << 4 // 12 bytes of the data are options
+	for _, c := range []struct {
+		name  string
+		frame []byte
+		gso   GSO
+		want  int
+	}{
+		{"whole", tcp(3000), GSO{}, 3040},
+		{"padded", append(tcp(1), 0, 0, 0, 0), GSO{}, 41},
+		{"segments", tcp(3000), GSO{Size: 1000, Segs: 3}, 1040},
+		{"options are in each segment", options, GSO{Size: 1000, Segs: 3}, 1052},
+		{"one that is shorter than a segment", tcp(300), GSO{Size: 1000, Segs: 1}, 340},
+		{"datagrams", BuildUDP(nil, Ether{}, IP{Src: ip6A, Dst: ip6B}, 1, 2, make([]byte, 3000)), GSO{Size: 1000, Segs: 3}, 1048},
+		{"lengths of their own", BuildSCTP(nil, Ether{}, IP{Src: ip4A, Dst: ip4B}, 1, 2, 3, make([]byte, 3000)), GSO{Size: 0xffff}, 0},
+		{"in a tunnel", BuildIP(nil, Ether{}, IP{Src: ip4A, Dst: ip4B}, 47, make([]byte, 3000)), GSO{Size: 1000, Segs: 3}, 1000},
+		{"not IP", arp, GSO{}, 0},
+	} {
+		v := mustParse(t, c.frame)
+		if n := v.WireLen(c.gso); n != c.want {
+			t.Errorf("%s: %d, want %d", c.name, n, c.want)
+		}
+	}
+}

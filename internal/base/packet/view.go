@@ -56,6 +56,26 @@ func (v *View) Payload() []byte {
 	return l4[n:]
 }
 
+// gsoByFrags is the size of segments that are of several lengths: SCTP's (GSO_BY_FRAGS in linux/skbuff.h).
+const gsoByFrags = 0xffff
+
+// WireLen is the length in bytes of the IP packet on the wire; of one that stands for several segments, that of a full one. 0: it is
+// not IP, or its segments are of lengths that the sender alone knows. Of an offloaded packet in a tunnel of the sender's it is too small
+// by the inner headers. bpf/parse.h says the same.
+func (v *View) WireLen(gso GSO) int {
+	switch gso.Size {
+	case 0:
+		return v.L3Len
+	case gsoByFrags:
+		return 0
+	}
+	headers := 0
+	if p := v.Payload(); p != nil {
+		headers = v.L3Len - len(p)
+	}
+	return min(v.L3Len, headers+int(gso.Size))
+}
+
 // TCPFlags is the flag byte of a TCP header (CWR to FIN); 0 when there is none.
 func (v *View) TCPFlags() uint8 {
 	if v.L4 == 0 || v.Key.Proto != ProtoTCP {
