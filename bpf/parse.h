@@ -48,6 +48,23 @@ static __always_inline __u16 get16(const void *h, int off)
 	return bpf_ntohs(*(__u16 *)(h + off));
 }
 
+/* Of SCTP's segments, which are of several lengths; linux/skbuff.h. */
+#define GSO_BY_FRAGS 0xffff
+
+/* Bytes of the IP packet on the wire; of one that stands for several segments, those of a full one (packet.View.WireLen). */
+static __always_inline __u32 wire_len(struct __sk_buff *skb, const struct pkt *p)
+{
+	__u32 len = p->l3_end - p->l3, size = skb->gso_size;
+
+	if (!size)
+		return len;
+	if (size == GSO_BY_FRAGS)
+		return 0;
+	if (p->l4)
+		size += p->l4 + p->l4_len - p->l3;
+	return size < len ? size : len;
+}
+
 static __always_inline int is_echo(__u8 proto, __u8 type)
 {
 	return proto == IPPROTO_ICMP ? type == 8 || type == 0 : type == 128 || type == 129;

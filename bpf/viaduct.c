@@ -4,7 +4,7 @@
  *   1 port      which datapath port is this interface
  *   2 parse     headers -> key
  *   3 lookup    key -> flow; from a tunnel: tunnel key -> port, and no flow is needed
- *   4 upcall    no flow, or its TTL would run out: to user space, if the port has a token
+ *   4 upcall    no flow, its TTL would run out, or it is too long for it: to user space, if the port has a token
  *   5 rewrite   the flow's step, or each of its wide ones
  *   6 output    redirect to the egress port
  *
@@ -179,8 +179,12 @@ int viaduct_ingress(struct __sk_buff *skb)
 		upcall(skb, &k, &p, MISS_NO_FLOW);
 		return TC_ACT_SHOT;
 	}
-	if (p.l3 && f->ttl_cost && p.ttl <= f->ttl_cost) {
+	if (p.l3 && f->step.dec_ttl && p.ttl <= f->step.dec_ttl) {
 		upcall(skb, &k, &p, MISS_TTL);
+		return TC_ACT_SHOT;
+	}
+	if (f->max_len && wire_len(skb, &p) > f->max_len) {
+		upcall(skb, &k, &p, MISS_MTU);
 		return TC_ACT_SHOT;
 	}
 	__sync_fetch_and_add(&f->packets, packets);
@@ -189,7 +193,7 @@ int viaduct_ingress(struct __sk_buff *skb)
 	if (p.tcp_flags & 5 & ~f->tcp_flags)
 		f->tcp_flags |= p.tcp_flags & 5; /* either of the two tells that the connection ends: one may get lost */
 
-	if (f->wide)
+	if (f->step.flags & STEP_WIDE)
 		return run_wide(skb, f, &p, k.in_port, packets, bytes);
 	if (f->steps == 0) {
 		count_drop(k.in_port, DROP_FLOW);

@@ -9,10 +9,10 @@
  * Tests of that compile the programs with another layout, too. */
 #ifdef OTHER_LAYOUT
 #define OTHER(field) field
-enum layout { LAYOUT_VERSION = 4 }; /* the next */
+enum layout { LAYOUT_VERSION = 5 }; /* the next */
 #else
 #define OTHER(field)
-enum layout { LAYOUT_VERSION = 3 };
+enum layout { LAYOUT_VERSION = 4 };
 #endif
 
 /* match.Key */
@@ -68,6 +68,7 @@ enum {
 	STEP_PUSH_VLAN = 1 << 8,
 	STEP_TUNNEL = 1 << 9,
 	STEP_PEER6 = 1 << 10, /* of a flow's own step: the peer's address is IPv6 */
+	STEP_WIDE = 1 << 11,  /* and that the steps are in wide_steps, from the number on that is in addr */
 	STEP_ETH = STEP_ETH_DST | STEP_ETH_SRC,
 	STEP_ADDR = STEP_SRC | STEP_DST,
 	STEP_PORTS = STEP_SRC_PORT | STEP_DST_PORT,
@@ -78,7 +79,7 @@ enum {
 struct step {
 	OTHER(__u64 spare;)
 	__u16 flags;
-	__u8 dec_ttl; /* by how much */
+	__u8 dec_ttl; /* by how much; in a flow's own step, by all of its steps */
 	__u8 tos;
 	__u32 port; /* datapath port number of the output */
 	__u32 tun_key;
@@ -112,9 +113,8 @@ struct flow {
 	__u32 last_used; /* CLOCK_MONOTONIC, coarse, in units of 2^TIME_SHIFT ns */
 	__u8 tcp_flags;	 /* FIN and RST seen */
 	__u8 steps;	 /* 0: drop */
-	__u8 ttl_cost;	 /* the packet's TTL must be above it */
-	__u8 wide;	 /* the steps are in wide_steps, from the number on that is in step.addr */
-	struct step step;
+	__u16 max_len;	 /* of a longer IP packet nothing is known; 0: there is no bound */
+	struct step step; /* the packet's TTL must be above its dec_ttl */
 };
 
 #define TIME_SHIFT 22
@@ -164,7 +164,7 @@ struct settings {
 	__u32 next_no; /* for user space: the next port number */
 };
 
-enum { MISS_NO_FLOW, MISS_TTL };
+enum { MISS_NO_FLOW, MISS_TTL, MISS_MTU };
 
 /* What is in front of the frame on a ring. */
 struct miss {

@@ -70,6 +70,7 @@ type MissReason uint8
 const (
 	MissNoFlow MissReason = iota // no flow for the key
 	MissTTL                      // there is a flow, but it would bring the TTL to 0
+	MissMTU                      // there is a flow, but for shorter packets (action.CheckLen)
 )
 
 // Miss is a packet that the datapath could not decide, and that holds one token.
@@ -156,7 +157,7 @@ type Datapath interface {
 	Wake(worker int)
 
 	// PutFlows installs or replaces flows. Actions in normal form are read back as they were put: no rewrite that a later one
-	// overrides before any output, and nothing after the last output. When it fails, n says how many, from the
+	// overrides before any output, and nothing after the last output. A CheckLen is the first action, or refused. When it fails, n says how many, from the
 	// front, were installed; the error concerns fs[n].
 	PutFlows(fs []Flow) (n int, err error)
 	// DelFlows deletes flows; a missing one is no error.

@@ -78,6 +78,7 @@ func RunLimited(t *testing.T, limits Limits, open func(t *testing.T) (datapath.D
 		{"Flow/Rewrites", flowRewrites},
 		{"Flow/VLAN", flowVLAN},
 		{"Flow/TTL", flowTTL},
+		{"Flow/Length", flowLength},
 		{"Flow/Fragments", flowFragments},
 		{"Flow/Replace", flowReplace},
 		{"Flow/Delete", flowDelete},

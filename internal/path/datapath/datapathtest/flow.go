@@ -156,6 +156,48 @@ func flowTTL(b *bench) {
 	}
 }
 
+// flowLength: of packets that are longer than those of a flow, the datapath knows nothing. It is the IP packet that counts, without tags.
+func flowLength(b *bench) {
+	ps := b.ports(3)
+	const most = 1000
+	tagged := eth
+	tagged.VLAN = 0x6064 | match.VLANPresent
+	misses := uint64(0)
+	for _, e := range []packet.Ether{eth, tagged} {
+		for _, ip := range []packet.IP{{Src: ip4A, Dst: ip4B}, {Src: ip6A, Dst: ip6B}} {
+			frame := func(ttl uint8, n int) []byte { // whose IP packet has n bytes
+				ip.TTL = ttl
+				v, _ := packet.Parse(packet.BuildUDP(nil, e, ip, 1, 2, nil), 0)
+				return packet.BuildUDP(nil, e, ip, 1, 2, make([]byte, n-v.L3Len))
+			}
+			check, ttl := action.Action{Op: action.CheckLen, Value: most}, action.Action{Op: action.DecTTL}
+			for _, as := range [][]action.Action{{check, ttl, output(ps[1])}, {check, ttl, output(ps[1]), output(ps[2])}} {
+				k := b.put(ps[0], frame(9, 100), as...)
+				for _, n := range []int{100, most} {
+					b.send(ps[0], frame(9, n))
+					for i := range as[2:] {
+						b.expect(ps[1+i], frame(8, n))
+					}
+				}
+				grant(ps[0], 1)
+				b.send(ps[0], frame(9, most+1))
+				if m := b.read(1)[0]; m.Reason != datapath.MissMTU || !same(m.Frame, frame(9, most+1)) || m.Key != k {
+					b.Errorf("%+v", m)
+				}
+				b.send(ps[0], frame(9, most+1)) // no credit
+				if f := b.flows()[k]; f.Packets != 2 {
+					b.Errorf("%d packets have been the flow's", f.Packets)
+				}
+				misses++
+			}
+		}
+	}
+	b.silent(ps...)
+	if s := b.stats(ps[0]); s.Drops[drop.NoCredit] != misses || s.Admitted != misses {
+		b.Errorf("%+v", s)
+	}
+}
+
 func flowFragments(b *bench) {
 	ps := b.ports(2)
 	first, later := samples()["first fragment"], samples()["later fragment"]

@@ -99,6 +99,8 @@ func tableUnfit(b *bench) {
 		{"udp6", action.Action{Op: action.SetDst, Addr: ip4A}},
 		{"arp", action.Action{Op: action.SetSrc, Addr: ip4A}},
 		{"arp", action.Action{Op: action.DecTTL}},
+		{"arp", action.Action{Op: action.CheckLen, Value: 1500}},
+		{"udp4", action.Action{Op: action.CheckLen}},
 		{"802.3", action.Action{Op: action.SetTOS, Value: 1}},
 		{"gre4", action.Action{Op: action.SetDstPort, Value: 1}},
 		{"echo4", action.Action{Op: action.SetSrcPort, Value: 1}},
@@ -115,6 +117,7 @@ func tableUnfit(b *bench) {
 			b.Errorf("%s, %+v: %d %v", c.frame, c.a, n, err)
 		}
 	}
+	b.refused(datapath.ErrActions, ps[0], frames["udp4"], action.Action{Op: action.DecTTL}, action.Action{Op: action.CheckLen, Value: 1500}, output(ps[1]))
 	if n := len(b.flows()); n != 0 {
 		b.Errorf("%d flows", n)
 	}
@@ -166,6 +169,11 @@ func tableDump(b *bench) {
 	add(udp4(9, 11), action.Action{Op: action.PushVLAN, Value: 0x2005}, output(ps[1]))
 	add(samples()["tagged udp4"], action.Action{Op: action.PopVLAN}, output(ps[1]))
 	add(udp4(9, 12), action.Action{Op: action.DecTTL}, action.Action{Op: action.DecTTL}, output(ps[1]))
+	for i, most := range []uint16{1, 1500, 65521, 65522, 65535} {
+		check := action.Action{Op: action.CheckLen, Value: most}
+		add(udp4(10, uint16(i)), check, action.Action{Op: action.DecTTL}, output(ps[1]))
+		add(udp4(11, uint16(i)), check, output(ps[1]), output(ps[2]))
+	}
 	all := b.flows()
 	if len(all) != len(want) {
 		b.Errorf("%d flows, want %d", len(all), len(want))

@@ -27,8 +27,7 @@ type bpfFlow struct {
 	LastUsed uint32
 	TcpFlags uint8
 	Steps    uint8
-	TtlCost  uint8
-	Wide     uint8
+	MaxLen   uint16
 	Step     bpfStep
 }
 
@@ -53,7 +52,7 @@ type bpfFlowKey struct {
 type bpfLayout uint32
 
 const (
-	bpfLayoutLAYOUT_VERSION bpfLayout = 3
+	bpfLayoutLAYOUT_VERSION bpfLayout = 4
 )
 
 type bpfMiss struct {

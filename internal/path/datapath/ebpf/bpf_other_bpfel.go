@@ -28,8 +28,7 @@ type bpfFlow struct {
 	LastUsed uint32
 	TcpFlags uint8
 	Steps    uint8
-	TtlCost  uint8
-	Wide     uint8
+	MaxLen   uint16
 	Step     bpfStep
 }
 
@@ -54,7 +53,7 @@ type bpfFlowKey struct {
 type bpfLayout uint32
 
 const (
-	bpfLayoutLAYOUT_VERSION bpfLayout = 4
+	bpfLayoutLAYOUT_VERSION bpfLayout = 5
 )
 
 type bpfMiss struct {

@@ -24,6 +24,7 @@ const (
 	stepPushVLAN
 	stepTunnel
 	stepPeer6
+	stepWide
 )
 
 // Places in bpfStep.Addr.
@@ -49,13 +50,14 @@ const maxOrder = 16
 type encoder struct {
 	steps   []bpfWideStep // reused
 	ttlCost uint8
+	maxLen  uint16
 	cur     bpfWideStep
 	ops     [maxOrder]action.Op
 	n       int // of ops
 	tags    int // VLAN tags the frame is known to carry
 }
 
-// encode fills e.steps and e.ttlCost. Errors wrap datapath.ErrActions.
+// encode fills e.steps, e.ttlCost and e.maxLen. Errors wrap datapath.ErrActions.
 func (e *encoder) encode(k *match.Key, as action.Physical) error {
 	*e = encoder{steps: e.steps[:0]}
 	if k.VLAN != 0 {
@@ -65,6 +67,9 @@ func (e *encoder) encode(k *match.Key, as action.Physical) error {
 		if err := e.add(k, &as[i]); err != nil {
 			return fmt.Errorf("%w: action %d: %s", datapath.ErrActions, i, err.Error())
 		}
+	}
+	if len(e.steps) == 0 {
+		e.maxLen = 0 // nothing is left of the list
 	}
 	cost := 0
 	for i := range e.steps {
@@ -91,6 +96,7 @@ const (
 	errTags      = encodeError("more than one tag pushed, or a pushed one popped, before an output")
 	errTooLong   = encodeError("too many actions before an output")
 	errTooMany   = encodeError("too many outputs")
+	errCheckLen  = encodeError("a length that is not checked before all else, or against nothing")
 	errUnknownOp = encodeError("not a physical action")
 )
 
@@ -146,6 +152,12 @@ func (e *encoder) add(k *match.Key, a *action.Action) error {
 		return e.output(a)
 	case action.Output:
 		return e.output(a)
+	case action.CheckLen:
+		if *w != (bpfWideStep{}) || len(e.steps) > 0 || e.maxLen != 0 || a.Value == 0 {
+			return errCheckLen
+		}
+		e.maxLen = a.Value
+		return applicable(k, a)
 	default:
 		return errUnknownOp
 	}
@@ -208,7 +220,7 @@ func applicable(k *match.Key, a *action.Action) error {
 		if a.Addr.Is4() != is4 {
 			return errFamily
 		}
-	case action.SetTOS, action.DecTTL:
+	case action.SetTOS, action.DecTTL, action.CheckLen:
 		if !is4 && !is6 {
 			return errNotIP
 		}

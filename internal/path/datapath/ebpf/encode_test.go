@@ -81,6 +81,9 @@ func TestEncodeDecode(t *testing.T) {
 	rapid.Check(t, func(t *rapid.T) {
 		k := rapid.SampledFrom([]match.Key{tcp4, tcp6}).Draw(t, "key")
 		as := action.Physical(rapid.SliceOfN(genAction(&k), 0, 24).Draw(t, "actions"))
+		if rapid.Bool().Draw(t, "checked") {
+			as = slices.Insert(as, 0, action.Action{Op: action.CheckLen, Value: rapid.Uint16Min(1).Draw(t, "most")})
+		}
 		before := slices.Clone(as)
 		var e encoder
 		err := e.encode(&k, as)
@@ -94,6 +97,9 @@ func TestEncodeDecode(t *testing.T) {
 			return
 		}
 		var got action.Physical
+		if e.maxLen != 0 {
+			got = append(got, action.Action{Op: action.CheckLen, Value: e.maxLen})
+		}
 		for i := range e.steps {
 			w := e.steps[i]
 			var s bpfStep
@@ -138,6 +144,12 @@ func TestEncodeRefuses(t *testing.T) {
 		"push, output, pop":      {tcp6, action.Physical{{Op: action.PushVLAN}, out, {Op: action.PopVLAN}, out}, true},
 		"as many outputs":        {tcp4, slices.Repeat(action.Physical{out}, maxSteps), true},
 		"one output more":        {tcp4, slices.Repeat(action.Physical{out}, maxSteps+1), false},
+		"length":                 {tcp6, action.Physical{{Op: action.CheckLen, Value: 1500}, out}, true},
+		"length of ARP":          {arp, action.Physical{{Op: action.CheckLen, Value: 1500}, out}, false},
+		"no length":              {tcp4, action.Physical{{Op: action.CheckLen}, out}, false},
+		"late length":            {tcp4, action.Physical{{Op: action.SetTOS}, {Op: action.CheckLen, Value: 1500}, out}, false},
+		"length of what is left": {tcp4, action.Physical{out, {Op: action.CheckLen, Value: 1500}, out}, false},
+		"two lengths":            {tcp4, action.Physical{{Op: action.CheckLen, Value: 1500}, {Op: action.CheckLen, Value: 1500}, out}, false},
 		"too many before output": {tcp4, append(slices.Repeat(action.Physical{{Op: action.DecTTL}}, maxOrder), out), false},
 	} {
 		var e encoder

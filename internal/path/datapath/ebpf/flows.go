@@ -11,6 +11,7 @@ import (
 	"github.com/cilium/ebpf"
 	"golang.org/x/sys/unix"
 
+	"github.com/viaduct-net/viaduct/internal/base/action"
 	"github.com/viaduct-net/viaduct/internal/base/match"
 	"github.com/viaduct-net/viaduct/internal/path/datapath"
 )
@@ -52,7 +53,7 @@ type run struct {
 
 // wideRun is the run of a flow as the kernel has it.
 func wideRun(f *bpfFlow) run {
-	if f.Wide == 0 {
+	if f.Step.Flags&stepWide == 0 {
 		return run{}
 	}
 	return run{uint64(f.Step.Addr[1])<<32 | uint64(f.Step.Addr[0]), f.Steps}
@@ -154,11 +155,12 @@ func (t *flowTable) encode(f *datapath.Flow, v bpfFlow) error {
 		return err
 	}
 	steps := t.enc.steps
-	v.Steps, v.TtlCost = uint8(len(steps)), t.enc.ttlCost
+	v.Steps, v.MaxLen = uint8(len(steps)), t.enc.maxLen
 	if len(steps) > 1 || len(steps) == 1 && !compact(&f.Key, &steps[0], &v.Step) {
 		if err := t.putSteps(steps, &v); err != nil {
 			return err
 		}
+		v.Step.DecTtl = t.enc.ttlCost
 	}
 	t.replaced = append(t.replaced, t.wide[f.Key])
 	t.setWide(&f.Key, wideRun(&v))
@@ -179,7 +181,7 @@ func (t *flowTable) putSteps(steps []bpfWideStep, v *bpfFlow) error {
 		t.discard(r)
 		return fmt.Errorf("steps: %w", full(err))
 	}
-	v.Wide, v.Step = 1, bpfStep{Addr: [4]uint32{uint32(r.first), uint32(r.first >> 32)}}
+	v.Step = bpfStep{Flags: stepWide, Addr: [4]uint32{uint32(r.first), uint32(r.first >> 32)}}
 	return nil
 }
 
@@ -283,6 +285,9 @@ func tellFlow(info *datapath.FlowInfo, k *match.Key, f *bpfFlow, now uint32, loo
 	*info = datapath.FlowInfo{Key: *k, Actions: info.Actions[:0], Packets: f.Packets, Bytes: f.Bytes, TCPFlags: f.TcpFlags}
 	if idle := int32(now - f.LastUsed); idle > 0 {
 		info.Idle = time.Duration(idle) << timeShift
+	}
+	if f.MaxLen != 0 {
+		info.Actions = append(info.Actions, action.Action{Op: action.CheckLen, Value: f.MaxLen})
 	}
 	if r := wideRun(f); r.n > 0 {
 		var w bpfWideStep // on the heap: not where most flows need none

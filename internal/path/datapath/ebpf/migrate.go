@@ -92,11 +92,15 @@ func (p *predecessor) openFlows(spec *ebpf.CollectionSpec) (err error) {
 		p.each = func(fn func(*datapath.FlowInfo) bool) error { return eachFlow2(flows, groups, fn) }
 		return err
 	}
-	fs, err := newReader(flows, spec.Maps[bpfMapFlows])
+	steps, err := p.reader(spec.Maps[bpfMapWideSteps])
 	if err != nil {
 		return err
 	}
-	steps, err := p.reader(spec.Maps[bpfMapWideSteps])
+	if p.version == 3 {
+		p.each = func(fn func(*datapath.FlowInfo) bool) error { return eachFlow3(flows, steps, fn) }
+		return nil
+	}
+	fs, err := newReader(flows, spec.Maps[bpfMapFlows])
 	p.each = func(fn func(*datapath.FlowInfo) bool) error { return eachByName(fs, steps, fn) }
 	return err
 }

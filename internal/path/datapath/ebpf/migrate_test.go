@@ -19,16 +19,33 @@ import (
 	"github.com/cilium/ebpf/btf"
 	"github.com/vishvananda/netlink"
 
+	"github.com/viaduct-net/viaduct/internal/base/action"
 	"github.com/viaduct-net/viaduct/internal/path/datapath"
 )
 
-// Objects with other layouts: the last that was in use, as it was then, and the one that is made for tests.
+// Objects with other layouts: those that were in use, as they were then, and the one that is made for tests.
 var (
 	//go:embed testdata/layout2.o
 	layout2 []byte
+	//go:embed testdata/layout3.o
+	layout3 []byte
 	//go:embed bpf_other_bpfel.o
 	layoutOther []byte
 )
+
+// leftFlows are those that an agent of a layout has left, from port 1 to port 2.
+func leftFlows(version uint32) []datapath.Flow {
+	ttl, there, back := action.Action{Op: action.DecTTL}, action.Action{Op: action.Output, Port: 2}, action.Action{Op: action.Output, Port: 1}
+	fs := append(agentFlows(1, 2),
+		datapath.Flow{Key: testKey(1, testFrame(3)), Actions: action.Physical{ttl, there}},
+		datapath.Flow{Key: testKey(1, testFrame(4)), Actions: action.Physical{ttl, there, ttl, back}})
+	if version > 3 { // earlier ones checked no lengths
+		check := action.Action{Op: action.CheckLen, Value: 1000}
+		fs = append(fs, datapath.Flow{Key: testKey(1, testFrame(5)), Actions: action.Physical{check, ttl, there}},
+			datapath.Flow{Key: testKey(1, testFrame(6)), Actions: action.Physical{check, there, ttl, back}})
+	}
+	return fs
+}
 
 // leave makes what an agent with another layout leaves when it dies: maps, settings with a version, two ports, flows between them.
 // The maps are written in their own layout, by the names of the fields.
@@ -79,14 +96,16 @@ func leave(t *testing.T, opts Options, object []byte, version uint32, in, out st
 		put(bpfMapPorts, p.No, p)
 		put(bpfMapInterfaces, p.Ifindex, p.No)
 	}
-	for _, f := range agentFlows(1, 2) {
+	next := uint32(5) // number of a group, or of a wide step
+	for _, f := range leftFlows(version) {
 		key := *(*bpfFlowKey)(unsafe.Pointer(&f.Key))
 		var enc encoder
 		must(t, enc.encode(&f.Key, f.Actions))
 		if c.Maps["groups"] != nil {
 			v := flow2{packets: 7, lastUsed: uint64(monotonic()) << timeShift, steps: uint16(len(enc.steps)), ttlCost: enc.ttlCost}
 			if v.step = then(&enc.steps[0]); len(enc.steps) > 1 {
-				v.group = 5
+				v.group = next
+				next++
 				g := group2{steps: uint32(len(enc.steps))}
 				for i := range enc.steps {
 					g.step[i] = then(&enc.steps[i])
@@ -96,14 +115,20 @@ func leave(t *testing.T, opts Options, object []byte, version uint32, in, out st
 			must(t, c.Maps[bpfMapFlows].Put(raw(&key), raw(&v)))
 			continue
 		}
-		v := bpfFlow{Packets: 7, LastUsed: monotonic(), Steps: uint8(len(enc.steps)), TtlCost: enc.ttlCost}
+		v := bpfFlow{Packets: 7, LastUsed: monotonic(), Steps: uint8(len(enc.steps)), MaxLen: enc.maxLen}
 		if len(enc.steps) > 1 {
-			v.Wide, v.Step.Addr[0] = 1, 5
+			v.Step.Flags, v.Step.DecTtl, v.Step.Addr[0] = stepWide, enc.ttlCost, next
 			for i := range enc.steps {
-				put(bpfMapWideSteps, uint64(5+i), enc.steps[i])
+				put(bpfMapWideSteps, uint64(next), enc.steps[i])
+				next++
 			}
 		} else if !compact(&f.Key, &enc.steps[0], &v.Step) {
 			t.Fatal("a wide step")
+		}
+		if bytes.Equal(object, layout3) {
+			v := flowThen(&v)
+			must(t, c.Maps[bpfMapFlows].Put(raw(&key), raw(&v)))
+			continue
 		}
 		put(bpfMapFlows, key, v)
 	}
@@ -177,6 +202,17 @@ func then(w *bpfWideStep) step2 {
 		ethDst: s.EthDst, ethSrc: s.EthSrc, src: w.Src, dst: w.Dst, peer: w.Peer, order: uint64(w.Order)<<32 | uint64(s.Order)}
 }
 
+// flowThen is a flow as layout 3 had it.
+func flowThen(f *bpfFlow) flow3 {
+	s := &f.Step
+	v := flow3{packets: f.Packets, lastUsed: f.LastUsed, steps: f.Steps, ttlCost: s.DecTtl, step: step3{flags: s.Flags, decTTL: s.DecTtl, tos: s.Tos,
+		port: s.Port, tunKey: s.TunKey, srcPort: s.SrcPort, dstPort: s.DstPort, ethDst: s.EthDst, ethSrc: s.EthSrc, order: s.Order, addr: s.Addr}}
+	if s.Flags == stepWide {
+		v.wide, v.step = 1, step3{addr: s.Addr}
+	}
+	return v
+}
+
 // stream sends frames of one flow until it is stopped, and returns how many it has sent.
 func stream(t *testing.T, r *rig, in string) (stop func() int) {
 	var end atomic.Bool
@@ -236,18 +272,18 @@ func nothingElse(t *testing.T, opts Options) {
 	}
 }
 
-// layouts runs fn for an earlier layout ("groups") and for one to come ("next"), as an agent of it would leave them, or for only one of them.
+// layouts runs fn for earlier layouts ("groups", "bytes") and for one to come ("next"), as an agent of it would leave them, or for only one of them.
 func layouts(t *testing.T, only string, fn func(t *testing.T, opts Options, object []byte, version uint32)) {
 	for _, x := range []struct {
 		name    string
 		object  []byte
 		version uint32
-	}{{"groups", layout2, 2}, {"next", layoutOther, 4}} {
+	}{{"groups", layout2, 2}, {"bytes", layout3, 3}, {"next", layoutOther, 5}} {
 		for _, clsact := range []bool{false, true} {
 			if clsact && (x.version != 2 || testing.Short()) { // the layout makes no difference to it; kernels that have it alone take it anyway
 				continue
 			}
-			if only != "" && only != x.name || only == "" && testing.Short() && x.version != 2 { // opening takes long in an emulated guest
+			if only != "" && only != x.name || only == "" && testing.Short() && x.version != 3 { // opening takes long in an emulated guest
 				continue
 			}
 			t.Run(fmt.Sprintf("%s,clsact=%v", x.name, clsact), func(t *testing.T) {
@@ -278,7 +314,7 @@ func TestMigrate(t *testing.T) {
 		for range 2 { // the second finds this layout
 			d, err := Open(opts)
 			must(t, err)
-			checkFlows(t, d, agentFlows(1, 2))
+			checkFlows(t, d, leftFlows(version))
 			must(t, d.DumpFlows(func(f *datapath.FlowInfo) bool {
 				if f.Packets < 7 || f.Foreign {
 					t.Errorf("%+v", f)
@@ -336,7 +372,7 @@ func TestMigrateInterrupted(t *testing.T) {
 				if !clean {
 					d, err := Open(opts)
 					must(t, err)
-					checkFlows(t, d, agentFlows(1, 2))
+					checkFlows(t, d, leftFlows(version))
 					must(t, d.Close())
 					nothingElse(t, opts)
 				}
@@ -376,7 +412,7 @@ func TestTakeOverUnknownLayout(t *testing.T) {
 				}
 				return true
 			}))
-			if n != 2 || entries(t, d.maps.Flows) != 0 {
+			if n != len(leftFlows(version)) || entries(t, d.maps.Flows) != 0 {
 				t.Errorf("%d flows of the predecessor, %d of its own", n, entries(t, d.maps.Flows))
 			}
 			if p, err := d.AddPort(out, datapath.VM); err != nil || p.No != 2 {

@@ -233,6 +233,43 @@ func TestRewritersAgree(t *testing.T) {
 	t.Logf("%d frames rewritten", tried)
 }
 
+// The kernel measures what packet.View does: as many bytes as it has pass, and one less does not.
+func TestLengthsAgree(t *testing.T) {
+	b, r := newBench(t), rand.New(rand.NewSource(3))
+	all, tried := seeds(), 0
+	for i := range 2000 {
+		f := all[i%len(all)]
+		if i >= len(all) {
+			f = mutate(r, f)
+		}
+		v, reason := packet.Parse(f, b.port.No)
+		if reason != drop.None || !runnable(f) || v.L3Len < 2 {
+			continue
+		}
+		n := uint16(v.WireLen(packet.GSO{}))
+		for _, most := range []uint16{n, n - 1} {
+			as := action.Physical{{Op: action.CheckLen, Value: most}, {Op: action.Output, Port: b.port.No}}
+			if _, err := b.PutFlows([]datapath.Flow{{Key: v.Key, Actions: as}}); err != nil {
+				t.Fatal(err)
+			}
+			if most == n {
+				if verdict, _ := b.run(t, f); verdict != actRedirect {
+					t.Fatalf("% x: verdict %d with %d bytes allowed", f, verdict, most)
+				}
+			} else if b.parse(t, f); b.miss.Reason != datapath.MissMTU {
+				t.Fatalf("% x: %+v with %d bytes allowed", f, b.miss, most)
+			}
+		}
+		if err := b.DelFlows([]match.Key{v.Key}); err != nil {
+			t.Fatal(err)
+		}
+		tried++
+	}
+	if tried < 500 {
+		t.Errorf("only %d frames tried", tried)
+	}
+}
+
 func randomRewrites(r *rand.Rand, v *packet.View) (as action.Physical) {
 	ops := []action.Op{action.SetEthDst, action.SetEthSrc, action.SetSrc, action.SetDst, action.SetTOS, action.DecTTL, action.SetSrcPort, action.SetDstPort}
 	for range r.Intn(6) {

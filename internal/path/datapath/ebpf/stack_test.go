@@ -6,6 +6,7 @@ import (
 	"io"
 	"math/rand"
 	"net"
+	"slices"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -26,7 +27,9 @@ type pair struct {
 	a, b   *netnstest.Namespace
 	pa, pb datapath.Port
 	nat    bool         // what b sends from dport comes from the alias
+	most   uint16       // length of IP packets that flows are for; 0: any
 	gso    atomic.Int64 // misses that carried more than one segment
+	long   atomic.Int64 // misses that were too long for a flow
 	misses atomic.Int64
 }
 
@@ -122,7 +125,13 @@ func (p *pair) handle(t testing.TB, m *datapath.Miss, flows bool) {
 	if m.GSO.Segs > 1 {
 		p.gso.Add(1)
 	}
+	if m.Reason == datapath.MissMTU {
+		p.long.Add(1)
+	}
 	as := p.actions(&m.Key)
+	if p.most != 0 && m.Key.Proto == packet.ProtoTCP {
+		as = slices.Insert(as, 0, action.Action{Op: action.CheckLen, Value: p.most})
+	}
 	if flows {
 		if _, err := p.d.PutFlows([]datapath.Flow{{Key: m.Key, Actions: as}}); err != nil {
 			t.Error(err)
@@ -171,6 +180,27 @@ func (p *pair) transfer(t testing.TB, listen, dial string, size int) {
 		}
 	case <-time.After(30 * time.Second):
 		t.Fatal("the transfer does not end")
+	}
+}
+
+// TestTCPSegmentsAreMeasured: a flow that is for packets of the link's MTU takes offloaded ones of 64 KB; one that is for less has each of
+// them come up, and carried out they arrive as well.
+func TestTCPSegmentsAreMeasured(t *testing.T) {
+	for _, c := range []struct {
+		most uint16
+		long bool
+	}{{1500, false}, {1499, true}} {
+		for _, host := range []string{b4, b6} {
+			t.Run(fmt.Sprintf("%s/%d", host, c.most), func(t *testing.T) {
+				p := newPair(t, openTest(t, testOptions(t)))
+				p.most = c.most
+				p.serve(t, true)
+				p.transfer(t, net.JoinHostPort(host, "8080"), net.JoinHostPort(host, "8080"), 4<<20)
+				if n := p.long.Load(); n > 0 != c.long {
+					t.Errorf("%d of %d misses were too long", n, p.misses.Load())
+				}
+			})
+		}
 	}
 }
 

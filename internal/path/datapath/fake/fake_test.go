@@ -116,6 +116,32 @@ func TestFaultsOfTheOthers(t *testing.T) {
 	}
 }
 
+// TestSegmentsAreMeasured: of an offloaded packet it is the segments that may be too long.
+func TestSegmentsAreMeasured(t *testing.T) {
+	d, _ := setup(t)
+	tcp := packet.BuildTCP(nil, packet.Ether{}, packet.IP{Src: ip("10.0.0.1"), Dst: ip("10.0.0.2")}, packet.TCP{SrcPort: 1, DstPort: 2}, make([]byte, 9000))
+	v, _ := packet.Parse(tcp, 1)
+	f := datapath.Flow{Key: v.Key, Actions: action.Physical{{Op: action.CheckLen, Value: 1040}, {Op: action.Output, Port: 2}}}
+	if _, err := d.PutFlows([]datapath.Flow{f}); err != nil {
+		t.Fatal(err)
+	}
+	*d.RootCredit() = 2
+	for _, c := range []struct {
+		size  uint16
+		fits  bool
+		about string
+	}{{1000, true, "just as long"}, {1001, false, "longer"}, {0, false, "in one"}} {
+		inject(t, d, "tap1", Packet{Frame: tcp, GSO: packet.GSO{Size: c.size, Segs: 9}})
+		if _, ok := d.Received("tap2"); ok != c.fits {
+			t.Errorf("%s: passes: %v", c.about, ok)
+		}
+	}
+	ms := []*datapath.Miss{{}, {}, {}}
+	if n, err := d.ReadMisses(0, ms, 0); n != 2 || err != nil || ms[0].Reason != datapath.MissMTU || ms[0].GSO.Size != 1001 || ms[1].Reason != datapath.MissMTU {
+		t.Errorf("%d misses, %v: %+v", n, err, ms[0])
+	}
+}
+
 func TestTimeIsTheClocks(t *testing.T) {
 	d, c := setup(t)
 	if _, err := d.PutFlows([]datapath.Flow{flowTo(1, 2)}); err != nil {

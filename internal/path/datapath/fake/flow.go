@@ -15,6 +15,7 @@ type flow struct {
 	key            match.Key
 	actions        action.Physical
 	ttlCost        uint8
+	maxLen         uint16
 	packets, bytes uint64
 	used           int64
 	tcpFlags       uint8
@@ -49,8 +50,13 @@ func (d *Datapath) putFlow(i int, f *datapath.Flow) error {
 	}
 	outputs := 0
 	for j := range f.Actions {
-		if op := f.Actions[j].Op; op == action.Output || op == action.Tunnel {
+		switch f.Actions[j].Op {
+		case action.Output, action.Tunnel:
 			outputs++
+		case action.CheckLen:
+			if j > 0 || f.Actions[j].Value == 0 {
+				return fmt.Errorf("action %d checks the length: %w", j, datapath.ErrActions)
+			}
 		}
 	}
 	if outputs > MaxOutputs {
@@ -63,7 +69,7 @@ func (d *Datapath) putFlow(i int, f *datapath.Flow) error {
 	if old != nil {
 		old.deleted = true
 	}
-	fl := &flow{key: f.Key, actions: slices.Clone(f.Actions), ttlCost: f.Actions.TTLCost(), used: d.clock.Now()}
+	fl := &flow{key: f.Key, actions: slices.Clone(f.Actions), ttlCost: f.Actions.TTLCost(), maxLen: f.Actions.MaxLen(), used: d.clock.Now()}
 	d.flows[f.Key] = fl
 	d.order = append(d.order, fl)
 	d.compact()

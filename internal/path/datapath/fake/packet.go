@@ -64,6 +64,8 @@ func (d *Datapath) ingress(in *port, p Packet) {
 		d.miss(in, &v, p.GSO, datapath.MissNoFlow)
 	case v.L3Len > 0 && f.ttlCost > 0 && v.TTL <= f.ttlCost:
 		d.miss(in, &v, p.GSO, datapath.MissTTL)
+	case f.maxLen > 0 && v.WireLen(p.GSO) > int(f.maxLen):
+		d.miss(in, &v, p.GSO, datapath.MissMTU)
 	default:
 		f.use(&v, packets, uint64(len(p.Frame)), d.clock.Now())
 		d.forward(in, f.actions, p, packets)

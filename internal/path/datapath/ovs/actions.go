@@ -4,6 +4,7 @@ import (
 	"encoding/binary"
 	"errors"
 	"fmt"
+	"math"
 	"slices"
 
 	"github.com/viaduct-net/viaduct/internal/base/action"
@@ -21,17 +22,20 @@ var (
 	errTooLong  = errors.New("too many")
 	errOp       = errors.New("not a physical action")
 	errDecTTLs  = errors.New("TTL decremented too often")
+	errCheckLen = errors.New("a length that is not checked before all else, or against nothing")
 	vlanTPID    = binary.BigEndian.AppendUint16(nil, packet.EthTypeVLAN)
 	tunnelTTL   = []byte{64}
 	maxDecTTL   = 255
 	decTTLNotes = 4 // bytes of user data
+	lengthNotes = 2
 )
 
 // actions writes as for packets with key k, whose port's misses go to pid. Errors wrap datapath.ErrActions.
 //
 // The DecTTLs come first: when one finds a TTL of 1, the packet goes to user space as if nothing had been
 // done to it yet. Each carries a note for the way back: how many came before it, to
-// restore the TTL; and its place in the list, to give the list back as it was.
+// restore the TTL; and its place in the list, to give the list back as it was. A CheckLen is the only action of the list, and has the others
+// in it.
 func (m *message) actions(k *match.Key, as action.Physical, pid uint32) error {
 	if err := m.tryActions(k, as, pid); err != nil {
 		return fmt.Errorf("%w: %w", datapath.ErrActions, err)
@@ -43,11 +47,26 @@ func (m *message) tryActions(k *match.Key, as action.Physical, pid uint32) error
 	if err := packet.Check(k, as); err != nil {
 		return err
 	}
+	most := as.MaxLen()
+	if most == 0 {
+		return m.list(k, as, pid)
+	}
+	fits, check := m.checkLen(pid, most)
+	err := m.list(k, as[1:], pid)
+	m.close(fits)
+	m.close(check)
+	return err
+}
+
+// list writes what no length is checked for.
+func (m *message) list(k *match.Key, as action.Physical, pid uint32) error {
 	start, decs, output := len(m.b), 0, false
 	for i := range as {
 		switch op := as[i].Op; {
 		case op == action.Output || op == action.Tunnel:
 			output = true
+		case op == action.CheckLen:
+			return errCheckLen
 		case op == action.DecTTL && output:
 			return errLateTTL
 		case op == action.DecTTL && decs == maxDecTTL:
@@ -68,6 +87,33 @@ func (m *message) tryActions(k *match.Key, as action.Physical, pid uint32) error
 	return nil
 }
 
+// checkLen writes the check, with what is done to packets that are too long, and leaves the list of what is done to others open, in fits,
+// and the whole, in check. The kernel measures frames: a tag is not in them then, and padding is none of packets that are so long. The note is the
+// length itself, which with a header may be more than the kernel can be told.
+func (m *message) checkLen(pid uint32, most uint16) (fits, check int) {
+	var note [2]byte
+	ne.PutUint16(note[:], most)
+	check = m.nest(actCheckLen)
+	at := m.nest(checkLenMost)
+	m.b = ne.AppendUint16(m.b, frameLen(most))
+	m.close(at)
+	greater := m.nest(checkLenGreater)
+	m.userspace(pid, note[:])
+	m.close(greater)
+	return m.nest(checkLenFits), check
+}
+
+// frameLen is what the kernel is told of a CheckLen.
+func frameLen(most uint16) uint16 { return uint16(min(int(most)+packet.EthLen, math.MaxUint16)) }
+
+// userspace writes that the packet goes to the port's socket, with a note.
+func (m *message) userspace(pid uint32, note []byte) {
+	user := m.nest(actUserspace)
+	m.u32(userPID, pid)
+	m.attr(userData, note)
+	m.close(user)
+}
+
 // decTTL writes the decrement and what is done instead when the TTL is 1.
 func (m *message) decTTL(pid uint32, before, at int) {
 	var note [4]byte
@@ -75,10 +121,7 @@ func (m *message) decTTL(pid uint32, before, at int) {
 	ne.PutUint16(note[2:], uint16(at))
 	dec := m.nest(actDecTTL)
 	instead := m.nest(decTTLAction)
-	user := m.nest(actUserspace)
-	m.u32(userPID, pid)
-	m.attr(userData, note[:])
-	m.close(user)
+	m.userspace(pid, note[:])
 	m.close(instead)
 	m.close(dec)
 }
@@ -175,6 +218,20 @@ func (m *message) tunnel(a *action.Action) {
 
 // parseActions appends the list that was written as b.
 func parseActions(dst action.Physical, b []byte) (action.Physical, error) {
+	as := attrs{b: b}
+	if !as.next() || as.typ != actCheckLen {
+		return parseList(dst, b)
+	}
+	check := as.data
+	note, most := find(find(find(check, checkLenGreater), actUserspace), userData), find(check, checkLenMost)
+	if len(note) != lengthNotes || len(most) != 2 || ne.Uint16(most) != frameLen(ne.Uint16(note)) || as.next() || as.err != nil {
+		return dst, errForeign
+	}
+	return parseList(append(dst, action.Action{Op: action.CheckLen, Value: ne.Uint16(note)}), find(check, checkLenFits))
+}
+
+// parseList appends what list has written.
+func parseList(dst action.Physical, b []byte) (action.Physical, error) {
 	start := len(dst)
 	var tunnel *action.Action
 	places := make([]int, 0, 4) // of DecTTLs

@@ -75,6 +75,9 @@ func drawActions(t *rapid.T, k *match.Key, ports uint32) (as action.Physical) {
 		as = append(as, action.Action{Op: action.Output, Port: rapid.Uint32Range(1, ports).Draw(t, "output")})
 	}
 	late := k.Frag == match.FragLater
+	if check := (action.Action{Op: action.CheckLen, Value: rapid.Uint16Min(1).Draw(t, "length")}); rapid.Bool().Draw(t, "checked") && packet.Check(k, action.Physical{check}) == nil {
+		as = append(as, check)
+	}
 	for i := range rapid.IntRange(0, 3).Draw(t, "outputs") {
 		for _, op := range rapid.Permutation([]action.Op{action.SetEthSrc, action.SetEthDst, action.SetSrc, action.SetDst, action.SetTOS,
 			action.SetSrcPort, action.SetDstPort, action.DecTTL, action.DecTTL, action.PushVLAN}).Draw(t, "order") {
@@ -149,6 +152,10 @@ func TestGolden(t *testing.T) {
 	var key, mask, as message
 	keyWriter{&key, false}.key(&k, false)
 	keyWriter{&mask, true}.key(&k, false)
+	var check message
+	if err := check.actions(&k, action.Physical{{Op: action.CheckLen, Value: 1500}, {Op: action.DecTTL}, {Op: action.Output, Port: 5}}, 0x40000003); err != nil {
+		t.Fatal(err)
+	}
 	if err := as.actions(&k, action.Physical{{Op: action.DecTTL}, {Op: action.SetEthDst, MAC: match.MAC{1, 1, 1, 1, 1, 1}},
 		{Op: action.PushVLAN, Value: 9}, {Op: action.PopVLAN}, {Op: action.Output, Port: 5},
 		{Op: action.Tunnel, Port: 6, Key: 0xabc, Addr: addr("192.0.2.9")}}, 0x40000003); err != nil {
@@ -167,6 +174,8 @@ func TestGolden(t *testing.T) {
 			"08000400" + "81001009" + "04000500" + "08000100" + "05000000" +
 			"24000300" + "20001000" + "0c000000" + "0000000000000abc" + "08000200" + "c0000209" + "05000400" + "40000000" +
 			"08000100" + "06000000", as.b},
+		{"checked actions", "4c001500" + "06000100" + "ea050000" + "18000200" + "14000200" + "08000100" + "03000040" + "06000200" + "dc050000" +
+			"28000300" + "1c001700" + "18000100" + "14000200" + "08000100" + "03000040" + "08000200" + "00000000" + "08000100" + "05000000", check.b},
 	} {
 		if got := hex.EncodeToString(c.got); got != c.want {
 			t.Errorf("%s:\n got %s\nwant %s", c.name, got, c.want)
@@ -209,6 +218,9 @@ func TestRefused(t *testing.T) {
 		as action.Physical
 	}{
 		"late TTL":          {udp, action.Physical{out, {Op: action.DecTTL}, out}},
+		"late length":       {udp, action.Physical{{Op: action.DecTTL}, {Op: action.CheckLen, Value: 1500}, out}},
+		"no length":         {udp, action.Physical{{Op: action.CheckLen}, out}},
+		"two lengths":       {udp, action.Physical{{Op: action.CheckLen, Value: 1500}, {Op: action.CheckLen, Value: 1400}, out}},
 		"ports of fragment": {later, action.Physical{{Op: action.SetDstPort, Value: 1}, out}},
 		"other family":      {udp, action.Physical{{Op: action.SetDst, Addr: addr("::1")}, out}},
 		"virtual":           {udp, action.Physical{{Op: action.Forward}}},
@@ -245,11 +257,21 @@ func TestForeign(t *testing.T) {
 	for name, b := range map[string][]byte{
 		"recirculate": {8, 0, 6, 0, 1, 0, 0, 0}, "set unmasked": {20, 0, 3, 0, 16, 0, 4, 0, 1, 2, 3, 4, 5, 6, 1, 2, 3, 4, 5, 6},
 		"dec ttl of somebody else": {4, 0, 23, 0}, "short output": {6, 0, 1, 0, 1, 0, 0, 0},
+		"length of somebody else": {4, 0, 21, 0}, "length, then more": append(checked(0xea, 5), 8, 0, 1, 0, 1, 0, 0, 0),
+		"another length than ours": checked(0xeb, 5),
 	} {
 		if _, err := parseActions(nil, b); err == nil {
 			t.Errorf("%s is read", name)
 		}
 	}
+	if as, err := parseActions(nil, checked(0xea, 5)); err != nil || !slices.Equal(as, action.Physical{{Op: action.CheckLen, Value: 1500}, {Op: action.PopVLAN}}) {
+		t.Errorf("ours: %v, %v", as, err)
+	}
+}
+
+// checked is a CheckLen of 1500, of which the kernel has been told so much.
+func checked(lo, hi byte) []byte {
+	return []byte{36, 0, 21, 0, 6, 0, 1, 0, lo, hi, 0, 0, 16, 0, 2, 0, 12, 0, 2, 0, 6, 0, 2, 0, 0xdc, 5, 0, 0, 8, 0, 3, 0, 4, 0, 5, 0}
 }
 
 func TestRestoreTTL(t *testing.T) {
@@ -280,6 +302,7 @@ func FuzzMiss(f *testing.F) {
 	frame := packet.BuildUDP(nil, packet.Ether{}, packet.IP{Src: addr("10.0.0.1"), Dst: addr("10.0.0.2"), TTL: 1}, 1, 2, nil)
 	f.Add(upcallMessage(packetMiss, frame, nil))
 	f.Add(upcallMessage(packetAction, frame, []byte{1, 0, 0, 0}))
+	f.Add(upcallMessage(packetAction, frame, []byte{0xdc, 5}))
 	f.Add([]byte{16, 0, 0, 0})
 	f.Fuzz(func(t *testing.T, b []byte) {
 		b = slices.Clone(b)
@@ -299,7 +322,7 @@ func FuzzFlow(f *testing.F) {
 	keyWriter{&m, true}.key(&k, false)
 	m.close(at)
 	at = m.nest(flowActions)
-	if err := m.actions(&k, action.Physical{{Op: action.DecTTL}, {Op: action.Output, Port: 3}}, testPID); err != nil {
+	if err := m.actions(&k, action.Physical{{Op: action.CheckLen, Value: 1400}, {Op: action.DecTTL}, {Op: action.Output, Port: 3}}, testPID); err != nil {
 		f.Fatal(err)
 	}
 	m.close(at)

@@ -118,7 +118,7 @@ func TestAdoption(t *testing.T) {
 	d := openTest(t, opts)
 	r := newRig(t, d)
 	in, out := addPort(t, d, r), addPort(t, d, r)
-	as := action.Physical{{Op: action.SetEthDst, MAC: macs.Src}, {Op: action.DecTTL}, {Op: action.Output, Port: out.No}}
+	as := action.Physical{{Op: action.CheckLen, Value: 1000}, {Op: action.SetEthDst, MAC: macs.Src}, {Op: action.DecTTL}, {Op: action.Output, Port: out.No}}
 	f := datapath.Flow{Key: keyOf(t, in, udp(9, 5)), Actions: as}
 	if _, err := d.PutFlows([]datapath.Flow{f}); err != nil {
 		t.Fatal(err)
@@ -148,11 +148,12 @@ func TestAdoption(t *testing.T) {
 	if got := table(t, d)[f.Key]; got.Packets != 1 || !slices.Equal(got.Actions, as) {
 		t.Fatalf("%+v", got)
 	}
-	*ps[0].Credit = 2
+	*ps[0].Credit = 3
+	long := packet.BuildUDP(nil, macs, packet.IP{Src: addr("10.99.0.1"), Dst: addr("10.99.0.2"), TTL: 9}, 1, 5, make([]byte, 1000))
 	for _, c := range []struct {
 		frame  []byte
 		reason datapath.MissReason
-	}{{udp(9, 6), datapath.MissNoFlow}, {udp(1, 5), datapath.MissTTL}} { // both kinds of miss find the new agent
+	}{{udp(9, 6), datapath.MissNoFlow}, {udp(1, 5), datapath.MissTTL}, {long, datapath.MissMTU}} { // all kinds of miss find the new agent
 		r.Send(t, in.Interface, c.frame)
 		got := readAny(t, d)
 		if got.Reason != c.reason || !bytes.Equal(got.Frame, c.frame) {

@@ -193,12 +193,15 @@ func parseMiss(m *datapath.Miss, b []byte, family uint16, no uint32, tunnel bool
 	}
 	*m = datapath.Miss{Frame: find(as, packetPacket)}
 	if cmd == packetAction {
-		note := find(as, packetUserdata)
-		if len(note) != decTTLNotes {
+		switch note := find(as, packetUserdata); len(note) {
+		case decTTLNotes:
+			m.Reason = datapath.MissTTL
+			restoreTTL(m.Frame, uint8(ne.Uint16(note)))
+		case lengthNotes:
+			m.Reason = datapath.MissMTU
+		default:
 			return errForeign
 		}
-		m.Reason = datapath.MissTTL
-		restoreTTL(m.Frame, uint8(ne.Uint16(note)))
 	}
 	v, reason := packet.Parse(m.Frame, no)
 	if reason != drop.None {

@@ -263,7 +263,8 @@ func (d *Datapath) destroy() error {
 // probe checks that the kernel has all that flows need: it puts a flow that no packet matches.
 func (d *Datapath) probe() error {
 	k := match.Key{InPort: maxPorts - 1, EthType: packet.EthTypeIPv4, Src: match.Addr{10: 0xff, 11: 0xff}, Dst: match.Addr{10: 0xff, 11: 0xff}}
-	_, err := d.PutFlows([]datapath.Flow{{Key: k, Actions: action.Physical{{Op: action.DecTTL}, {Op: action.Output, Port: k.InPort}}}})
+	_, err := d.PutFlows([]datapath.Flow{{Key: k, Actions: action.Physical{{Op: action.CheckLen, Value: 1500}, {Op: action.DecTTL},
+		{Op: action.Output, Port: k.InPort}}}})
 	if errors.Is(err, unix.EINVAL) {
 		return ErrKernel
 	}

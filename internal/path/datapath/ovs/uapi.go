@@ -49,10 +49,12 @@ const (
 
 // Actions, and what is nested in them.
 const (
-	actOutput, actUserspace, actSet, actPushVLAN, actPopVLAN, actSetMasked, actDecTTL = 1, 2, 3, 4, 5, 11, 23
+	actOutput, actUserspace, actSet, actPushVLAN, actPopVLAN, actSetMasked, actCheckLen, actDecTTL = 1, 2, 3, 4, 5, 11, 21, 23
 
 	userPID, userData = 1, 2
 	decTTLAction      = 1
+
+	checkLenMost, checkLenGreater, checkLenFits = 1, 2, 3
 )
 
 // Lengths of structs in keys.
