@@ -134,7 +134,7 @@ func pack(b []byte, as action.Physical) []byte {
 		switch a.Op {
 		case action.SetEthSrc, action.SetEthDst:
 			b = append(b, a.MAC[:]...)
-		case action.SetTOS, action.SetSrcPort, action.SetDstPort, action.PushVLAN:
+		case action.SetTOS, action.SetSrcPort, action.SetDstPort, action.PushVLAN, action.CheckLen:
 			b = le.AppendUint16(b, a.Value)
 		case action.Output:
 			b = le.AppendUint32(b, a.Port)
@@ -173,7 +173,7 @@ func unpack(dst action.Physical, b []byte) action.Physical {
 		switch a.Op {
 		case action.SetEthSrc, action.SetEthDst:
 			b = b[copy(a.MAC[:], b):]
-		case action.SetTOS, action.SetSrcPort, action.SetDstPort, action.PushVLAN:
+		case action.SetTOS, action.SetSrcPort, action.SetDstPort, action.PushVLAN, action.CheckLen:
 			a.Value, b = le.Uint16(b), b[2:]
 		case action.Output:
 			a.Port, b = le.Uint32(b), b[4:]

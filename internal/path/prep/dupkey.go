@@ -13,7 +13,7 @@ import (
 type Key struct {
 	Flow    match.Key
 	Content uint64
-	Reason  datapath.MissReason // a packet whose TTL ends is none of its flow's
+	Reason  datapath.MissReason // a packet whose TTL ends, or that is too long, is none of its flow's
 }
 
 // UDP ports of DHCP (RFC 2131) and DHCPv6 (RFC 8415).

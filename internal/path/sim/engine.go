@@ -65,6 +65,7 @@ type scratch struct {
 	consumed  bool // a branch was answered by a device
 	stopped   bool // the result is final, whatever other branches would do
 	visits    int
+	mtu       int // the least of the routers' ports that a branch left by; 0: none has one
 	trail     []trailStep
 	origin    *view.Port // exterior port by which the packet entered the virtual network; nil: generated
 }

@@ -2,6 +2,7 @@ package sim
 
 import (
 	"cmp"
+	"math"
 	"slices"
 
 	"github.com/viaduct-net/viaduct/internal/base/action"
@@ -70,6 +71,9 @@ func (c *Context) assemble() {
 		// Tags come and go as seldom as possible: first those that want it as it is.
 		return cmp.Or(cmp.Compare(a.decs, b.decs), cmp.Compare(a.vlan^tag, b.vlan^tag))
 	})
+	if s.mtu > 0 {
+		c.act(action.Action{Op: action.CheckLen, Value: uint16(min(s.mtu, math.MaxUint16))})
+	}
 	now := header{vlan: c.Packet.Key.VLAN} // written and decs: what the actions have done so far
 	for i := range s.outs {
 		o := &s.outs[i].header
@@ -110,6 +114,14 @@ func (c *Context) assemble() {
 			c.act(action.Action{Op: action.DecTTL})
 		}
 		c.act(action.Action{Op: action.Forward, VPort: s.outs[i].port})
+	}
+}
+
+// keepsTo notes an MTU that the packet has kept to; 0: there is none. No rewrite changes a packet's length, so it does not matter which
+// were done before.
+func (c *Context) keepsTo(mtu int) {
+	if s := &c.scratch; mtu > 0 && (s.mtu == 0 || mtu < s.mtu) {
+		s.mtu = mtu
 	}
 }
 

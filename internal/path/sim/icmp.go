@@ -85,16 +85,6 @@ func isEcho(k *match.Key) bool {
 	return k.SrcPort == want && k.Frag == match.FragNone
 }
 
-// length is the size of the IP packet on the wire; of a packet that stands for several
-// segments, the size of one.
-func (c *Context) length() int {
-	v := &c.Packet
-	if c.GSO.Size == 0 || v.L4 == 0 {
-		return v.L3Len
-	}
-	return v.L3Len - len(v.Payload()) + min(int(c.GSO.Size), len(v.Payload()))
-}
-
 // isIP reports whether the packet's addresses are of its own family. IPv4-mapped
 // addresses must not appear on the wire (RFC 4942 section 2.2).
 func (c *Context) isIP(b *branch) bool {

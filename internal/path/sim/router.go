@@ -126,15 +126,15 @@ func (c *Context) forward(r *view.Router, rt *view.Route, in *view.Port, o outsi
 		c.drop(&b, ResultDrop, drop.NoRoute)
 		return
 	}
-	// Nor is the length: this drop must not end shorter packets. A longer one on the flow of a
-	// short one is not seen here; it meets the MTU of the egress interface. Nothing
-	// fragments here, so DF does not matter.
-	if out.MTU > 0 && c.length() > out.MTU {
+	// Nor is the length: this drop must not end shorter packets, and a flow's CheckLen makes longer
+	// ones miss. Nothing fragments here, so DF does not matter.
+	if out.MTU > 0 && c.Packet.WireLen(c.GSO) > out.MTU {
 		c.UserSpace = true
 		c.icmpError(in, &b, tooBig, out.MTU)
 		c.drop(&b, ResultErrorDrop, drop.ExceedsMTU)
 		return
 	}
+	c.keepsTo(out.MTU)
 	c.unbalance(r, &b)
 	at := place{"post-routing filter", "router", r.Name, r.ID, r.Rules, out}
 	c.copies(r.Mirrors, view.OutBeforeFilters, &at, &b)

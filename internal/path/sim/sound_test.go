@@ -2,6 +2,7 @@ package sim_test
 
 import (
 	"fmt"
+	"math"
 	"slices"
 	"testing"
 
@@ -125,7 +126,7 @@ func (g gen) view() packet.View {
 	return v
 }
 
-// mutate gives v what other has in every field outside the mask, and other's TTL. Only the
+// mutate gives v what other has in every field outside the mask, and other's TTL and length. Only the
 // simulator's view is changed: the frame itself is read for user space alone.
 func mutate(v, other packet.View, m match.Mask) packet.View {
 	kept, free := m.Apply(&v.Key), (match.All&^m | match.InPort).Apply(&other.Key)
@@ -136,8 +137,22 @@ func mutate(v, other packet.View, m match.Mask) packet.View {
 		kept.Bytes()[i] |= x
 	}
 	kept.InPort = v.Key.InPort
-	v.Key, v.TTL, v.L3Len = kept, other.TTL, min(v.L3Len, other.L3Len)
+	v.Key, v.TTL = kept, other.TTL
+	if n := other.L3Len - v.L3Len; v.L3Len > 0 && n > 0 {
+		v.Frame = append(slices.Clone(v.Frame), make([]byte, n)...)
+	}
+	if v.L3Len > 0 {
+		v.L3Len = other.L3Len
+	}
 	return v
+}
+
+// maxLen is the longest IP packet that the actions are for.
+func maxLen(as action.Virtual) int {
+	if len(as) > 0 && as[0].Op == action.CheckLen {
+		return int(as[0].Value)
+	}
+	return math.MaxInt
 }
 
 func ttlCost(as action.Virtual) (n uint8) {
@@ -191,6 +206,9 @@ func maskIsSound(t *testing.T, text string, groups bool) {
 func checkTwin(t *rapid.T, topo *pathtest.Topology, a, b *sim.Context, in pathtest.Injection, twin packet.View) {
 	if in.View.TTL > 0 && twin.TTL <= ttlCost(a.Actions) {
 		return // misses: the datapath looks at the TTL itself
+	}
+	if twin.L3Len > maxLen(a.Actions) {
+		return // and at the length
 	}
 	v := in.View
 	in.View = twin

@@ -105,7 +105,7 @@ func answerTo(k *match.Key, as action.Physical) (r match.Key, ok bool) {
 			r.VLAN = match.VLANPresent | a.Value
 		case action.PopVLAN:
 			r.VLAN = 0
-		case action.SetTOS, action.DecTTL: // answers have their own
+		case action.SetTOS, action.DecTTL, action.CheckLen: // answers have their own
 		case action.Output:
 			r.InPort, ok = a.Port, i == len(as)-1
 			if !ok {

@@ -20,8 +20,11 @@ import (
 
 func (w *Worker) explainUpcall(m *datapath.Miss) {
 	why := "no flow matches: a miss"
-	if m.Reason == datapath.MissTTL {
+	switch m.Reason {
+	case datapath.MissTTL:
 		why = "the flow would use up the TTL: a miss"
+	case datapath.MissMTU:
+		why = "the flow is for shorter packets: a miss"
 	}
 	w.trace.Add("datapath", dpPort(m.Key.InPort), "%s; one token taken, %d bytes put on the ring", why, len(m.Frame))
 	w.trace.Add("upcall", "queue", "taken off the ring when it was the port's turn")

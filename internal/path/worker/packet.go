@@ -65,9 +65,9 @@ func (w *Worker) packet(m *datapath.Miss) (kept bool) {
 
 // lookup is stage 3: the copy of the datapath table answers a packet that raced the
 // install of its own flow; a wildcard hit installs the exact flow. A packet whose TTL the
-// actions would use up is for the simulation alone.
+// actions would use up, or that is longer than those they were decided for, is for the simulation alone.
 func (w *Worker) lookup(m *datapath.Miss, v *packet.View) (done bool) {
-	if m.Reason == datapath.MissTTL {
+	if m.Reason != datapath.MissNoFlow {
 		return false
 	}
 	e, exact := w.flows.Exact(&m.Key)
@@ -78,7 +78,8 @@ func (w *Worker) lookup(m *datapath.Miss, v *packet.View) (done bool) {
 			return false
 		}
 	}
-	if ttl := e.Actions().TTLCost(); ttl != 0 && v.TTL <= ttl {
+	as := e.Actions()
+	if ttl, most := as.TTLCost(), as.MaxLen(); ttl != 0 && v.TTL <= ttl || most != 0 && v.WireLen(m.GSO) > int(most) {
 		return false
 	}
 	w.explainHit(exact, e)

@@ -66,6 +66,70 @@ func TestTTLIsForTheSimulation(t *testing.T) {
 	}
 }
 
+// TestLengthIsForTheSimulation: whatever a short packet has begun, the sender of a long one is told the least MTU on its way, and short ones go on.
+func TestLengthIsForTheSimulation(t *testing.T) {
+	const far = `
+bridge in
+bridge out
+router near
+router next
+vm a in 02:00:00:00:00:0a 10.0.1.10 fd00:1::10
+vm c out 02:00:00:00:00:0c 10.0.2.10 fd00:2::10
+link in near=10.0.1.1/24,fd00:1::1/64
+link near=10.9.0.1/24,fd00:9::1/64 next=10.9.0.2/24,fd00:9::2/64
+link out next=10.0.2.1/24,fd00:2::1/64
+route near 0.0.0.0/0 via 10.9.0.2 out near:next
+route near ::/0 via fd00:9::2 out near:next
+route next 10.0.1.0/24 via 10.9.0.1 out next:near
+route next fd00:1::/64 via fd00:9::1 out next:near
+mtu near:next 1400
+mtu next:out 1300
+`
+	for _, c := range []struct{ name, from, error string }{
+		{"IPv4", "ip=10.0.1.10>10.0.2.10", "type 3 code 4 rest 0x514"},
+		{"IPv6", "ip=fd00:1::10>fd00:2::10", "type 2 code 0 rest 0x514"},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			r := newRig(t, far, Config{})
+			udp, tcp := "a udp eth=a>near:in "+c.from+" ports=1000>53", "a tcp eth=a>near:in "+c.from+" ports=1000>80 flags=A"
+			r.in(udp, tcp)
+			r.turn()
+			r.expect("c < ", "c < ")
+			r.in(udp+" len=1240", tcp+" len=9000 gso=1200") // all of them flows'
+			r.expect("c < ", "c < ")
+			flows := r.flows()
+			r.in(udp + " len=1300") // a flow is there
+			r.turn()
+			r.expect(c.error)
+			r.in("a udp eth=a>near:in " + c.from + " ports=1001>54 len=1300") // a wildcard entry is there
+			r.turn()
+			r.expect(c.error)
+			r.in(tcp + " len=9000 gso=1280")
+			r.turn()
+			r.expect(c.error)
+			if n := r.w.Counts().Dropped[drop.ExceedsMTU]; r.flows() != flows || n != 3 {
+				t.Errorf("%d flows, were %d; %d too long", r.flows(), flows, n)
+			}
+			r.in(udp, tcp)
+			r.expect("c < ", "c < ")                                                                                      // without the worker, as before
+			r.in("a udp eth=a>near:in "+c.from+" ports=1002>55 len=1300", "a udp eth=a>near:in "+c.from+" ports=1002>55") // nothing is there of the kernel's
+			r.turn()
+			r.expect(c.error, "c < ")
+		})
+	}
+}
+
+// TestLengthRacesTheInstall: a long packet that missed before the flow of a short one was there is not that one's either.
+func TestLengthRacesTheInstall(t *testing.T) {
+	r := newRig(t, twoSubnets+"mtu r:red 1300\n", Config{})
+	r.in(aToC, aToC+" len=1300", aToC)
+	r.turn()
+	r.expect("c < ", "type 3 code 4 rest 0x514", "c < ")
+	if n := r.flows(); n != 1 {
+		t.Errorf("%d flows", n)
+	}
+}
+
 func TestParkedUntilTheNeighbourAnswers(t *testing.T) {
 	r := newRig(t, twoSubnets, Config{})
 	toD := "a udp eth=a>r:blue ip=10.0.1.10>10.0.2.20 ports=1>2 len="
