@@ -23,7 +23,8 @@ func told(t *testing.T, from ns.Space, want, address string, more ...string) {
 	})
 }
 
-// TestRoutes: what hosts are told of packets that a router does not forward, in both families; the path MTU, with which they go on; two equal routes,
+// TestRoutes: what hosts are told of packets that a router does not forward, in both families; the path MTU, with which they go on, also on a flow
+// that short packets have begun; two equal routes,
 // each of which suffices.
 func TestRoutes(t *testing.T) {
 	t.Parallel()
@@ -44,6 +45,12 @@ func TestRoutes(t *testing.T) {
 	told(t, alice, "Packet too big: mtu=1300", "fd00:2::10", "-M", "do", "-s", "1400")
 	ping(t, alice, "10.0.2.10", "-s", "1400") // in fragments now
 	ping(t, alice, "fd00:2::10", "-s", "1400")
+	for address, want := range map[string]string{"10.0.2.10": "Frag needed and DF set (mtu = 1300)", "fd00:2::10": "Packet too big: mtu=1300"} {
+		ping(t, mallory, address, "-e", "77") // short ones, which begin a flow
+		told(t, mallory, want, address, "-e", "77", "-M", "do", "-s", "1400")
+		ping(t, mallory, address, "-e", "77")
+		ping(t, mallory, address, "-s", "1400")
+	}
 	told(t, alice, "Destination Net Unreachable", "203.0.113.9")
 	told(t, alice, "No route", "2001:db9::9")
 	told(t, alice, "Packet filtered", "198.51.100.9")
