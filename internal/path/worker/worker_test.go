@@ -311,6 +311,32 @@ func TestAdoption(t *testing.T) {
 	r.expect("c < ") // in the kernel, all the while
 }
 
+// TestAdoptionBounds: flows of an agent that checked no lengths get their bounds with the next one, while packets go on.
+func TestAdoptionBounds(t *testing.T) {
+	r := newRig(t, twoSubnets+"mtu r:red 1300\n", Config{})
+	r.in(aToC)
+	r.turn()
+	r.expect("c < ")
+	f := r.dump()[0]
+	if f.Actions.MaxLen() != 1300 {
+		t.Fatalf("%v", f.Actions)
+	}
+	if _, err := r.dp.PutFlows([]datapath.Flow{{Key: f.Key, Actions: f.Actions[1:]}}); err != nil {
+		t.Fatal(err)
+	}
+	r.start(Config{})
+	r.w.Adopt(r.dump())
+	r.turn()
+	r.in(aToC)
+	r.expect("c < ") // in the kernel
+	if n := r.dump()[0].Actions.MaxLen(); n != 1300 {
+		t.Errorf("a flow for %d bytes", n)
+	}
+	r.in(aToC + " len=1300")
+	r.turn()
+	r.expect("type 3 code 4 rest 0x514")
+}
+
 func (r *rig) dump() (fs []datapath.FlowInfo) {
 	err := r.dp.DumpFlows(func(f *datapath.FlowInfo) bool {
 		g := *f
