@@ -3,7 +3,6 @@ package agent
 import (
 	"context"
 	"errors"
-	"fmt"
 	"path"
 	"slices"
 	"strings"
@@ -17,7 +16,6 @@ import (
 	"github.com/viaduct-net/viaduct/internal/base/trace"
 	"github.com/viaduct-net/viaduct/internal/path/datapath"
 	"github.com/viaduct-net/viaduct/internal/path/flow"
-	"github.com/viaduct-net/viaduct/internal/path/sim"
 	"github.com/viaduct-net/viaduct/internal/path/upcall"
 	"github.com/viaduct-net/viaduct/internal/path/worker"
 	"github.com/viaduct-net/viaduct/internal/topo/view"
@@ -240,52 +238,6 @@ func (a *Agent) Stats(ctx context.Context) (debug.Stats, error) {
 	acc := a.policy.Account()
 	s.Tokens, s.InFlight, s.RootCredit = acc.Total, acc.InFlight, atomic.LoadInt64(a.dp.RootCredit())
 	return s, nil
-}
-
-// findPort accepts what people have at hand: name, id, unique id prefix, or the interface.
-func (a *Agent) findPort(name string) (uuid.UUID, error) {
-	var found []uuid.UUID
-	for id, p := range a.mirror.Snapshot().Ports {
-		if p.Name == name || id.String() == name || p.Interface == name && p.Host == a.host.ID {
-			return id, nil
-		}
-		if strings.HasPrefix(id.String(), name) {
-			found = append(found, id)
-		}
-	}
-	switch len(found) {
-	case 1:
-		return found[0], nil
-	case 0:
-		return uuid.Nil, fmt.Errorf("port %q: %w (viaduct get port lists them)", name, debug.ErrNotFound)
-	}
-	return uuid.Nil, fmt.Errorf("port %q: %d ids begin so", name, len(found))
-}
-
-// Trace implements debug.Agent.
-func (a *Agent) Trace(ctx context.Context, r debug.TraceRequest) (debug.TraceAnswer, error) {
-	id, err := a.findPort(r.Port)
-	if err != nil {
-		return debug.TraceAnswer{}, err
-	}
-	var x worker.Answer
-	w := a.workers[0]
-	if err := w.Call(ctx, func() { x = w.Explain(id, r.Frame) }); err != nil {
-		return debug.TraceAnswer{}, err
-	}
-	out := debug.TraceAnswer{Tree: x.Tree, Result: x.Result.String(), Allowed: x.Result == sim.ResultForward || x.Result == sim.ResultConsumed}
-	if x.Reason != drop.None {
-		out.Reason = x.Reason.String()
-	}
-	if !x.UserSpace {
-		out.Flow = &debug.TraceFlow{Key: x.Key.String(), Mask: x.Mask.String(), Actions: x.Actions}
-	}
-	for _, t := range x.Tags {
-		if s := t.String(); !slices.Contains(out.Tags, s) {
-			out.Tags = append(out.Tags, s)
-		}
-	}
-	return out, nil
 }
 
 // Watch implements debug.Agent.

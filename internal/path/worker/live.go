@@ -12,6 +12,7 @@ import (
 	"github.com/viaduct-net/viaduct/internal/base/trace"
 	"github.com/viaduct-net/viaduct/internal/path/datapath"
 	"github.com/viaduct-net/viaduct/internal/path/sim"
+	"github.com/viaduct-net/viaduct/internal/topo/view"
 )
 
 // Watcher sees real packets go through the stages.
@@ -74,7 +75,8 @@ type Answer struct {
 	Key       match.Key
 	Mask      match.Mask
 	Tags      []tag.Tag
-	UserSpace bool // no flow would be installed
+	Need      []view.Thing // for a result that waits for some of the network that is not known here
+	UserSpace bool         // no flow would be installed
 }
 
 // Explain answers what would become of frame if it entered at a virtual port: the same stages and the
@@ -102,7 +104,7 @@ func (w *Worker) Explain(port uuid.UUID, frame []byte) (a Answer) {
 	c := &w.sim
 	a = Answer{
 		Tree: root, Result: d.result, Reason: d.reason, Actions: d.actions.String(),
-		Key: v.Key, Mask: c.Mask, Tags: slices.Clone(c.Tags), UserSpace: c.UserSpace || d.result == sim.ResultConsumed,
+		Key: v.Key, Mask: c.Mask, Tags: slices.Clone(c.Tags), Need: slices.Clone(c.Need), UserSpace: c.UserSpace || d.result == sim.ResultConsumed,
 	}
 	w.explainGenerated()
 	return a
