@@ -50,6 +50,7 @@ type Config struct {
 	Keys         store.Keys    // of the same store
 	Shared       store.Shared  // of the same store
 	Host         string        // the host's name in the topology
+	Machine      live.Machine  // that is the host from now on
 	RunDir       string        // where agent.sock is made
 	StateDir     string        // where the network is kept for a start without the store; empty: it is not
 	TunnelDevice string        // name of the VXLAN device by which other hosts are reached
@@ -63,6 +64,8 @@ type Config struct {
 	Told func(mirror.Change)
 	// Waiting, when not nil, is called once if the store cannot be reached at the start.
 	Waiting func()
+
+	patience time.Duration // with another machine of the host's name; 0: as long as that may be dead
 }
 
 // Agent is one host's. It implements debug.Agent.
@@ -97,6 +100,7 @@ type Agent struct {
 	foreign      bool           // and this one's datapath cannot use them
 	kept         *disk.Snapshot // what an earlier agent has kept; nil: nothing
 	unconfirmed  bool           // the store has not said that this host is who it takes itself for
+	self         live.Self      // after begin
 	share        *sharer
 	moves        *mover
 	served       chan struct{} // closed when the agent is ready
@@ -136,6 +140,9 @@ func Run(ctx context.Context, cfg Config) error {
 	}
 	a.troubles = newTroubles(a.log, a.events)
 	if err := a.begin(ctx); err != nil {
+		return fmt.Errorf("host %s: %w", cfg.Host, err)
+	}
+	if err := a.enter(ctx); err != nil {
 		return fmt.Errorf("host %s: %w", cfg.Host, err)
 	}
 	a.setLevels(a.boot.Settings)
@@ -221,6 +228,33 @@ func identify(ctx context.Context, cfg *Config) (*model.Host, error) {
 			return nil, errors.Join(err, ctx.Err())
 		}
 	}
+}
+
+// enter makes this machine the host, unless another one is: then the agent is not to start. Without the store it goes on, and what is wrong
+// becomes a trouble once the store is there.
+func (a *Agent) enter(ctx context.Context) error {
+	a.self = live.Self{Host: a.host.ID, Machine: a.cfg.Machine, Patience: a.cfg.patience}
+	if a.unconfirmed {
+		return nil
+	}
+	err := a.self.Enter(ctx, a.cfg.Shared, func(other live.Machine) {
+		a.log.Info("another machine is this host: waiting for it to be gone, or to be alive still", "host", a.host.Name, "other", other.String())
+	})
+	if errors.Is(err, live.ErrTaken) {
+		return fmt.Errorf("%w; if that is right, give this machine another name: viaduct agent --host NAME; if this one is right, stop the agent there", err)
+	}
+	if ctx.Err() != nil {
+		return ctx.Err()
+	}
+	return nil // the store has gone meanwhile: see live.Self.Run
+}
+
+// nameTrouble tells what is wrong with the host's name.
+func (a *Agent) nameTrouble(err error) {
+	if err != nil {
+		err = fmt.Errorf("%w; give that machine, or this one, a name of its own: viaduct agent --host NAME", err)
+	}
+	a.troubles.set(troubleName, "two machines have the name "+a.host.Name+", and only one can be the host", err)
 }
 
 func find(ctx context.Context, s store.Store, name string) (*model.Host, error) {
@@ -317,7 +351,7 @@ func (a *Agent) run(ctx context.Context) error {
 	g.Go(func() error { return a.moves.run(ctx) })
 	g.Go(func() error { return a.share.tell(ctx) })
 	g.Go(func() error { return a.share.hear(ctx) })
-	g.Go(func() error { return live.Run(ctx, a.cfg.Shared, a.host.ID, a.log, a.mirror.SetHosts) })
+	g.Go(func() error { return a.self.Run(ctx, a.cfg.Shared, a.log, a.nameTrouble, a.mirror.SetHosts) })
 	g.Go(func() error { return a.checks.follow(ctx) })
 	g.Go(func() error { return a.checks.announce(ctx) })
 	g.Go(func() error { return a.checks.run(ctx) })

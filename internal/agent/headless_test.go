@@ -19,6 +19,7 @@ import (
 	"github.com/viaduct-net/viaduct/internal/conf"
 	"github.com/viaduct-net/viaduct/internal/path/datapath"
 	"github.com/viaduct-net/viaduct/internal/path/datapath/fake"
+	"github.com/viaduct-net/viaduct/internal/topo/live"
 	"github.com/viaduct-net/viaduct/internal/topo/model"
 	"github.com/viaduct-net/viaduct/internal/topo/store"
 	"github.com/viaduct-net/viaduct/internal/topo/store/disk"
@@ -28,10 +29,11 @@ import (
 // life is one host through several lives of its agent.
 type life struct {
 	*testing.T
-	server *mem.Server
-	dp     *fake.Datapath
-	dir    string
-	log    strings.Builder
+	server  *mem.Server
+	dp      *fake.Datapath
+	dir     string
+	log     strings.Builder
+	machine live.Machine
 
 	link   *mem.Store // of the agent at hand
 	client *debug.Client
@@ -69,7 +71,7 @@ func (l *life) begin(away bool) {
 	ready := l.ready
 	cfg := Config{
 		Open:  func(*conf.Settings) (datapath.Datapath, error) { return l.dp, nil },
-		Store: l.link, Bundles: l.link, Keys: l.link, Shared: l.link, Host: "h1", RunDir: filepath.Join(l.dir), StateDir: filepath.Join(l.dir, "state"),
+		Store: l.link, Bundles: l.link, Keys: l.link, Shared: l.link, Host: "h1", RunDir: filepath.Join(l.dir), StateDir: filepath.Join(l.dir, "state"), Machine: l.machine,
 		TunnelDevice: "none", Log: log, Ready: func() { close(ready) }, Waiting: func() { l.waits.Store(true) },
 	}
 	go func() { ended <- Run(ctx, cfg) }()

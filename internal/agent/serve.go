@@ -13,6 +13,7 @@ import (
 	"github.com/viaduct-net/viaduct/internal/path/datapath"
 	"github.com/viaduct-net/viaduct/internal/pki"
 	"github.com/viaduct-net/viaduct/internal/service"
+	"github.com/viaduct-net/viaduct/internal/topo/live"
 	"github.com/viaduct-net/viaduct/internal/topo/store/etcd"
 )
 
@@ -63,9 +64,13 @@ func Serve(ctx context.Context, o Options) error {
 		return err
 	}
 	defer st.Close()
+	machine, err := live.This(ctx, o.Endpoints)
+	if err != nil {
+		return err
+	}
 	context.AfterFunc(ctx, func() { service.Stopping(log) })
 	return Run(ctx, Config{
-		Store: st, Bundles: st, Keys: st, Shared: st, Host: o.Host, RunDir: o.RunDir, StateDir: o.StateDir, TunnelDevice: o.TunnelDevice, Log: o.Log,
+		Store: st, Bundles: st, Keys: st, Shared: st, Host: o.Host, Machine: machine, RunDir: o.RunDir, StateDir: o.StateDir, TunnelDevice: o.TunnelDevice, Log: o.Log,
 		Version: o.Version, Metrics: o.Metrics,
 		Ready: func() { service.Ready(log, "serving host "+o.Host) },
 		// Whoever waits for us at boot must not wait for a store that is away: what an earlier agent has installed works.

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -14,6 +15,7 @@ import (
 	"github.com/cilium/ebpf/link"
 
 	"github.com/viaduct-net/viaduct/internal/agent/debug"
+	"github.com/viaduct-net/viaduct/internal/lab/examples"
 	"github.com/viaduct-net/viaduct/internal/lab/ns"
 )
 
@@ -65,6 +67,33 @@ func TestSecondAgent(t *testing.T) {
 			ping(t, space(t, l, "alice"), "10.0.2.10")
 		})
 	}
+}
+
+// A machine whose name another one has is refused, with where that is and what to do; the other goes on, and says so too. Given a name of its own again, it
+// serves.
+func TestNameOfAnotherMachine(t *testing.T) {
+	l := up(t, examples.TwoHosts)
+	h1, h2 := &l.Hosts[0], &l.Hosts[1]
+	kill(t, h2)
+	args := l.AgentArgs
+	l.AgentArgs = append(slices.Clone(args), "--host", h1.Name)
+	err := l.StartAgent(t.Context(), h2)
+	if err == nil {
+		t.Fatal("a second machine is host h1")
+	}
+	for _, want := range []string{" at 169.254.", "is alive under it", "viaduct agent --host NAME"} {
+		if !strings.Contains(err.Error(), want) {
+			t.Errorf("%q does not say %q", err, want)
+		}
+	}
+	if s := troubled(t, debug.NewClient(h1.Socket()), "host_name_taken"); !strings.Contains(s, " at 169.254.") {
+		t.Errorf("the first says %q", s)
+	}
+	l.AgentArgs = args
+	if err := l.StartAgent(t.Context(), h2); err != nil {
+		t.Fatal(err)
+	}
+	ping(t, space(t, l, "alice"), "10.0.1.11")
 }
 
 // Somebody else's program on a VM's interface: the port is not used, and says why.

@@ -7,7 +7,7 @@ package live
 
 import (
 	"context"
-	"fmt"
+	"errors"
 	"log/slog"
 	"maps"
 	"strings"
@@ -59,29 +59,49 @@ func (c *contact) lasts() bool {
 	return since != nil && time.Since(*since) >= TTL
 }
 
-// Announce says that a host is alive until ctx ends. It then leaves the session to its end: an agent that is started again soon
-// was never dead.
-func Announce(ctx context.Context, s store.Shared, host uuid.UUID, log *slog.Logger, c *contact) error {
+// Announce says that the host is alive until ctx ends, while no other machine is. It then leaves the session to its end: an agent that is
+// started again soon was never dead.
+func (s *Self) Announce(ctx context.Context, sh store.Shared, log *slog.Logger, c *contact) error {
 	for {
-		session, err := s.Join(ctx, TTL)
-		if err == nil {
-			err = session.Put(ctx, prefix+host.String(), nil)
-		}
-		if err == nil {
-			c.begin()
-			select {
-			case <-session.Done():
-				c.end()
-				err = fmt.Errorf("the session with the store has ended")
-			case <-ctx.Done():
-			}
-		}
+		err := s.announce(ctx, sh, c)
 		if ctx.Err() != nil {
 			return ctx.Err()
 		}
 		log.Warn("other hosts may take this one for dead", "error", err)
 		if err := pause(ctx); err != nil {
 			return err
+		}
+	}
+}
+
+// announce is one session.
+func (s *Self) announce(ctx context.Context, sh store.Shared, c *contact) (err error) {
+	session := s.session
+	s.session = nil
+	if session == nil {
+		if session, err = sh.Join(ctx, TTL); err != nil {
+			return err
+		}
+	}
+	c.begin()
+	defer c.end()
+	for {
+		// Where another machine is the host, that one keeps it alive; this one goes on with what it has, and is it when that has gone.
+		mine, err := s.claim(ctx, session)
+		if err != nil {
+			return err
+		}
+		if mine {
+			if err := session.Put(ctx, prefix+s.Host.String(), nil); err != nil {
+				return err
+			}
+		}
+		select {
+		case <-s.vacant:
+		case <-session.Done():
+			return errors.New("the session with the store has ended")
+		case <-ctx.Done():
+			return ctx.Err()
 		}
 	}
 }
@@ -170,11 +190,14 @@ func (w *watch) settle() {
 
 func (w *watch) tell() { w.changed(Hosts{w.now.known, maps.Clone(w.now.alive)}) }
 
-// Run is Announce and Watch.
-func Run(ctx context.Context, s store.Shared, host uuid.UUID, log *slog.Logger, changed func(Hosts)) error {
+// Run is Announce and Watch; and it calls said with what is wrong with the host's name (ErrTaken, ErrWanted), nil when nothing is, after each
+// change. Both functions are called by goroutines of their own.
+func (s *Self) Run(ctx context.Context, sh store.Shared, log *slog.Logger, said func(error), changed func(Hosts)) error {
 	var c contact
+	s.vacant = make(chan struct{}, 1)
 	g, ctx := errgroup.WithContext(ctx)
-	g.Go(func() error { return Announce(ctx, s, host, log, &c) })
-	g.Go(func() error { return Watch(ctx, s, TTL, c.lasts, log, changed) })
+	g.Go(func() error { return s.Announce(ctx, sh, log, &c) })
+	g.Go(func() error { return s.watchMachines(ctx, sh, said) })
+	g.Go(func() error { return Watch(ctx, sh, TTL, c.lasts, log, changed) })
 	return g.Wait()
 }

@@ -72,10 +72,10 @@ func TestDeath(t *testing.T) {
 	o := observe(t, srv.Client(), 0)
 	o.await(a, b) // nobody has announced itself
 	stop := o.run(func(ctx context.Context) error {
-		return Announce(ctx, hosts[a], a, slog.New(slog.DiscardHandler), new(contact))
+		return (&Self{Host: a}).Announce(ctx, hosts[a], slog.New(slog.DiscardHandler), new(contact))
 	})
 	o.run(func(ctx context.Context) error {
-		return Announce(ctx, hosts[b], b, slog.New(slog.DiscardHandler), new(contact))
+		return (&Self{Host: b}).Announce(ctx, hosts[b], slog.New(slog.DiscardHandler), new(contact))
 	})
 	o.await()
 	hosts[b].Expire() // b was not heard of for too long; it announces itself again
@@ -141,9 +141,9 @@ func TestStoreSilent(t *testing.T) {
 		mine, hers := srv.Client(), srv.Client()
 		o := &observer{t, make(chan Hosts, 1000)}
 		o.run(func(ctx context.Context) error {
-			return Run(ctx, mine, a, log, func(h Hosts) { o.news <- h })
+			return (&Self{Host: a}).Run(ctx, mine, log, func(error) {}, func(h Hosts) { o.news <- h })
 		})
-		stop := o.run(func(ctx context.Context) error { return Announce(ctx, hers, b, log, new(contact)) })
+		stop := o.run(func(ctx context.Context) error { return (&Self{Host: b}).Announce(ctx, hers, log, new(contact)) })
 		silence := func() {
 			mine.Expire()
 			synctest.Wait() // one that hears nothing knows that its session is over, before the store says so of others
@@ -162,7 +162,7 @@ func TestStoreSilent(t *testing.T) {
 		stop()
 		silence()
 		o.await(b)
-		stop = o.run(func(ctx context.Context) error { return Announce(ctx, hers, b, log, new(contact)) })
+		stop = o.run(func(ctx context.Context) error { return (&Self{Host: b}).Announce(ctx, hers, log, new(contact)) })
 		o.await()
 		time.Sleep(2 * TTL)
 		stop()
