@@ -60,7 +60,10 @@ func ovnArena(ctx context.Context, _ *bench, rogues int) (_ arena, err error) {
 	}
 	wait, cancel := context.WithTimeout(ctx, time.Minute)
 	defer cancel()
-	return o, o.run(wait, "ovn-nbctl", "--wait=hv", "sync")
+	if err := o.run(wait, "ovn-nbctl", "--wait=hv", "sync"); err != nil {
+		return nil, err
+	}
+	return o, deafen(o, rogues)
 }
 
 // start makes the databases and starts the daemons.

@@ -2,6 +2,7 @@ package main
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"os"
 	"strings"
@@ -27,7 +28,11 @@ func viaductArena(ctx context.Context, b *bench, rogues int) (arena, error) {
 	if err != nil {
 		return nil, err
 	}
-	return labArena{l}, nil
+	a := labArena{l}
+	if err := deafen(a, rogues); err != nil {
+		return nil, errors.Join(err, a.close())
+	}
+	return a, nil
 }
 
 func (a labArena) space(vm string) (ns.Space, error) { return a.Space(vm) }

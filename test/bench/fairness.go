@@ -4,33 +4,32 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"net/netip"
 	"os"
 	"slices"
+	"sync"
 	"time"
-
-	"golang.org/x/sys/unix"
 
 	"github.com/viaduct-net/viaduct/internal/agent/debug"
 	"github.com/viaduct-net/viaduct/internal/base/drop"
 	"github.com/viaduct-net/viaduct/internal/lab/attacks"
-	"github.com/viaduct-net/viaduct/internal/lab/tool"
 	"github.com/viaduct-net/viaduct/internal/lab/traffic"
 )
 
 // contenders are what VMs send that share the agent: cheap packets and dear ones.
 var contenders = []struct {
 	mode   traffic.Mode
-	target string
+	target netip.Prefix
 }{
-	{traffic.ModePorts, "10.0.2.66"},
-	{traffic.ModeExpensive, "10.128.0.0/9"},
-	{traffic.ModeSYN, "10.0.2.66"},
-	{traffic.ModeARP, "10.0.2.66"}, // flooded: the dearest
+	{traffic.ModePorts, netip.MustParsePrefix("10.0.2.66/32")},
+	{traffic.ModeExpensive, netip.MustParsePrefix("10.128.0.0/9")},
+	{traffic.ModeSYN, netip.MustParsePrefix("10.0.2.66/32")},
+	{traffic.ModeARP, netip.MustParsePrefix("10.0.2.66/32")}, // flooded: the dearest
 }
 
 const (
-	// shareWindow is how long a sample lasts. One in which a port had less than a fifth of what it sent refused, because its
-	// sender had too little of the CPUs, does not count.
+	// shareWindow is how long a sample lasts. One in which a port had less than a fifth of what it sent refused, or nothing waiting at the beginning or the
+	// end, because the sender had too little of the CPUs, does not count: who wants nothing has no share.
 	shareWindow = 50 * time.Millisecond
 	shareLeast  = 10 // windows that must count
 	quietFor    = 150 * time.Millisecond
@@ -53,23 +52,28 @@ type fair struct {
 	b     *bench
 	arena labArena
 	agent *debug.Client
-	first uint32 // number of the next flow
 }
 
-// flood starts the i-th contender, as fast as it can.
-func (f *fair) flood(ctx context.Context, i int) (*tool.Process, error) {
-	s, err := f.arena.space(attacks.Rogue(i, false))
-	if err != nil {
-		return nil, err
+// floods are the contenders, from one thread: on two processors, four processes would want to be served one at a time.
+func (f *fair) floods(ctx context.Context) (*traffic.Turns, error) {
+	t := new(traffic.Turns)
+	for i, c := range contenders {
+		s, err := f.arena.space(attacks.Rogue(i, false))
+		if err == nil {
+			err = s.Do(func() error {
+				flood := traffic.Flood{Interface: "eth0", Mode: c.mode, Target: c.target, First: uint32(i) << 27}
+				if err := flood.Resolve(ctx); err != nil {
+					return err
+				}
+				return t.Add(flood)
+			})
+		}
+		if err != nil {
+			t.Close()
+			return nil, err
+		}
 	}
-	c := contenders[i]
-	p, err := f.b.tools().Start(ctx, s, "flood", "--mode="+string(c.mode), "--target="+c.target, "--rate=0",
-		"--duration=2m", fmt.Sprintf("--nice=%d", rogueNice), fmt.Sprintf("--first=%d", f.first))
-	if err != nil {
-		return nil, err
-	}
-	f.first += 1 << 27
-	return p, awaitTraffic(ctx, s, 1000)
+	return t, nil
 }
 
 // use is what the contenders have had so far, by their number.
@@ -98,16 +102,22 @@ func (f *fair) now(ctx context.Context) (u use, err error) {
 
 // shares measures jain and share_back_ms.
 func (f *fair) shares(ctx context.Context) (err error) {
-	var senders []*tool.Process
-	defer func() { err = errors.Join(err, stopAll(senders)) }()
-	for i := range contenders {
-		p, err := f.flood(ctx, i)
-		if p != nil {
-			senders = append(senders, p)
-		}
-		if err != nil {
-			return err
-		}
+	senders, err := f.floods(ctx)
+	if err != nil {
+		return err
+	}
+	sending, stop := context.WithCancel(ctx)
+	var wg sync.WaitGroup
+	var failed error
+	wg.Go(func() { failed = senders.Run(sending, f.b.duration+time.Minute, 0) })
+	defer func() {
+		stop()
+		wg.Wait()
+		senders.Close()
+		err = errors.Join(err, failed)
+	}()
+	if err := sleep(ctx, 200*time.Millisecond); err != nil { // until all have no credit left
+		return err
 	}
 	had, windows := make([]float64, len(contenders)), 0
 	from, err := f.now(ctx)
@@ -121,7 +131,7 @@ func (f *fair) shares(ctx context.Context) (err error) {
 		}
 		saturated := true
 		for i := range contenders {
-			saturated = saturated && 4*(to.refused[i]-from.refused[i]) > to.admitted[i]-from.admitted[i]
+			saturated = saturated && 4*(to.refused[i]-from.refused[i]) > to.admitted[i]-from.admitted[i] && from.waiting[i] > 0 && to.waiting[i] > 0
 		}
 		if saturated {
 			windows++
@@ -139,7 +149,7 @@ func (f *fair) shares(ctx context.Context) (err error) {
 	}
 	fmt.Fprintf(os.Stderr, "  processing time of %d ports: %.3f s, in %d windows\n", len(had), had, windows)
 	f.b.emit(figure("jain", jain(had), "index"))
-	back, err := f.back(ctx, senders[0])
+	back, err := f.back(ctx, senders)
 	if err != nil {
 		return err
 	}
@@ -149,11 +159,8 @@ func (f *fair) shares(ctx context.Context) (err error) {
 
 // back is for how long a port that stops, the first one, still has processing time. The agent is never idle meanwhile, so that what it does not have is
 // the others'.
-func (f *fair) back(ctx context.Context, sender *tool.Process) (time.Duration, error) {
-	if err := unix.Kill(sender.PID(), unix.SIGSTOP); err != nil {
-		return 0, err
-	}
-	defer func() { _ = unix.Kill(sender.PID(), unix.SIGCONT) }() // that it may end
+func (f *fair) back(ctx context.Context, senders *traffic.Turns) (time.Duration, error) {
+	senders.Pause(0, true)
 	stopped := time.Now()
 	last, at := time.Duration(-1), stopped
 	for time.Since(at) < quietFor {

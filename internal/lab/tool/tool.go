@@ -51,17 +51,8 @@ func flood() *cobra.Command {
 					return fmt.Errorf("--mac: %w", err)
 				}
 			}
-			resolve, done := context.WithTimeout(ctx, 10*time.Second)
-			defer done()
-			hop, source, err := traffic.NextHop(resolve, f.Target.Addr())
-			if err != nil && (f.DstMAC == nil || !f.Source.IsValid()) {
+			if err := f.Resolve(ctx); err != nil {
 				return err
-			}
-			if f.DstMAC == nil {
-				f.DstMAC = hop
-			}
-			if !f.Source.IsValid() {
-				f.Source = source
 			}
 			res, err := f.Run(ctx)
 			return report(c.OutOrStdout(), res, err)

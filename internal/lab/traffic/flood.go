@@ -41,16 +41,32 @@ type FloodResult struct {
 
 const batchLen = 64
 
+// Resolve fills in what is not given, DstMAC and Source: the next hop's and what the route says, in the thread's network namespace.
+func (f *Flood) Resolve(ctx context.Context) error {
+	if f.DstMAC != nil && f.Source.IsValid() {
+		return nil
+	}
+	ctx, cancel := context.WithTimeout(ctx, 10*time.Second)
+	defer cancel()
+	hop, source, err := NextHop(ctx, f.Target.Addr())
+	if err != nil {
+		return err
+	}
+	if f.DstMAC == nil {
+		f.DstMAC = hop
+	}
+	if !f.Source.IsValid() {
+		f.Source = source
+	}
+	return nil
+}
+
 // Run sends until Count, Duration or ctx ends it.
 func (f Flood) Run(ctx context.Context) (FloodResult, error) {
 	if f.Count == 0 || f.Duration <= 0 {
 		return FloodResult{}, errors.New("a flood needs a count and a duration: it must end")
 	}
-	ifi, err := net.InterfaceByName(f.Interface)
-	if err != nil {
-		return FloodResult{}, fmt.Errorf("interface %s: %w", f.Interface, err)
-	}
-	frames, err := f.maker(ifi)
+	ifi, frames, err := f.maker()
 	if err != nil {
 		return FloodResult{}, err
 	}
@@ -106,16 +122,23 @@ type maker interface {
 	put(buf []byte, i uint32) (n int) // makes the first n bytes of buf frame i
 }
 
-func (f Flood) maker(ifi *net.Interface) (maker, error) {
+// maker also gives the interface of the flood, in the thread's network namespace.
+func (f Flood) maker() (*net.Interface, maker, error) {
+	ifi, err := net.InterfaceByName(f.Interface)
+	if err != nil {
+		return nil, nil, fmt.Errorf("interface %s: %w", f.Interface, err)
+	}
 	switch f.Mode {
 	case ModePorts, ModeDestinations, ModeSYN:
-		return newFrames(f.Mode, ifi.HardwareAddr, f.DstMAC, f.Source, f.Target)
+		m, err := newFrames(f.Mode, ifi.HardwareAddr, f.DstMAC, f.Source, f.Target)
+		return ifi, m, err
 	}
 	own6, err := globalAddress6(ifi)
 	if err != nil {
-		return nil, err
+		return nil, nil, err
 	}
-	return newAttack(f.Mode, ifi.HardwareAddr, f.DstMAC, f.Source, own6, f.Target)
+	m, err := newAttack(f.Mode, ifi.HardwareAddr, f.DstMAC, f.Source, own6, f.Target)
+	return ifi, m, err
 }
 
 // globalAddress6 is an IPv6 address of an interface; one of nobody's when it has none.
@@ -140,53 +163,76 @@ type mmsghdr struct {
 	_   [4]byte
 }
 
+// batch is memory for batchLen frames and what sendmmsg is told of them.
+type batch struct {
+	bufs [batchLen][]byte
+	iovs [batchLen]unix.Iovec
+	msgs [batchLen]mmsghdr
+	pin  runtime.Pinner
+}
+
+func newBatch(frames maker) *batch {
+	b := new(batch)
+	for i := range b.bufs {
+		b.bufs[i] = frames.room()
+		b.pin.Pin(&b.bufs[i][0])
+		b.iovs[i].Base = &b.bufs[i][0]
+		b.pin.Pin(&b.iovs[i])
+		b.msgs[i].hdr.Iov = &b.iovs[i]
+		b.msgs[i].hdr.SetIovlen(1)
+	}
+	return b
+}
+
+// fill makes the first n frames, of the flows from first on.
+func (b *batch) fill(frames maker, first uint32, n int) {
+	for i := range n {
+		b.iovs[i].SetLen(frames.put(b.bufs[i], first+uint32(i)))
+	}
+}
+
+// send sends the first n frames; refused are those that the interface had no room for.
+func (b *batch) send(fd, n int) (sent, refused uint64, err error) {
+	for done := 0; done < n; {
+		r, _, errno := unix.Syscall6(unix.SYS_SENDMMSG, uintptr(fd), uintptr(unsafe.Pointer(&b.msgs[done])), uintptr(n-done), 0, 0, 0)
+		switch errno {
+		case 0:
+			sent += uint64(r)
+			done += int(r)
+		case unix.EINTR:
+		case unix.ENOBUFS, unix.EAGAIN:
+			refused++
+			done++
+		default:
+			return sent, refused, errno
+		}
+	}
+	return sent, refused, nil
+}
+
 // send is one thread: it takes the next batch of flow numbers until there are none.
 func (f Flood) send(ctx context.Context, fd int, frames maker, next *atomic.Uint64, start time.Time) (sent, refused uint64, err error) {
-	var (
-		bufs [batchLen][]byte
-		iovs [batchLen]unix.Iovec
-		msgs [batchLen]mmsghdr
-		pin  runtime.Pinner
-	)
-	defer pin.Unpin()
-	for i := range bufs {
-		bufs[i] = frames.room()
-		pin.Pin(&bufs[i][0])
-		iovs[i].Base = &bufs[i][0]
-		pin.Pin(&iovs[i])
-		msgs[i].hdr.Iov = &iovs[i]
-		msgs[i].hdr.SetIovlen(1)
-	}
-	batch := uint64(batchLen)
+	b := newBatch(frames)
+	defer b.pin.Unpin()
+	size := uint64(batchLen)
 	if f.Rate > 0 { // paced: a tenth of a millisecond at a time, so that it is even
-		batch = min(batch, max(1, uint64(f.Rate)/10000))
+		size = min(size, max(1, uint64(f.Rate)/10000))
 	}
 	for ctx.Err() == nil {
-		first := next.Add(batch) - batch
+		first := next.Add(size) - size
 		if first >= f.Count {
 			return sent, refused, nil
 		}
-		n := int(min(batch, f.Count-first))
-		for i := range n {
-			iovs[i].SetLen(frames.put(bufs[i], f.First+uint32(first)+uint32(i)))
-		}
+		n := int(min(size, f.Count-first))
+		b.fill(frames, f.First+uint32(first), n)
 		if f.Rate > 0 {
 			due := start.Add(time.Duration(float64(first) / float64(f.Rate) * float64(time.Second)))
 			time.Sleep(time.Until(due))
 		}
-		for done := 0; done < n; {
-			r, _, errno := unix.Syscall6(unix.SYS_SENDMMSG, uintptr(fd), uintptr(unsafe.Pointer(&msgs[done])), uintptr(n-done), 0, 0, 0)
-			switch errno {
-			case 0:
-				sent += uint64(r)
-				done += int(r)
-			case unix.EINTR:
-			case unix.ENOBUFS, unix.EAGAIN:
-				refused++
-				done++
-			default:
-				return sent, refused, fmt.Errorf("send on %s: %w", f.Interface, errno)
-			}
+		s, r, err := b.send(fd, n)
+		sent, refused = sent+s, refused+r
+		if err != nil {
+			return sent, refused, fmt.Errorf("send on %s: %w", f.Interface, err)
 		}
 	}
 	return sent, refused, nil
