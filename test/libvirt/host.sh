@@ -28,14 +28,14 @@ libvirtd -f "$work/libvirtd.conf" -p "$work/libvirtd.pid" &
 libvirtd=$!
 trap 'virsh -q -c qemu:///system destroy web >/dev/null 2>&1 || true; kill $libvirtd; wait $libvirtd || true' EXIT
 virsh() { command virsh -q -c qemu:///system "$@"; }
-for _ in $(seq 100); do
+for _ in $(seq 600); do
 	! virsh list >/dev/null 2>&1 || break
 	sleep 0.1
 done
 virsh create "$work/domain.xml"
 "$viaduct" ports # the port is this host's, on libvirt's tap
 "$viaduct" ports | grep -q 'web .* vnet'
-for _ in $(seq 900); do
+for _ in $(seq 3000); do
 	[ -n "$(virsh list --name | tr -d '\n')" ] || break
 	sleep 0.1
 done

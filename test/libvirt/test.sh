@@ -31,7 +31,7 @@ sed "s|@WORK@|$work|; s|@GUEST@|$guest|" "$here/domain.xml" >"$work/domain.xml"
 "$viaduct" lab up --name $lab -f "$here/network.yaml"
 VIADUCT_SOCKET=$("$viaduct" lab status --name $lab -o json | jq -r '.hosts[0].agent.socket')
 export VIADUCT_SOCKET
-"$viaduct" lab exec --name $lab h1 -- unshare --mount --propagation private timeout 170 "$here/host.sh" "$work" "$viaduct"
+"$viaduct" lab exec --name $lab h1 -- unshare --mount --propagation private timeout 450 "$here/host.sh" "$work" "$viaduct"
 
 tr -d '\r' <"$work/console" | grep -E 'lease:|bytes from|packets'
 tr -d '\r' <"$work/console" | grep -q '^lease: 10.0.1.50/24 router 10.0.1.1 dns 9.9.9.9'
