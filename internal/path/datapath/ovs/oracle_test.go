@@ -183,8 +183,8 @@ func TestOracleWritesFlows(t *testing.T) {
 	want := map[match.Key]action.Physical{}
 	var keys []match.Key
 	for i, c := range meant() {
-		if slices.ContainsFunc(c.as, func(a action.Action) bool { return a.Op == action.DecTTL }) {
-			continue // see action23
+		if slices.ContainsFunc(c.as, func(a action.Action) bool { return a.Op == action.DecTTL || a.Op == action.CheckLen }) {
+			continue // see action23; and notes of less than eight bytes get zeros of its own
 		}
 		if len(c.as) == 0 { // for which it would write a private action
 			c.as = action.Physical{{Op: action.Output, Port: out.No}}
