@@ -16,23 +16,53 @@ import (
 	"github.com/viaduct-net/viaduct/internal/lab/plug"
 )
 
+// switchNice is the niceness of what decides and switches.
+const switchNice = -10
+
 // ovnNet is the network of the suite on OVN, with Open vSwitch's user-space datapath: its daemons in a namespace, with
 // directories of their own.
 type ovnNet struct {
 	dir     string
+	plain   bool // without groups, translation and what forges its source
 	host    ns.Space
 	vms     map[string]ns.Space
 	daemons []*exec.Cmd
 	pids    []int // of those that decide and switch
 }
 
-func ovnArena(ctx context.Context, _ *bench, rogues int) (_ arena, err error) {
+func ovnArena(ctx context.Context, _ *bench, rogues int) (arena, error) {
+	o, err := ovnOf(ctx, attacks.VMs(rogues), false)
+	if err != nil {
+		return nil, err
+	}
+	if err := deafen(o, rogues); err != nil {
+		return nil, errors.Join(err, o.close())
+	}
+	return o, nil
+}
+
+// ovnPlain is the network of examples.TwoSubnets: victims, carol and one rogue between two bridges and a router, and nothing that looks at connections.
+func ovnPlain(ctx context.Context, _ *bench) (arena, error) {
+	var list []attacks.VM
+	for _, v := range attacks.VMs(1) {
+		if v.Group == "" {
+			continue
+		}
+		if v.Group = ""; v.Name == attacks.Rogue(0, false) {
+			v.Name = "mallory"
+		}
+		list = append(list, v)
+	}
+	return ovnOf(ctx, list, true)
+}
+
+func ovnOf(ctx context.Context, list []attacks.VM, plain bool) (_ arena, err error) {
 	for _, program := range []string{"ovs-vswitchd", "ovsdb-server", "ovn-northd", "ovn-controller", "ovn-nbctl"} {
 		if _, err := exec.LookPath(program); err != nil {
 			return nil, fmt.Errorf("%w: install openvswitch-switch, ovn-central and ovn-host", err)
 		}
 	}
-	o := &ovnNet{host: ns.Space(fmt.Sprintf("bench%d.ovn", os.Getpid())), vms: map[string]ns.Space{}}
+	o := &ovnNet{plain: plain, host: ns.Space(fmt.Sprintf("bench%d.ovn", os.Getpid())), vms: map[string]ns.Space{}}
 	defer func() {
 		if err != nil {
 			err = errors.Join(err, o.close())
@@ -50,20 +80,17 @@ func ovnArena(ctx context.Context, _ *bench, rogues int) (_ arena, err error) {
 	if err := o.start(ctx); err != nil {
 		return nil, err
 	}
-	if err := o.ctl(ctx, "ovn-nbctl", o.topology(rogues)); err != nil {
+	if err := o.ctl(ctx, "ovn-nbctl", o.topology(list)); err != nil {
 		return nil, err
 	}
-	for _, v := range attacks.VMs(rogues) {
+	for _, v := range list {
 		if err := o.plug(ctx, v); err != nil {
 			return nil, fmt.Errorf("VM %s: %w", v.Name, err)
 		}
 	}
 	wait, cancel := context.WithTimeout(ctx, time.Minute)
 	defer cancel()
-	if err := o.run(wait, "ovn-nbctl", "--wait=hv", "sync"); err != nil {
-		return nil, err
-	}
-	return o, deafen(o, rogues)
+	return o, o.run(wait, "ovn-nbctl", "--wait=hv", "sync")
 }
 
 // start makes the databases and starts the daemons.
@@ -102,7 +129,7 @@ func (o *ovnNet) start(ctx context.Context) error {
 	if err := o.daemon(true, "ovn-controller", "unix:"+o.path("conf.sock")); err != nil {
 		return err
 	}
-	return o.run(ctx, "ovs-vsctl", "--timeout=20", "add-br", "br-int", "--", "set", "bridge", "br-int", "datapath_type=netdev", "fail-mode=secure")
+	return o.run(ctx, "ovs-vsctl", "--timeout=20", "--may-exist", "add-br", "br-int", "--", "set", "bridge", "br-int", "datapath_type=netdev", "fail-mode=secure")
 }
 
 func (o *ovnNet) path(name string) string { return filepath.Join(o.dir, name) }
@@ -119,11 +146,16 @@ func (o *ovnNet) run(ctx context.Context, args ...string) error {
 	if args[0] == "ovs-vsctl" {
 		args = append([]string{args[0], "--db=unix:" + o.path("conf.sock")}, args[1:]...)
 	}
+	_, err := o.output(ctx, args...)
+	return err
+}
+
+func (o *ovnNet) output(ctx context.Context, args ...string) (string, error) {
 	out, err := o.command(ctx, args...).CombinedOutput()
 	if err != nil {
-		return fmt.Errorf("%s: %w: %s", strings.Join(args, " "), err, out)
+		return "", fmt.Errorf("%s: %w: %s", strings.Join(args, " "), err, out)
 	}
-	return nil
+	return string(out), nil
 }
 
 // ctl runs many commands in one go.
@@ -140,16 +172,26 @@ func (o *ovnNet) ctl(ctx context.Context, program string, commands [][]string) e
 
 // daemon starts one in the foreground of its own session; those that decide and switch are in the host's namespace.
 func (o *ovnNet) daemon(switches bool, args ...string) error {
-	cmd := o.command(context.Background(), append(args, "--log-file="+o.path(filepath.Base(args[0])+fmt.Sprint(len(o.daemons))+".log"), "-vconsole:off")...)
+	name := filepath.Base(args[0])
+	if switches { // as the packages' units start them, and as Viaduct's agent runs
+		args = append([]string{"nice", "-n", fmt.Sprint(switchNice)}, args...)
+	}
+	cmd := o.command(context.Background(), append(args, "--log-file="+o.path(name+fmt.Sprint(len(o.daemons))+".log"), "-vconsole:off")...)
 	cmd.SysProcAttr = &syscall.SysProcAttr{Setsid: true, Pdeathsig: syscall.SIGKILL}
 	if err := o.host.Start(cmd); err != nil {
 		return err
 	}
 	o.daemons = append(o.daemons, cmd)
-	if switches {
-		o.pids = append(o.pids, cmd.Process.Pid)
+	if !switches {
+		return nil
 	}
-	return nil
+	o.pids = append(o.pids, cmd.Process.Pid)
+	// It leads a session, within which alone niceness counts where the kernel groups processes by session.
+	err := os.WriteFile(fmt.Sprintf("/proc/%d/autogroup", cmd.Process.Pid), []byte(fmt.Sprint(switchNice)), 0)
+	if errors.Is(err, os.ErrNotExist) {
+		return nil
+	}
+	return err
 }
 
 func (o *ovnNet) await(ctx context.Context, file string) error {
@@ -166,11 +208,14 @@ func (o *ovnNet) await(ctx context.Context, file string) error {
 	}
 }
 
-// topology is attacks.Document in OVN's words.
-func (o *ovnNet) topology(rogues int) (cs [][]string) {
+// topology is attacks.Document in OVN's words, or what ovnPlain says.
+func (o *ovnNet) topology(list []attacks.VM) (cs [][]string) {
 	add := func(c ...string) { cs = append(cs, c) }
 	add("lr-add", "tenant")
 	for _, l := range attacks.Legs {
+		if o.plain && l.Bridge == "outside" {
+			continue
+		}
 		add("ls-add", l.Bridge)
 		lrp := []string{"lrp-add", "tenant", "tenant-" + l.Bridge, l.MAC}
 		for _, p := range l.Addresses {
@@ -183,11 +228,13 @@ func (o *ovnNet) topology(rogues int) (cs [][]string) {
 		add("lsp-set-addresses", port, "router")
 		add("lsp-set-options", port, "router-port=tenant-"+l.Bridge)
 	}
-	add("lrp-set-gateway-chassis", "tenant-outside", "h1")
-	add("lr-nat-add", "tenant", "snat", "203.0.113.1", "10.0.1.0/24")
+	if !o.plain {
+		add("lrp-set-gateway-chassis", "tenant-outside", "h1")
+		add("lr-nat-add", "tenant", "snat", "203.0.113.1", "10.0.1.0/24")
+	}
 	add("lr-route-add", "tenant", "10.128.0.0/9", "10.0.2.66", "tenant-red")
 	members := map[string][]string{}
-	for _, v := range attacks.VMs(rogues) {
+	for _, v := range list {
 		addresses := v.MAC
 		for _, a := range v.Claims {
 			addresses += " " + a.String()
@@ -197,9 +244,12 @@ func (o *ovnNet) topology(rogues int) (cs [][]string) {
 		if v.Group != "" {
 			add("lsp-set-port-security", v.Name, addresses)
 			members[v.Group] = append(members[v.Group], v.Name)
-		} else if v.Bridge == "blue" {
+		} else if v.Bridge == "blue" && !o.plain {
 			add("lsp-set-addresses", v.Name, addresses, "unknown") // it may forge its source
 		}
+	}
+	if o.plain {
+		return cs
 	}
 	for _, group := range []string{"victim", "sink", "rogue"} {
 		add(append([]string{"pg-add", group}, members[group]...)...)
@@ -274,7 +324,7 @@ func (o *ovnNet) close() (err error) {
 		_ = c.Process.Signal(syscall.SIGTERM) // it may have ended: Wait tells
 		done := time.AfterFunc(5*time.Second, func() { _ = c.Process.Kill() })
 		if e := c.Wait(); e != nil && !strings.Contains(e.Error(), "signal") {
-			err = errors.Join(err, fmt.Errorf("%s: %w", c.Args[0], e))
+			err = errors.Join(err, fmt.Errorf("%s: %w", strings.Join(c.Args, " "), e))
 		}
 		done.Stop()
 	}

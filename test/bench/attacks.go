@@ -13,7 +13,6 @@ import (
 
 	"github.com/viaduct-net/viaduct/internal/lab/attacks"
 	"github.com/viaduct-net/viaduct/internal/lab/ns"
-	"github.com/viaduct-net/viaduct/internal/lab/traffic"
 )
 
 // attackOptions are those of the attack suite.
@@ -199,70 +198,4 @@ func (b *bench) warm(ctx context.Context, alice ns.Space) error {
 			return fmt.Errorf("the victims do not reach each other: %d of %d flows lost", r.Lost, r.Sent)
 		}
 	}
-}
-
-// flowsOfNets: new_flows_per_s in the suite's network, with its stateful groups, on each of the nets.
-func flowsOfNets(ctx context.Context, b *bench) error {
-	with, per := *b, map[string]float64{}
-	// The flood begins a million connections, which is more than one port may have.
-	with.flowConf = append([]string{"agent.conntrack.max_per_port=16777216"}, b.flowConf...)
-	for net := range strings.SplitSeq(b.attack.nets, ",") {
-		make := arenas[net]
-		if make == nil {
-			return fmt.Errorf("-nets %q: there are viaduct and ovn", net)
-		}
-		a, err := make(ctx, &with, 1)
-		if err != nil {
-			return fmt.Errorf("%s: %w", net, err)
-		}
-		per[net], err = b.newFlowsIn(ctx, a)
-		if err := errors.Join(err, a.close()); err != nil {
-			return fmt.Errorf("%s: %w", net, err)
-		}
-	}
-	f := figure("new_flows_vs_ovn", per["viaduct"], "flows/s")
-	if per["ovn"] > 0 {
-		f = f.against(per["ovn"])
-	}
-	b.emit(f)
-	return nil
-}
-
-func (b *bench) newFlowsIn(ctx context.Context, a arena) (best float64, err error) {
-	alice, err := a.space("alice")
-	if err != nil {
-		return 0, err
-	}
-	bob, err := a.space("bob")
-	if err != nil {
-		return 0, err
-	}
-	echo, err := b.tools().StartReady(ctx, bob, "echo")
-	if err != nil {
-		return 0, err
-	}
-	err = b.warm(ctx, alice)
-	_ = echo.Stop(nil) // it has served its purpose, whatever it says
-	if err != nil {
-		return 0, err
-	}
-	from, err := a.space(attacks.Rogue(0, false))
-	if err != nil {
-		return 0, err
-	}
-	to, err := a.space("carol")
-	if err != nil {
-		return 0, err
-	}
-	first := uint32(1) << 30
-	for _, rate := range []int{40_000, 60_000, 80_000, 120_000, 160_000, 0} {
-		perSecond, sent, err := b.deliver(ctx, from, to, traffic.ModePorts, rate, first)
-		if err != nil {
-			return 0, err
-		}
-		fmt.Fprintf(os.Stderr, "  offered %.0f/s, delivered %.0f/s\n", sent.PerSecond, perSecond)
-		best = max(best, perSecond)
-		first += uint32(sent.Sent + sent.Refused)
-	}
-	return best, nil
 }

@@ -19,20 +19,31 @@ import (
 // labArena is Viaduct's.
 type labArena struct{ *lab.Lab }
 
+// victimsRoom is a bound on connections that the victims do not meet themselves: each of their flows is two connections of the port that began it, one with each
+// group, and twenty attacks are over before the first ones are forgotten.
+const victimsRoom = "agent.conntrack.max_per_port=131072"
+
 func viaductArena(ctx context.Context, b *bench, rogues int) (arena, error) {
-	set, err := document.Parse(strings.NewReader(attacks.Document(rogues)), "attacks.yaml")
+	a, err := arenaOf(ctx, b, attacks.Document(rogues), append([]string{victimsRoom}, b.flowConf...))
 	if err != nil {
 		return nil, err
 	}
-	l, err := lab.Up(ctx, lab.Options{Name: fmt.Sprintf("bench%d", os.Getpid()), Binary: b.binary, Conf: b.flowConf}, set)
-	if err != nil {
-		return nil, err
-	}
-	a := labArena{l}
 	if err := deafen(a, rogues); err != nil {
 		return nil, errors.Join(err, a.close())
 	}
 	return a, nil
+}
+
+func arenaOf(ctx context.Context, b *bench, text string, conf []string) (arena, error) {
+	set, err := document.Parse(strings.NewReader(text), "attacks.yaml")
+	if err != nil {
+		return nil, err
+	}
+	l, err := lab.Up(ctx, lab.Options{Name: fmt.Sprintf("bench%d", os.Getpid()), Binary: b.binary, Conf: conf}, set)
+	if err != nil {
+		return nil, err
+	}
+	return labArena{l}, nil
 }
 
 func (a labArena) space(vm string) (ns.Space, error) { return a.Space(vm) }

@@ -34,8 +34,14 @@ func (b *bench) bestRate(ctx context.Context, l *lab.Lab) (best float64, first u
 	if err != nil {
 		return 0, 0, err
 	}
-	for _, rate := range rates {
-		perSecond, sent, err := b.deliver(ctx, vms[0], vms[1], traffic.ModePorts, rate, first)
+	return b.search(ctx, vms[0], vms[1], rates, 0)
+}
+
+// search is the best rate of new flows from one VM to another of those that are delivered when the list's are offered, and the number of the first flow
+// that was not sent.
+func (b *bench) search(ctx context.Context, from, to ns.Space, offered []int, first uint32) (best float64, next uint32, err error) {
+	for _, rate := range offered {
+		perSecond, sent, err := b.deliver(ctx, from, to, traffic.ModePorts, rate, first)
 		if err != nil {
 			return 0, 0, err
 		}
