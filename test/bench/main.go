@@ -46,6 +46,7 @@ type bench struct {
 	rounds   int
 	flowConf []string // of the host that new_flows_per_s is measured on
 	attack   attackOptions
+	profiles string // directory
 	emit     func(...Figure)
 }
 
@@ -67,6 +68,7 @@ var measurements = []measurement{
 	{"victim", victim},
 	{"shares", shares},
 	{"fairness", fairness},
+	{"refuse", refuse},
 	{"move", move},
 	{"drivers", drivers},
 	{"attacks", attackSuite},
