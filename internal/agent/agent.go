@@ -325,10 +325,13 @@ func (a *Agent) run(ctx context.Context) error {
 		return err
 	}
 	g, ctx := errgroup.WithContext(ctx)
-	for _, w := range a.workers {
+	for i, cpu := range a.pins() {
 		g.Go(func() error {
-			runtime.LockOSThread()
-			return w.Run(ctx)
+			runtime.LockOSThread() // for good: a thread that was pinned is nobody else's
+			if err := pinThread(cpu); err != nil {
+				a.log.Warn("a packet worker is not pinned", "worker", i, "cpu", cpu, "error", err)
+			}
+			return a.workers[i].Run(ctx)
 		})
 	}
 	if metrics != nil {

@@ -27,7 +27,7 @@ const (
 const flowRoom = 1 << 20
 
 func (o *Options) ebpf(s *conf.Settings) ebpf.Options {
-	return ebpf.Options{Name: o.Name, MaxFlows: max(s.MaxFlowCount, flowRoom), Workers: workers(s), Tokens: int(s.Tokens.Global)}
+	return ebpf.Options{Name: o.Name, MaxFlows: max(s.MaxFlowCount, flowRoom), Workers: workers(s), Tokens: int(s.Tokens.Global), Poll: pollTime(s, runtime.NumCPU())}
 }
 
 func (o *Options) ovs(s *conf.Settings) ovs.Options {

@@ -9,6 +9,8 @@ import (
 // Settings are the values of all keys, for one host. What each means, and its unit, is in the schema.
 type Settings struct {
 	Workers      int
+	Pin, Polling string // auto, on or off
+	PollTime     time.Duration
 	FlowAudit    time.Duration
 	Driver       string
 	MaxFlowCount int

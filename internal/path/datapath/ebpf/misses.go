@@ -33,6 +33,8 @@ type queue struct {
 	reader *ringbuf.Reader
 	rec    ringbuf.Record
 
+	poll lookout // of who reads
+
 	leftMu sync.Mutex
 	left   []*datapath.Miss // from rings that this one has replaced: they come first; guarded by leftMu
 	some   atomic.Bool      // there are some left
@@ -126,6 +128,18 @@ func (d *Datapath) ReadMisses(worker int, ms []*datapath.Miss, timeout time.Dura
 	if timeout <= 0 && q.empty() { // a worker asks before each batch leaves
 		return 0, nil
 	}
+	if d.opts.Poll <= 0 || timeout <= 0 {
+		return q.read(worker, ms, timeout)
+	}
+	start := time.Now()
+	q.lookOut(start, min(q.poll.time, timeout))
+	n, err := q.read(worker, ms, max(timeout-time.Since(start), 0))
+	q.poll.waited(time.Since(start), d.opts.Poll)
+	return n, err
+}
+
+// read is ReadMisses without a look out. What is there already costs no system call.
+func (q *queue) read(worker int, ms []*datapath.Miss, timeout time.Duration) (int, error) {
 	deadline := time.Now().Add(timeout)
 	q.reader.SetDeadline(deadline)
 	n := 0

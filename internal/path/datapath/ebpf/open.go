@@ -7,6 +7,7 @@ import (
 	"path/filepath"
 	"sync"
 	"sync/atomic"
+	"time"
 	"unsafe"
 
 	"github.com/cilium/ebpf"
@@ -26,6 +27,8 @@ type Options struct {
 	MaxPorts int    // rounded up to a power of two; default 1024; adopted ones keep their number
 	Workers  int    // miss queues; default 1, at most 64
 	Tokens   int    // most misses in flight at once: sizes the rings; default 256
+	// Poll is for how long ReadMisses may look out for a miss before it sleeps; 0: it sleeps at once.
+	Poll time.Duration
 
 	clsact    bool                    // attach as on kernels without tcx, for tests
 	interrupt func(step string) error // fails Open between two steps of a migration, for tests
