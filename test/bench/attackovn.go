@@ -56,6 +56,19 @@ func ovnPlain(ctx context.Context, _ *bench) (arena, error) {
 	return ovnOf(ctx, list, true)
 }
 
+// ovnExact is ovnPlain without wildcards in Open vSwitch's flows, so that each new flow is an upcall and a flow of the datapath.
+func ovnExact(ctx context.Context, b *bench) (arena, error) {
+	a, err := ovnPlain(ctx, b)
+	if err != nil {
+		return nil, err
+	}
+	o := a.(*ovnNet)
+	if err := o.run(ctx, "ovs-appctl", "-t", o.path("vswitchd.ctl"), "upcall/disable-megaflows"); err != nil {
+		return nil, errors.Join(err, a.close())
+	}
+	return a, nil
+}
+
 func ovnOf(ctx context.Context, list []attacks.VM, plain bool) (_ arena, err error) {
 	for _, program := range []string{"ovs-vswitchd", "ovsdb-server", "ovn-northd", "ovn-controller", "ovn-nbctl"} {
 		if _, err := exec.LookPath(program); err != nil {

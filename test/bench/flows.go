@@ -7,6 +7,7 @@ import (
 	"time"
 
 	"github.com/viaduct-net/viaduct/internal/lab"
+	"github.com/viaduct-net/viaduct/internal/lab/attacks"
 	"github.com/viaduct-net/viaduct/internal/lab/ns"
 	"github.com/viaduct-net/viaduct/internal/lab/traffic"
 )
@@ -19,13 +20,51 @@ var rates = []int{80_000, 120_000, 160_000, 200_000, 250_000, 300_000, 0}
 // bridge per second. Each one missed and was simulated, installed and sent on.
 func newFlows(ctx context.Context, b *bench) error {
 	return b.withLab(ctx, b.flowConf, func(l *lab.Lab) error {
+		carol, err := l.Space("carol")
+		if err != nil {
+			return err
+		}
+		before, err := workNow(carol, l.Hosts[0].PID)
+		if err != nil {
+			return err
+		}
 		best, _, err := b.bestRate(ctx, l)
 		if err != nil {
 			return err
 		}
-		b.emit(figure("new_flows_per_s", best, "flows/s"))
+		after, err := workNow(carol, l.Hosts[0].PID)
+		if err != nil {
+			return err
+		}
+		b.emit(figure("new_flows_per_s", best, "flows/s"), figure("new_flow_cpu_us", 1e6*after.since(before), "us"))
 		return nil
 	})
+}
+
+// work is what has been delivered, and the CPU time that it took those who decide and switch. Other work on the machine disturbs it less than what is
+// done in a second.
+type work struct {
+	frames uint64
+	cpu    time.Duration
+}
+
+func workNow(receiver ns.Space, pids ...int) (w work, err error) {
+	if w.frames, _, err = counters(receiver); err != nil {
+		return w, err
+	}
+	for _, pid := range pids {
+		d, err := attacks.CPUTime(pid)
+		if err != nil {
+			return w, err
+		}
+		w.cpu += d
+	}
+	return w, nil
+}
+
+// since is how many seconds of CPU time each frame has taken since then.
+func (w work) since(then work) float64 {
+	return (w.cpu - then.cpu).Seconds() / float64(max(w.frames-then.frames, 1))
 }
 
 // bestRate is the best rate of new flows from mallory to carol, and the number of the first flow that was not sent.
