@@ -54,9 +54,12 @@ func balances(t *testing.T, l *lab.Lab) {
 		}
 	})
 	t.Run("the same one for a client", func(t *testing.T) {
-		first := get(t, world, "http://203.0.113.80:81/name")
+		// From ports that no earlier connection had: one to the same member by the other listener would look the same to the member, so that
+		// another one is chosen.
+		const url, option, ports = "http://203.0.113.80:81/name", "--local-port", "20000-20999"
+		first := get(t, world, url, option, ports)
 		for range 10 {
-			if got := get(t, world, "http://203.0.113.80:81/name"); got != first {
+			if got := get(t, world, url, option, ports); got != first {
 				t.Fatalf("it went to %s, and then to %s", first, got)
 			}
 		}
@@ -217,13 +220,14 @@ func serve(t *testing.T, s ns.Space, name string) (stop func()) {
 	return stop
 }
 
-func fetch(s ns.Space, url string) (string, error) {
-	return command(s, "curl", "--silent", "--show-error", "--fail", "--max-time", "5", "--noproxy", "*", url)
+func fetch(s ns.Space, url string, more ...string) (string, error) {
+	args := append([]string{"curl", "--silent", "--show-error", "--fail", "--max-time", "20", "--noproxy", "*"}, more...)
+	return command(s, append(args, url)...)
 }
 
-func get(t *testing.T, s ns.Space, url string) string {
+func get(t *testing.T, s ns.Space, url string, more ...string) string {
 	t.Helper()
-	out, err := fetch(s, url)
+	out, err := fetch(s, url, more...)
 	if err != nil || !strings.HasPrefix(out, "web-") {
 		t.Fatalf("%s: %q, %v", url, out, err)
 	}
