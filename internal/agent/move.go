@@ -153,16 +153,22 @@ func (m *mover) letGo(ctx context.Context, p *part) error {
 	case h == nil || h.Tunnel == (match.Addr{}):
 		m.log.Warn("port moves without its connections: the other host cannot be reached", "port", p.Port, "to", m.a.hostName(p.To))
 	default:
-		p.told = make(chan int, 1)
+		heard := m.telling(p)
 		w := m.a.workers[0]
-		w.Do(func() {
-			w.Tell(h.Tunnel, conns, func(missed int) {
-				p.told <- missed
-				m.wake()
-			})
-		})
+		w.Do(func() { w.Tell(h.Tunnel, conns, heard) })
 	}
 	return err
+}
+
+// telling returns what a worker calls once the other host has acknowledged what it is told, or is given up. It never blocks, even if nobody
+// waits for it any more.
+func (m *mover) telling(p *part) func(missed int) {
+	told := make(chan int, 1)
+	p.told = told
+	return func(missed int) {
+		told <- missed
+		m.wake()
+	}
 }
 
 // knows reports whether the other host has acknowledged what it was told, or is not waited for any more.

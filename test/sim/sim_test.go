@@ -149,6 +149,7 @@ func TestNamedSeeds(t *testing.T) {
 		"what was told in an earlier session is never taken back": 165,
 		"a block is claimed and nobody knows":                     160,
 		"messages of other hosts that wait are not counted":       603,
+		"a worker waits for who does not wait for it":             1050,
 	} {
 		t.Run(name, func(t *testing.T) {
 			p := NewPlan(n)
