@@ -87,7 +87,7 @@ struct {
 	__array(values, struct ring);
 } rings SEC(".maps");
 
-/* tunnel key -> number of the port that packets with it are for */
+/* tunnel key -> number of the port that packets with it are for; the tunnel's own: they miss */
 struct {
 	__uint(type, BPF_MAP_TYPE_HASH);
 	__uint(max_entries, 1024); /* set by user space */

@@ -168,11 +168,14 @@ int viaduct_ingress(struct __sk_buff *skb)
 	}
 	if (in && in->class == CLASS_TUNNEL && k.tun_key != TUNNEL_KEY_HOSTS) {
 		no = bpf_map_lookup_elem(&tunnel_keys, &k.tun_key);
-		if (no)
+		if (!no) {
+			/* No simulation could say more, and a miss would cost a token of all hosts' tunnels. */
+			count_drop(k.in_port, DROP_TUNNEL_KEY);
+			return TC_ACT_SHOT;
+		}
+		/* The tunnel's own number: the port is to come to this host soon, and user space keeps what is for it. */
+		if (*no != k.in_port)
 			return output(skb, *no, &p, k.in_port, packets, bytes, 0);
-		/* No simulation could say more, and a miss would cost a token of all hosts' tunnels. */
-		count_drop(k.in_port, DROP_TUNNEL_KEY);
-		return TC_ACT_SHOT;
 	}
 	f = bpf_map_lookup_elem(&flows, &k);
 	if (!f) {

@@ -168,7 +168,7 @@ type Datapath interface {
 	DumpFlows(fn func(*FlowInfo) bool) error
 
 	// SetTunnelKey has every packet that comes out of a tunnel with this key go to a port as it is, without a flow and
-	// without a miss. Port 0 takes the key back. The port need not exist yet, and deleting it leaves the key: packets are
+	// without a miss; where that is the tunnel port itself, they miss, with the key in Miss.Key. Port 0 takes the key back. The port need not exist yet, and deleting it leaves the key: packets are
 	// then dropped as drop.OutputGone. Packets with a key of no port are dropped as drop.TunnelKey, but
 	// for replicate.Key; the Open vSwitch module has them miss. Keys are 1 to 2^24-1. ErrTunnel when this datapath has no tunnels.
 	SetTunnelKey(key, port uint32) error

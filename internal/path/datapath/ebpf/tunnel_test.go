@@ -139,6 +139,18 @@ func TestTunnel(t *testing.T) {
 				t.Errorf("%d misses, %v: %+v, want %+v", n, err, m.Key, want)
 			}
 
+			// So is what comes for a port that is to be this host's soon: its key leads to the tunnel itself.
+			if err := d.SetTunnelKey(vni, tun.No); err != nil {
+				t.Fatal(err)
+			}
+			atomic.StoreInt64(tun.Credit, 1)
+			wire.Send(t, testFrame(7))
+			want = testKey(tun.No, testFrame(7))
+			want.TunKey = vni
+			if n, err := d.ReadMisses(0, []*datapath.Miss{m}, 5*time.Second); n != 1 || err != nil || m.Key != want || !bytes.Equal(m.Frame, testFrame(7)) {
+				t.Errorf("%d misses, %v: %+v, want %+v", n, err, m.Key, want)
+			}
+
 			// With the key known there is no miss, and none of the tunnel's tokens is asked for.
 			if err := d.SetTunnelKey(vni, p.No); err != nil {
 				t.Fatal(err)
@@ -151,7 +163,7 @@ func TestTunnel(t *testing.T) {
 				t.Fatal(err)
 			}
 			wire.Send(t, testFrame(6))
-			stats("after the port has gone", func(s datapath.PortStats) bool { return s.Drops[drop.OutputGone] == 1 && s.Admitted == 1 })
+			stats("after the port has gone", func(s datapath.PortStats) bool { return s.Drops[drop.OutputGone] == 1 && s.Admitted == 2 })
 		})
 	}
 }

@@ -51,12 +51,15 @@ func (d *Datapath) ingress(in *port, p Packet) {
 	}
 	v.Key.TunKey = p.TunKey
 	if in.Class == datapath.Tunnel && p.TunKey != replicate.Key {
-		if to, ok := d.keys[p.TunKey]; ok {
-			d.forward(in, action.Physical{{Op: action.Output, Port: to}}, p, packets)
-		} else {
+		to, ok := d.keys[p.TunKey]
+		if !ok {
 			in.drop(drop.TunnelKey)
+			return
 		}
-		return
+		if to != in.No {
+			d.forward(in, action.Physical{{Op: action.Output, Port: to}}, p, packets)
+			return
+		}
 	}
 	f := d.flows[v.Key]
 	switch {

@@ -33,8 +33,11 @@ func (w keyWriter) tunnelKey(in, key uint32, family int) {
 	w.partly(keyEthernet, zeros[:lenEthernet], zeros[:lenEthernet])
 }
 
-// tunnelFlows puts the flows of a key at a tunnel port, or deletes them when port is 0. The caller holds mu.
+// tunnelFlows puts the flows of a key at a tunnel port, or deletes them when port is 0 or the tunnel port itself. The caller holds mu.
 func (d *Datapath) tunnelFlows(in, key, port uint32) error {
+	if port == in {
+		port = 0
+	}
 	for family := range tunnelFamilies {
 		m := &d.ctl.msg
 		cmd := uint8(cmdNew)
