@@ -1,9 +1,11 @@
 package agent
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"log/slog"
+	"maps"
 	"slices"
 	"sync"
 	"time"
@@ -30,6 +32,9 @@ type mover struct {
 
 	mu     sync.Mutex
 	moving []mirror.Binding // of this host, those with To or From; guarded by mu
+	// Ports that are on the way: until when this host minds what comes for them; 0: for as long as their old host has them. Guarded by mu.
+	comes, goes map[uuid.UUID]int64
+	had         map[uuid.UUID]bool // the ports of this host; nil: not known yet. Guarded by mu
 
 	parts map[uuid.UUID]*part // by port; of who calls step
 }
@@ -45,10 +50,11 @@ type part struct {
 const (
 	moveRetry = 200 * time.Millisecond // how soon the store is told again
 	moveTold  = 3 * time.Second        // for how long the other host may not acknowledge what it is told
+	moveWait  = 2 * time.Second        // for how long what comes for a port waits for its interface, or follows it
 )
 
 func newMover(a *Agent) *mover {
-	return &mover{a: a, log: a.logs.For(logPorts), news: make(chan struct{}, 1), parts: map[uuid.UUID]*part{}}
+	return &mover{a: a, log: a.logs.For(logPorts), news: make(chan struct{}, 1), parts: map[uuid.UUID]*part{}, comes: map[uuid.UUID]int64{}, goes: map[uuid.UUID]int64{}}
 }
 
 // topologyChanged runs in the mirror's goroutine, when the bindings are set.
@@ -56,12 +62,78 @@ func (m *mover) topologyChanged(c mirror.Change) {
 	m.mu.Lock()
 	if c.BindingsChanged {
 		m.moving = slices.DeleteFunc(slices.Clone(c.Bindings), func(b mirror.Binding) bool { return b.To == uuid.Nil && b.From == uuid.Nil })
+		m.expect(c.Bindings)
 	}
-	some := len(m.moving) > 0
+	some := len(m.moving)+len(m.comes)+len(m.goes) > 0
 	m.mu.Unlock()
 	if some { // a host may have died
 		m.wake()
 	}
+}
+
+// expect has what comes for ports that move wait. Of one that comes: as long as another host has it, that goes there; and then, as of any that is new
+// here, until the interface is up, for moveWait at most. Of one that goes (letGo): until its new host may have it, and for moveWait it follows. The caller holds mu.
+func (m *mover) expect(bindings []mirror.Binding) {
+	now, here := m.a.clock.Now(), map[uuid.UUID]mirror.Binding{}
+	for _, b := range bindings {
+		here[b.Port] = b
+		at, comes := m.comes[b.Port]
+		switch {
+		case b.To != uuid.Nil:
+		case b.From != uuid.Nil:
+			m.comes[b.Port] = 0
+			m.a.ports.expect(b.Port, false)
+		case comes && at == 0:
+			m.comes[b.Port] = now + int64(moveWait)
+		case !comes && m.had != nil && !m.had[b.Port]: // with those that are there at the start an earlier agent's keys lead to ports
+			m.comes[b.Port] = now + int64(moveWait)
+			m.a.ports.expect(b.Port, false)
+		}
+	}
+	m.had = make(map[uuid.UUID]bool, len(here))
+	for port := range here {
+		m.had[port] = true
+	}
+	for _, port := range sorted(m.goes) {
+		switch b, ok := here[port]; {
+		case !ok:
+			if m.a.ports.passOn(port) {
+				m.goes[port] = now + int64(moveWait)
+			}
+		case ok && b.To == uuid.Nil: // it comes back, or has never gone
+			delete(m.goes, port)
+			if _, comes := m.comes[port]; !comes {
+				m.a.ports.unexpect(port)
+			}
+		}
+	}
+	for _, port := range sorted(m.comes) {
+		if b, ok := here[port]; !ok || b.To != uuid.Nil {
+			delete(m.comes, port)
+			m.a.ports.unexpect(port)
+		}
+	}
+}
+
+// late ends what has lasted long enough, and reports whether anything is left.
+func (m *mover) late() (some bool) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	now := m.a.clock.Now()
+	for _, ports := range []map[uuid.UUID]int64{m.comes, m.goes} {
+		for _, port := range sorted(ports) {
+			if at := ports[port]; at != 0 && at <= now {
+				delete(ports, port)
+				m.a.ports.unexpect(port)
+			}
+		}
+	}
+	return len(m.comes)+len(m.goes) > 0
+}
+
+// sorted are ports in an order that is the same each time.
+func sorted(ports map[uuid.UUID]int64) []uuid.UUID {
+	return slices.SortedFunc(maps.Keys(ports), func(a, b uuid.UUID) int { return bytes.Compare(a[:], b[:]) })
 }
 
 func (m *mover) wake() {
@@ -91,7 +163,7 @@ func (m *mover) run(ctx context.Context) error {
 			m.log.Warn("a port cannot move on", "error", err, "retry_in", moveRetry)
 		}
 		again := tick.C
-		if len(m.parts) == 0 {
+		if len(m.parts) == 0 && !m.late() {
 			again = nil
 		}
 		select {
@@ -106,6 +178,7 @@ func (m *mover) run(ctx context.Context) error {
 // step does what is to be done now.
 func (m *mover) step(ctx context.Context) error {
 	moving := m.list()
+	m.late()
 	for port, p := range m.parts {
 		if !slices.Contains(moving, p.Binding) {
 			delete(m.parts, port)
@@ -141,6 +214,15 @@ func (m *mover) dead(host uuid.UUID) bool {
 // letGo ends this host's service of the port, and begins to tell the host that gets it of its connections.
 func (m *mover) letGo(ctx context.Context, p *part) error {
 	known, err := m.flowsOf(ctx, p.Port)
+	m.mu.Lock()
+	if slices.Contains(m.moving, p.Binding) { // still
+		m.goes[p.Port] = p.late + int64(moveWait) // without the store it does not get on
+		m.a.ports.expect(p.Port, true)
+	}
+	m.mu.Unlock()
+	for _, w := range m.a.workers { // no flow leads to it any more
+		err = errors.Join(err, m.a.call(w, ctx, func() {}))
+	}
 	active := m.a.bindings.Release(p.Port)
 	for _, w := range m.a.workers { // packets that were at hand have had their effect
 		err = errors.Join(err, m.a.call(w, ctx, func() {}))

@@ -28,11 +28,12 @@ type ports struct {
 	key     func(vport uuid.UUID) uint32 // the tunnel key, 0: none
 	rates   func(vport uuid.UUID) datapath.Rates
 
-	mu     sync.Mutex
-	bound  map[uuid.UUID]boundPort
-	tunnel *boundPort        // nil: no other host can be reached
-	before map[uint32]uint64 // misses of each port that an earlier agent has read
-	table  atomic.Pointer[xlate.Ports]
+	mu       sync.Mutex
+	bound    map[uuid.UUID]boundPort
+	tunnel   *boundPort           // nil: no other host can be reached
+	expected map[uuid.UUID]uint32 // ports that move, with their tunnel keys, of which what comes out of tunnels is for the workers
+	before   map[uint32]uint64    // misses of each port that an earlier agent has read
+	table    atomic.Pointer[xlate.Ports]
 }
 
 type boundPort struct {
@@ -43,7 +44,7 @@ type boundPort struct {
 }
 
 func newPorts(dp datapath.Datapath, policy *htb.Policy, workers []*worker.Worker, key func(uuid.UUID) uint32, rates func(uuid.UUID) datapath.Rates, log *slog.Logger) *ports {
-	p := &ports{dp: dp, policy: policy, workers: workers, key: key, rates: rates, log: log, bound: map[uuid.UUID]boundPort{}, before: map[uint32]uint64{}}
+	p := &ports{dp: dp, policy: policy, workers: workers, key: key, rates: rates, log: log, bound: map[uuid.UUID]boundPort{}, expected: map[uuid.UUID]uint32{}, before: map[uint32]uint64{}}
 	p.table.Store(xlate.NewPorts())
 	return p
 }
@@ -64,10 +65,8 @@ func (p *ports) Bind(vport uuid.UUID, iface string, _ int) error {
 	b := p.limit(vport, boundPort{Port: dp, admission: &admission{policy: p.policy}, key: key})
 	p.bound[vport] = b
 	p.publish(p.table.Load().With(vport, dp.No), func() { b.admission.begin(iface, htb.VM, dp.Credit) }, tag.Tag{Kind: tag.Binding, ID: vport})
-	if key != 0 {
-		if err := p.dp.SetTunnelKey(key, dp.No); err != nil && !errors.Is(err, datapath.ErrTunnel) {
-			p.log.Warn("other hosts cannot reach a port", "port", vport, "error", err)
-		}
+	if _, expected := p.expected[vport]; !expected { // or else when its interface is up
+		p.lead(vport, key, dp.No)
 	}
 	p.events.add(debug.EventPortActive, vport.String(), "interface %s is the port", iface)
 	p.log.Info("bound", "port", vport, "interface", iface, "number", dp.No)
@@ -84,19 +83,76 @@ func (p *ports) Unbind(vport uuid.UUID, iface string, _ int) {
 	}
 	delete(p.bound, vport)
 	delete(p.before, b.No)
-	if b.key != 0 {
-		_ = p.dp.SetTunnelKey(b.key, 0) // a datapath without tunnels has none
+	table := p.table.Load().Without(vport)
+	if _, expected := p.expected[vport]; !expected { // or else it is on the way, and what comes for it waits
+		table = table.Forget(vport)
+		if b.key != 0 {
+			_ = p.dp.SetTunnelKey(b.key, 0) // a datapath without tunnels has none
+		}
 	}
 	b.admission.end() // while its cell is still the port's
 	if err := p.dp.DelPort(b.No); err != nil {
 		p.log.Warn("port cannot be deleted cleanly", "interface", iface, "error", err)
 	}
-	p.publish(p.table.Load().Without(vport), func() {}, tag.Tag{Kind: tag.Binding, ID: vport})
+	p.publish(table, func() {}, tag.Tag{Kind: tag.Binding, ID: vport})
 	for _, w := range p.workers {
 		w.Do(func() { w.ForgetPort(b.No) })
 	}
 	p.events.add(debug.EventPortInactive, vport.String(), "interface %s is the port no more", iface)
 	p.log.Info("unbound", "port", vport, "interface", iface)
+}
+
+// lead has the packets that other hosts send to a port go to a datapath port. The caller holds mu.
+func (p *ports) lead(vport uuid.UUID, key, no uint32) {
+	if key == 0 {
+		return
+	}
+	if err := p.dp.SetTunnelKey(key, no); err != nil && !errors.Is(err, datapath.ErrTunnel) {
+		p.log.Warn("other hosts cannot reach a port", "port", vport, "error", err)
+	}
+}
+
+// expect has what comes for a port wait, which is on the way to this host, or from it: then it may still be bound.
+func (p *ports) expect(vport uuid.UUID, goes bool) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if _, bound := p.bound[vport]; bound && !goes || p.table.Load().Expects(vport) {
+		return
+	}
+	key := p.key(vport)
+	p.expected[vport] = key
+	p.publish(p.table.Load().WithExpected(vport, key), func() {}, tag.Tag{Kind: tag.Binding, ID: vport})
+	if p.tunnel != nil {
+		p.lead(vport, key, p.tunnel.No)
+	}
+}
+
+// Up implements binding.Effects: what has come for a port that was expected goes on.
+func (p *ports) Up(vport uuid.UUID) { p.unexpect(vport) }
+
+// passOn has what comes, and has come, for a port that was expected follow it to another host. False: it was not expected, or follows already.
+func (p *ports) passOn(vport uuid.UUID) bool {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	t := p.table.Load()
+	if !t.Expects(vport) {
+		return false
+	}
+	p.publish(t.WithoutExpected(vport), func() {}, tag.Tag{Kind: tag.Binding, ID: vport})
+	return true
+}
+
+// unexpect ends all that: the port is here, or nothing is to come for it any more.
+func (p *ports) unexpect(vport uuid.UUID) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	key, ok := p.expected[vport]
+	if !ok {
+		return
+	}
+	delete(p.expected, vport)
+	p.publish(p.table.Load().Forget(vport), func() {}, tag.Tag{Kind: tag.Binding, ID: vport})
+	p.lead(vport, key, p.bound[vport].No) // 0 when it is not there
 }
 
 // publish hands the workers a new table, and then what it changes. The last of them to have it calls known.

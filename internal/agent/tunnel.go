@@ -134,6 +134,9 @@ func (p *ports) openTunnel(device string, s *view.Snapshot) error {
 	}
 	a := &admission{policy: p.policy}
 	p.tunnel = &boundPort{Port: dp, admission: a}
+	for id, key := range p.expected {
+		p.lead(id, key, dp.No)
+	}
 	var changed []tag.Tag
 	for id := range s.Hosts {
 		changed = append(changed, tag.Tag{Kind: tag.Host, ID: id})
@@ -163,6 +166,9 @@ func (p *ports) sweepKeys() error {
 	}
 	for _, b := range p.bound {
 		delete(keys, b.key)
+	}
+	for _, key := range p.expected {
+		delete(keys, key)
 	}
 	for key := range keys {
 		if err := p.dp.SetTunnelKey(key, 0); err != nil {

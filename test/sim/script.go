@@ -140,6 +140,17 @@ func (x *script) do(f []string) (err error) {
 		v, h := x.named(f[1]), s.host(f[2])
 		b := model.Clone(s.store.graph.Get(model.KindBinding, v.port)).(*model.Binding)
 		b.HostID = h.id
+		if len(f) > 3 { // its interface comes so much later
+			var late time.Duration
+			if late, err = time.ParseDuration(f[3]); err != nil {
+				return err
+			}
+			v.place(nil)
+			s.commit(fmt.Sprintf("port %s is bound at %s", v.name, h.name), replace(b))
+			s.after(late, func() { s.settle(v) })
+			s.runFor(late / 8)
+			break
+		}
 		s.commit(fmt.Sprintf("port %s is bound at %s", v.name, h.name), replace(b))
 		s.settle(v)
 		s.runFor(time.Second)

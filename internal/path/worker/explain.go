@@ -100,6 +100,8 @@ func (w *Worker) explainParked(wait tag.Tag) {
 	switch {
 	case len(w.sim.Need) > 0:
 		what = "what is not known here of the network is loaded"
+	case wait.Kind == tag.Binding:
+		what = fmt.Sprintf("port %s has moved", w.portName(wait.ID))
 	case wait.Kind == tag.Ports:
 		what = fmt.Sprintf("ports of %s are leased", wait.Addr)
 	case wait.Kind == tag.Fragment:

@@ -29,6 +29,9 @@ func (w *Worker) packet(m *datapath.Miss) (kept bool) {
 	if w.heard(m) {
 		return false
 	}
+	if m.Key.TunKey != 0 {
+		return w.arrived(m)
+	}
 	v, bad := packet.Parse(m.Frame, m.Key.InPort)
 	if bad != drop.None {
 		w.drop(bad)
@@ -52,6 +55,8 @@ func (w *Worker) packet(m *datapath.Miss) (kept bool) {
 		return w.park(m, vport)
 	case d.reason != drop.None && w.early(m, &v, d.reason):
 		return true
+	case d.reason == drop.Inactive && w.expected() != uuid.Nil:
+		return w.keep(m, w.expected())
 	}
 	w.count(m, vport)
 	w.commit(m, d)

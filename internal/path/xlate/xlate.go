@@ -19,6 +19,9 @@ type Ports struct {
 	local   map[uuid.UUID]uint32
 	virtual map[uint32]uuid.UUID
 	tunnel  uint32 // datapath port of the tunnels; 0: there is none
+
+	expected map[uuid.UUID]struct{} // ports that are on the way from one host to another: what is for them waits
+	keys     map[uint32]uuid.UUID   // of those that are or were expected, by tunnel key
 }
 
 // Remotes says where ports of other hosts are: see view.Snapshot.
@@ -28,7 +31,7 @@ type Remotes interface {
 
 // NewPorts is the empty table.
 func NewPorts() *Ports {
-	return &Ports{local: map[uuid.UUID]uint32{}, virtual: map[uint32]uuid.UUID{}}
+	return &Ports{local: map[uuid.UUID]uint32{}, virtual: map[uint32]uuid.UUID{}, expected: map[uuid.UUID]struct{}{}, keys: map[uint32]uuid.UUID{}}
 }
 
 // With adds a pair; a previous one of either side is replaced.
@@ -58,11 +61,51 @@ func (p *Ports) WithTunnel(no uint32) *Ports {
 	return q
 }
 
+// WithExpected says that a virtual port with a tunnel key is on the way to this host, or from it. Nothing is translated into it, bound or not, until
+// it is WithoutExpected.
+func (p *Ports) WithExpected(vport uuid.UUID, key uint32) *Ports {
+	q := p.clone()
+	q.expected[vport] = struct{}{}
+	if key != 0 {
+		q.keys[key] = vport
+	}
+	return q
+}
+
+// WithoutExpected says that it has come, here or there. What comes by its key is known for it still (Behind).
+func (p *Ports) WithoutExpected(vport uuid.UUID) *Ports {
+	q := p.clone()
+	delete(q.expected, vport)
+	return q
+}
+
+// Forget says the same, and that nothing is to come by its key any more, unless it is here.
+func (p *Ports) Forget(vport uuid.UUID) *Ports {
+	q := p.clone()
+	delete(q.expected, vport)
+	if _, ok := q.local[vport]; !ok {
+		maps.DeleteFunc(q.keys, func(_ uint32, id uuid.UUID) bool { return id == vport })
+	}
+	return q
+}
+
+// Expects reports whether a port is on the way.
+func (p *Ports) Expects(vport uuid.UUID) bool {
+	_, ok := p.expected[vport]
+	return ok
+}
+
+// Behind finds the port of a tunnel key that is or was expected.
+func (p *Ports) Behind(key uint32) (uuid.UUID, bool) {
+	id, ok := p.keys[key]
+	return id, ok
+}
+
 // Tunnel is the datapath port by which other hosts are reached; 0: none.
 func (p *Ports) Tunnel() uint32 { return p.tunnel }
 
 func (p *Ports) clone() *Ports {
-	return &Ports{local: maps.Clone(p.local), virtual: maps.Clone(p.virtual), tunnel: p.tunnel}
+	return &Ports{local: maps.Clone(p.local), virtual: maps.Clone(p.virtual), tunnel: p.tunnel, expected: maps.Clone(p.expected), keys: maps.Clone(p.keys)}
 }
 
 // Virtual finds the virtual port of a datapath port.
@@ -103,7 +146,7 @@ func (p *Ports) Translate(dst action.Physical, tags []tag.Tag, v action.Virtual,
 			continue
 		}
 		tags = append(tags, tag.Tag{Kind: tag.Binding, ID: a.VPort})
-		if no, ok := p.local[a.VPort]; ok {
+		if no, ok := p.local[a.VPort]; ok && !p.Expects(a.VPort) {
 			dst = append(dst, action.Action{Op: action.Output, Port: no})
 		} else {
 			host, peer, key, ok := remotes.Remote(a.VPort)

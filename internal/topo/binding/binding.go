@@ -17,6 +17,8 @@ import (
 type Effects interface {
 	// Bind attaches an interface. After an error it is tried again.
 	Bind(port uuid.UUID, iface string, ifIndex int) error
+	// Up says that the interface of a port that is bound is up: once after each Bind, as soon as that is so.
+	Up(port uuid.UUID)
 	// Unbind detaches it. The interface may be gone, or have another name by now.
 	Unbind(port uuid.UUID, iface string, ifIndex int)
 }
@@ -58,12 +60,13 @@ type Manager struct {
 	wanted []mirror.Binding // ordered by port
 	links  map[int]Link
 	bound  map[uuid.UUID]Link // as they were at Bind
+	up     map[uuid.UUID]bool // of bound, those of which that was told
 	failed map[uuid.UUID]error
 }
 
 // New makes a manager without bindings and links.
 func New(e Effects) *Manager {
-	return &Manager{effects: e, listed: make(chan struct{}), links: make(map[int]Link), bound: make(map[uuid.UUID]Link), failed: make(map[uuid.UUID]error)}
+	return &Manager{effects: e, listed: make(chan struct{}), links: make(map[int]Link), bound: make(map[uuid.UUID]Link), up: make(map[uuid.UUID]bool), failed: make(map[uuid.UUID]error)}
 }
 
 // SetBindings says which bindings this host has: all of them.
@@ -164,8 +167,7 @@ func (m *Manager) Release(port uuid.UUID) (was bool) {
 	if !ok || !slices.ContainsFunc(m.wanted, func(w mirror.Binding) bool { return w.Port == port && w.To != uuid.Nil }) {
 		return false
 	}
-	m.effects.Unbind(port, l.Name, l.Index)
-	delete(m.bound, port)
+	m.unbind(port, l)
 	return true
 }
 
@@ -200,8 +202,7 @@ func (m *Manager) reconcile() {
 	for _, p := range ports {
 		was := m.bound[p]
 		if is, ok := fits[p]; !ok || is.Index != was.Index || is.Name != was.Name {
-			m.effects.Unbind(p, was.Name, was.Index)
-			delete(m.bound, p)
+			m.unbind(p, was)
 		}
 	}
 	clear(m.failed)
@@ -216,4 +217,17 @@ func (m *Manager) reconcile() {
 		}
 		m.bound[w.Port] = l
 	}
+	for _, w := range m.wanted {
+		if l, ok := m.bound[w.Port]; ok && m.links[l.Index].Up && !m.up[w.Port] {
+			m.up[w.Port] = true
+			m.effects.Up(w.Port)
+		}
+	}
+}
+
+// unbind takes a port back. The caller holds mu.
+func (m *Manager) unbind(p uuid.UUID, l Link) {
+	m.effects.Unbind(p, l.Name, l.Index)
+	delete(m.bound, p)
+	delete(m.up, p)
 }

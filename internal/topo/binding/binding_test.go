@@ -17,6 +17,7 @@ func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
 // log records effects; ports are named by their first byte.
 type log struct {
 	calls []string
+	ups   []byte
 	fail  error
 }
 
@@ -31,6 +32,8 @@ func (l *log) Bind(p uuid.UUID, iface string, index int) error {
 func (l *log) Unbind(p uuid.UUID, iface string, index int) {
 	l.calls = append(l.calls, fmt.Sprintf("unbind %d %s %d", p[0], iface, index))
 }
+
+func (l *log) Up(p uuid.UUID) { l.ups = append(l.ups, p[0]) }
 
 func wants(bs ...mirror.Binding) []mirror.Binding { return bs }
 
@@ -140,6 +143,35 @@ func TestEffects(t *testing.T) {
 				t.Errorf("%q, want %q", l.calls, c.want)
 			}
 		})
+	}
+}
+
+// That an interface is up is told once after each Bind, and not before.
+func TestUp(t *testing.T) {
+	l := &log{}
+	m := New(l)
+	down := Link{"tap1", 7, false}
+	for _, step := range []struct {
+		what string
+		do   func()
+		want []byte
+	}{
+		{"bound, and down", func() { m.SetBindings(wants(want1Tap1)); m.LinkChanged(down) }, nil},
+		{"up", func() { m.LinkChanged(tap1) }, []byte{1}},
+		{"down and up", func() { m.LinkChanged(down); m.LinkChanged(tap1) }, []byte{1}},
+		{"gone, and there again", func() { m.LinkGone(7); m.LinkChanged(tap1) }, []byte{1, 1}},
+		{"released, and there again", func() {
+			to := want1Tap1
+			to.To = uuid.UUID{9}
+			m.SetBindings(wants(to))
+			m.Release(p1)
+			m.SetBindings(wants(want1Tap1))
+		}, []byte{1, 1, 1}},
+		{"another port's", func() { m.SetBindings(wants(want2Tap1)) }, []byte{1, 1, 1, 2}},
+	} {
+		if step.do(); !slices.Equal(l.ups, step.want) {
+			t.Errorf("%s: told of %v, want %v", step.what, l.ups, step.want)
+		}
 	}
 }
 

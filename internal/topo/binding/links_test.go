@@ -21,6 +21,7 @@ import (
 type effects chan string
 
 func (e effects) Bind(_ uuid.UUID, iface string, _ int) error { e <- "bind " + iface; return nil }
+func (e effects) Up(uuid.UUID)                                {}
 func (e effects) Unbind(_ uuid.UUID, iface string, _ int)     { e <- "unbind " + iface }
 
 func (e effects) expect(t *testing.T, want string) {
