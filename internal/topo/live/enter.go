@@ -99,7 +99,11 @@ func (s *Self) other(ctx context.Context, sh store.Shared, until <-chan time.Tim
 		return Machine{}, err
 	}
 	o := occupants{self: s}
+	var late <-chan time.Time // after it is known who it is
 	for {
+		if o.synced {
+			late = until
+		}
 		select {
 		case e, ok := <-events:
 			if !ok {
@@ -113,7 +117,7 @@ func (s *Self) other(ctx context.Context, sh store.Shared, until <-chan time.Tim
 			case e.Synced && waiting != nil:
 				waiting(o.other())
 			}
-		case <-until:
+		case <-late:
 			return o.other(), ErrTaken
 		}
 	}
