@@ -19,6 +19,16 @@ func (t *Tables) Connection(k tag.Kind, device uuid.UUID, tu *match.Tuple) (othe
 	return f.Other, f.Reply, f.Replied, ok
 }
 
+// AheadConnection has what a look for tracked connections with t as one of their directions will read brought into the cache.
+func (t *Tables) AheadConnection(tu *match.Tuple) { t.conns.Ahead(tag.Connection, tu) }
+
+// AheadRelease has what Release will change brought into the cache.
+func (t *Tables) AheadRelease(tg *tag.Tag, handle uint64) {
+	if tg.Kind.IsConnection() || tg.Kind == tag.Affinity {
+		t.conns.AheadOf(handle)
+	}
+}
+
 // maxTries bounds how many ports FreePort looks at.
 const maxTries = 2 * nat.BlockSize
 

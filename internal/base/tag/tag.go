@@ -86,11 +86,15 @@ var seed, seed2 = maphash.MakeSeed(), maphash.MakeSeed()
 
 // Hash is a 64-bit digest that indexes keep in place of the tag. A collision
 // invalidates a flow too many, never one too few. It differs between runs. Both directions of a connection that is not
-// translated have the same: they come and go together.
+// translated have the same, at whatever device: they come and go together, and a flow that depends on them has one place in an index for
+// all (ADR 24).
 func (t *Tag) Hash() uint64 {
 	o := *t
-	if t.Kind.IsConnection() && t.backwards() {
-		o.Addr, o.Peer, o.N = t.Peer, t.Addr, t.N<<16|t.N>>16
+	if t.Kind.IsConnection() {
+		o.ID = uuid.UUID{}
+		if t.backwards() {
+			o.Addr, o.Peer, o.N = t.Peer, t.Addr, t.N<<16|t.N>>16
+		}
 	}
 	return maphash.Bytes(seed, (*[size]byte)(unsafe.Pointer(&o))[:])
 }
@@ -112,8 +116,15 @@ func Digest(tags []Tag) [2]uint64 {
 	if len(tags) == 0 {
 		return [2]uint64{}
 	}
-	b := unsafe.Slice((*byte)(unsafe.Pointer(&tags[0])), len(tags)*size)
+	b := memory(tags)
 	return [2]uint64{maphash.Bytes(seed, b), maphash.Bytes(seed2, b)}
+}
+
+// Same reports whether two lists are equal.
+func Same(a, b []Tag) bool { return len(a) == len(b) && bytes.Equal(memory(a), memory(b)) }
+
+func memory(tags []Tag) []byte {
+	return unsafe.Slice((*byte)(unsafe.Pointer(unsafe.SliceData(tags))), len(tags)*size)
 }
 
 // String is kind:id with whatever else counts for the kind.

@@ -3,6 +3,8 @@ package conntrack
 import (
 	"sync"
 	"sync/atomic"
+
+	"github.com/viaduct-net/viaduct/internal/base/prefetch"
 )
 
 const minSlots = 8
@@ -31,6 +33,13 @@ func (s *shard) probe(hash uint64) probe {
 		return probe{}
 	}
 	return probe{*p, home(*p, hash), hash >> 32}
+}
+
+// ahead has the place of a hash brought into the cache.
+func (s *shard) ahead(hash uint64) {
+	if p := s.slots.Load(); p != nil {
+		prefetch.Value(&(*p)[home(*p, hash)])
+	}
 }
 
 // probe goes over the refs that may have a hash.

@@ -24,15 +24,19 @@ func (s *slab) get() ref {
 		return r
 	}
 	s.next++
-	var cs [][]entry
-	if p := s.chunks.Load(); p != nil {
-		cs = *p
-	}
-	if int(s.next/chunk) >= len(cs) {
-		cs = append(cs, make([]entry, chunk)) // readers of the old slice do not see it
-		s.chunks.Store(&cs)
+	if p := s.chunks.Load(); p == nil || int(s.next/chunk) >= len(*p) {
+		s.grow(p)
 	}
 	return s.next
+}
+
+func (s *slab) grow(p *[][]entry) {
+	var cs [][]entry
+	if p != nil {
+		cs = *p
+	}
+	cs = append(cs, make([]entry, chunk)) // readers of the old slice do not see it
+	s.chunks.Store(&cs)
 }
 
 func (s *slab) put(r ref) { s.free = append(s.free, r) }

@@ -11,6 +11,7 @@ import (
 	"github.com/google/uuid"
 
 	"github.com/viaduct-net/viaduct/internal/base/match"
+	"github.com/viaduct-net/viaduct/internal/base/prefetch"
 	"github.com/viaduct-net/viaduct/internal/base/tag"
 )
 
@@ -60,13 +61,24 @@ type key struct {
 	device [2]uint64
 }
 
-const keySize = 7 * 8
+const packedSize = 5 * 8
 
-// hash is the same for a direction and its reverse, so that both of what is not translated are in one place.
-func (t *Table) hash(k *key) uint64 {
-	o := key{k.ordered(), k.device}
-	return maphash.Bytes(t.seed, (*[keySize]byte)(unsafe.Pointer(&o))[:])
+// hash is the same for a direction and its reverse, so that both of what is not translated are in one place, and for all devices, so that
+// what both ports of a connection know of it is too: the second look finds in the cache what the first has waited for.
+func (t *Table) hash(p *packed) uint64 {
+	o := p.ordered()
+	return maphash.Bytes(t.seed, (*[packedSize]byte)(unsafe.Pointer(&o))[:])
 }
+
+// Ahead has the place of the connections that have the tuple as one of their directions brought into the cache.
+func (t *Table) Ahead(k tag.Kind, tu *match.Tuple) {
+	p := pack(k, tu)
+	hash := t.hash(&p)
+	t.shards[hash%shards].ahead(hash)
+}
+
+// AheadOf has the connection that a handle of Ref holds brought into the cache.
+func (t *Table) AheadOf(handle uint64) { prefetch.Value(t.slab.at(ref(handle % oneLife))) }
 
 // found is where a lookup has ended.
 type found struct {
@@ -76,7 +88,7 @@ type found struct {
 	reply bool   // the direction asked for is Reply
 }
 
-func (t *Table) find(k *key) (f found, ok bool) { return t.findAt(k, t.hash(k)) }
+func (t *Table) find(k *key) (f found, ok bool) { return t.findAt(k, t.hash(&k.packed)) }
 
 func (t *Table) findAt(k *key, hash uint64) (f found, ok bool) {
 	p := t.shards[hash%shards].probe(hash)
@@ -125,10 +137,10 @@ const (
 func (t *Table) Add(c Conn, now int64) Verdict {
 	orig := key{pack(c.Kind, &c.Orig), words(c.Device)}
 	reply := key{pack(c.Kind, &c.Reply), orig.device}
-	ho := t.hash(&orig)
+	ho := t.hash(&orig.packed)
 	hr := ho
 	if reply.packed != orig.reversed() {
-		hr = t.hash(&reply)
+		hr = t.hash(&reply.packed)
 	}
 	so, sr := t.lock(ho, hr)
 	defer unlock(so, sr)
@@ -344,8 +356,7 @@ func (t *Table) remove(r ref, s uint64, evenHeld bool, tags []tag.Tag) []tag.Tag
 	}
 	// Until it is given back nobody changes it.
 	orig, reply := e.directions(s)
-	device := [2]uint64{e.device[0].Load(), e.device[1].Load()}
-	ho, hr := t.hash(&key{orig, device}), t.hash(&key{reply, device})
+	ho, hr := t.hash(&orig), t.hash(&reply)
 	so, sr := t.lock(ho, hr)
 	so.remove(ho, r)
 	if hr != ho {

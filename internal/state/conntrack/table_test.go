@@ -350,6 +350,43 @@ func TestLookupDoesNotAllocate(t *testing.T) {
 	}
 }
 
+// TestAddDoesNotAllocate: what the table grows by is taken for many at once.
+func TestAddDoesNotAllocate(t *testing.T) {
+	tb, i := New(Config{}), 0
+	add := func() {
+		tb.Add(nth(i), 0)
+		i++
+	}
+	for range 100_000 { // past the time when each part of the index grows soon again
+		add()
+	}
+	if n := testing.AllocsPerRun(50_000, add); n != 0 {
+		t.Errorf("%v allocations", n)
+	}
+}
+
+// TestDevices: connections of different devices are different ones, although they are found at the same place.
+func TestDevices(t *testing.T) {
+	tb := New(DefaultConfig())
+	c := nth(7)
+	tags := make([]tag.Tag, 4)
+	for i := range tags {
+		c.Device = uuid.UUID{byte(i)}
+		tags[i] = tag.Of(c.Kind, c.Device, &c.Orig)
+		if v := tb.Add(c, 0); v != Added {
+			t.Fatalf("device %d: %v", i, v)
+		}
+	}
+	tb.Replied(&tags[1])
+	tb.Ended(&tags[2], true, nil)
+	for i := range tags {
+		f, ok := tb.Lookup(c.Kind, tags[i].ID, &c.Reply)
+		if ok != (i != 2) || f.Replied != (i == 1) {
+			t.Errorf("device %d: %+v, %v", i, f, ok)
+		}
+	}
+}
+
 // TestSize: a connection must not cost more than 400 bytes, indexes included.
 func TestSize(t *testing.T) {
 	const n = 100_000
