@@ -133,6 +133,7 @@ func (t *Table) evictEntry(by uint32) {
 	}
 	t.stats.EvictedEntries++
 	t.remove(most.first())
+	t.evictAhead(most)
 }
 
 // first is the entry that goes first; 0 when there is none.

@@ -6,7 +6,8 @@ package flow
 func (t *Table) Reconfigure(cfg Config) {
 	was := t.cfg
 	t.cfg = cfg.withDefaults()
-	t.cfg.OnBusy, t.cfg.Came, t.cfg.Holds, t.cfg.Hold, t.cfg.Release = was.OnBusy, was.Came, was.Holds, was.Hold, was.Release
+	t.cfg.OnBusy, t.cfg.Came = was.OnBusy, was.Came
+	t.cfg.Holds, t.cfg.Hold, t.cfg.Release, t.cfg.Ahead = was.Holds, was.Hold, was.Release, was.Ahead
 	t.cfg.Counted, t.cfg.Forgotten = was.Counted, was.Forgotten
 	if t.cfg.Idle != was.Idle || t.cfg.Error != was.Error || t.cfg.Stateful != was.Stateful {
 		t.reschedule()

@@ -52,6 +52,10 @@ type Config struct {
 	Hold    func(t *tag.Tag) (handle uint64, ok bool)
 	Release func(t *tag.Tag, handle uint64)
 
+	// Ahead, when set, is called some time before Release, so that what it changes is brought into the cache meanwhile. It may be called
+	// without a Release, and must not call methods of the table.
+	Ahead func(t *tag.Tag, handle uint64)
+
 	// Came, when set, is called when the first packet of an entry is heard of that was expected (Entry.Expect): it was looked up, or the
 	// datapath has reported it. It must not call methods that may remove entries.
 	Came func(Entry)

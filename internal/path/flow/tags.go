@@ -50,6 +50,9 @@ type tagIndex struct {
 
 	own    []uint32  // scratch: hashes of the tags that the entry at hand has for itself
 	common []tag.Tag // and its other tags
+
+	before []tag.Tag // common of the entry before, mostly the same
+	digest [2]uint64 // of before
 }
 
 // split sorts the tags of an entry into its own, each once, and those of its set.
@@ -118,7 +121,11 @@ func (t *Table) setFor() ref {
 	if len(x.common) == 0 {
 		return 0
 	}
-	digest := tag.Digest(x.common)
+	if !tag.Same(x.common, x.before) {
+		x.digest = tag.Digest(x.common)
+		x.before = append(x.before[:0], x.common...)
+	}
+	digest := x.digest
 	if t.cfg.Holds != nil { // entries that hold on to others of the tags have another set
 		for i := range x.common {
 			if t.cfg.Holds(&t.key, &x.common[i]) {

@@ -33,6 +33,9 @@ type Config struct {
 	Now func() int64
 	// Urgent misses go before all others, in their order: they must be few and cheap. Nil: none is.
 	Urgent func(*datapath.Miss) bool
+	// Ahead, when set, is called once for each other miss when few of its port are before it, so that what it will take can be prepared. It
+	// keeps nothing of it.
+	Ahead func(*datapath.Miss)
 }
 
 // Queue orders the misses of one worker. All methods belong to the worker's goroutine, but for
@@ -119,6 +122,7 @@ func (q *Queue) Next(timeout time.Duration) (*datapath.Miss, error) {
 	p := q.pick()
 	q.begun = true
 	m := p.pop()
+	q.ahead(p, aheadBy-1)
 	q.size--
 	p.served.Add(1)
 	if q.cfg.Now != nil {
@@ -274,9 +278,20 @@ func (q *Queue) known(no uint32) *port {
 func (q *Queue) add(m *datapath.Miss) {
 	p := q.known(m.Key.InPort)
 	p.push(m)
+	q.ahead(p, p.len-1)
 	q.size++
 	if !p.active {
 		q.activate(p)
+	}
+}
+
+// aheadBy is how many misses of a port have been told to Config.Ahead: what was prepared for more would be out of the cache again.
+const aheadBy = 4
+
+// ahead tells Config.Ahead of the miss at a place in a port's queue that it has just come to, when it is not too far behind.
+func (q *Queue) ahead(p *port, at uint) {
+	if q.cfg.Ahead != nil && at < min(p.len, aheadBy) {
+		q.cfg.Ahead(p.ring[(p.head+at)&uint(len(p.ring)-1)])
 	}
 }
 

@@ -480,3 +480,29 @@ func TestLen(t *testing.T) {
 		q.Done(m, 0)
 	}
 }
+
+// TestAhead: each miss is told of once, in its order, before it is served, and not much before.
+func TestAhead(t *testing.T) {
+	s := &script{}
+	told, served := map[uint32]int{}, map[uint32]int{}
+	q := New(s, 0, Config{Quantum: 10, Now: s.clock.Now, Ahead: func(m *datapath.Miss) {
+		p := m.Key.InPort
+		if n := told[p] - served[p]; int(m.Key.TunKey) != told[p] || n > aheadBy {
+			t.Fatalf("port %d: told of number %d after %d, of which %d are served", p, m.Key.TunKey, told[p], served[p])
+		}
+		told[p]++
+	}})
+	s.add(1, 300)
+	s.add(2, 3)
+	for m, _ := q.Next(0); m != nil; m, _ = q.Next(0) {
+		p := m.Key.InPort
+		if told[p] <= int(m.Key.TunKey) {
+			t.Fatalf("port %d: number %d is served, and was not told of", p, m.Key.TunKey)
+		}
+		served[p]++
+		q.Done(m, 4)
+	}
+	if told[1] != 300 || told[2] != 3 {
+		t.Errorf("told of %v", told)
+	}
+}

@@ -157,10 +157,8 @@ func (c Config) withDefaults() Config {
 // New makes a worker that has not started. Its topology is empty until SetTopology and SetPorts are called.
 func New(cfg Config, d Deps) *Worker {
 	cfg = cfg.withDefaults()
-	cfg.Queue.Urgent = urgent
 	w := &Worker{
 		cfg: cfg, dp: d.Datapath, tables: d.State, tokens: d.Tokens, clock: d.Clock, tell: d.Changed, hello: d.Hello, load: d.Load, onFault: d.Fault,
-		queue:    upcall.New(d.Datapath, cfg.ID, cfg.Queue),
 		lot:      prep.NewLot(cfg.Prep),
 		snapshot: &view.Snapshot{},
 		ports:    xlate.NewPorts(),
@@ -173,8 +171,10 @@ func New(cfg Config, d Deps) *Worker {
 	}
 	cfg.Flow.Counted, cfg.Flow.Forgotten = w.passed.count, w.passed.drop
 	cfg.Flow.Holds, cfg.Flow.Hold, cfg.Flow.Release, cfg.Flow.OnBusy = w.holds, w.tables.Hold, w.tables.Release, w.refresh
-	cfg.Flow.Came = w.came
+	cfg.Flow.Came, cfg.Flow.Ahead = w.came, w.tables.AheadRelease
 	w.flows = flow.New(cfg.Flow, d.Datapath, d.Clock)
+	cfg.Queue.Urgent, cfg.Queue.Ahead = urgent, w.ahead
+	w.queue = upcall.New(d.Datapath, cfg.ID, cfg.Queue)
 	return w
 }
 
