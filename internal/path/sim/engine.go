@@ -55,6 +55,7 @@ type scratch struct {
 	copies    int // of outs, those of mirrors
 	proposals []proposal
 	ingress   uuid.UUID
+	loose     match.Mask           // see Context.Loose
 	asked     match.Tuple          // what State is asked about: here, so that asking does not allocate
 	frames    [MaxGenerated][]byte // memory of Generated
 	arrived   []byte               // memory of rewritten
@@ -81,6 +82,7 @@ func (c *Context) Reset() {
 		Rules:     c.Rules[:0],
 		Logged:    c.Logged[:0],
 		Need:      c.Need[:0],
+		DstPorts:  PortRange{0, 65535},
 		scratch: scratch{
 			outs: s.outs[:0], proposals: s.proposals[:0], trail: s.trail[:0], frames: s.frames, arrived: s.arrived, rewrites: s.rewrites, rewriter: s.rewriter,
 		},
@@ -181,18 +183,25 @@ func (c *Context) stop() {
 	c.scratch.outs = c.scratch.outs[:0]
 }
 
-// finish merges the branches: one that forwards outweighs consumed, consumed outweighs
-// dropped. What a flow would not repeat for later packets (an answer, an
-// error message) keeps a forwarded packet in user space.
+// finish merges the branches and completes the mask.
 func (c *Context) finish() {
 	s := &c.scratch
-	if c.Mask&(match.SrcPort|match.DstPort) != 0 {
+	if (c.Mask|s.loose)&(match.SrcPort|match.DstPort) != 0 {
 		c.Mask |= match.Frag // a flow of whole packets is not to take first fragments, which have to be seen (hasPorts)
 		c.UserSpace = c.UserSpace || c.Packet.Key.Frag == match.FragFirst
 	}
-	if c.Mask&match.DstPort != 0 {
+	c.merge()
+	c.Loose = s.loose &^ c.Mask
+	if c.Mask |= s.loose; c.Mask&match.DstPort != 0 {
 		c.Mask &^= match.DHCP // included
 	}
+}
+
+// merge makes one outcome of the branches': one that forwards outweighs consumed, consumed outweighs
+// dropped. What a flow would not repeat for later packets (an answer, an
+// error message) keeps a forwarded packet in user space.
+func (c *Context) merge() {
+	s := &c.scratch
 	switch {
 	case s.stopped:
 	case len(s.outs) > 0:

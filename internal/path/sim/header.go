@@ -39,6 +39,32 @@ func (c *Context) readPorts(b *branch) (src, dst uint16) {
 	return b.srcPort, b.dstPort
 }
 
+// askPorts is readPorts for what asks State about a connection and decides nothing by the ports themselves.
+func (c *Context) askPorts(b *branch) (src, dst uint16) {
+	c.scratch.loose |= (match.SrcPort | match.DstPort) &^ b.written
+	return b.srcPort, b.dstPort
+}
+
+// readWithin is a look at a port, in the field f, that tells no more than whether it is in a range.
+func (c *Context) readWithin(f match.Mask, port uint16, r PortRange) bool {
+	within := r.Has(port)
+	if f != match.DstPort {
+		c.Mask |= f
+		return within
+	}
+	c.scratch.loose |= f
+	d := &c.DstPorts
+	switch {
+	case within:
+		d.From, d.To = max(d.From, r.From), min(d.To, r.To)
+	case port < r.From:
+		d.To = min(d.To, r.From-1)
+	default:
+		d.From = max(d.From, r.To+1)
+	}
+	return within
+}
+
 // readVLAN is the tag as match.Key has it; 0: there is none.
 func (c *Context) readVLAN(b *branch) uint16 {
 	c.Mask |= match.VLAN &^ b.written

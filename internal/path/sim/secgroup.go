@@ -66,6 +66,7 @@ func (c *Context) guardConnection(a *asked, b *branch) bool {
 	_, reply, known := c.connection(tag.Connection, a.port.ID, &t, quoted)
 	switch {
 	case known && (reply || quoted):
+		c.Mask |= c.scratch.loose // by the ports of the packet that it answers
 		first := a.first(t, reply)
 		by := c.judge(&first, true)
 		if by.rule == nil {
@@ -178,7 +179,7 @@ func (c *Context) allows(x *view.Allow, a *asked) bool {
 		if !a.hasService {
 			return false
 		}
-		if c.Mask |= a.readPort; !x.FitsPort(a.service) {
+		if !c.readWithin(a.readPort, a.service, PortRange(x.Ports)) {
 			return false
 		}
 	}

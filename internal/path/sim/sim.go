@@ -118,6 +118,12 @@ type Logged struct {
 	SrcPort, DstPort uint16 // as in match.Key
 }
 
+// PortRange is the ports from one to another, both included.
+type PortRange struct{ From, To uint16 }
+
+// Has reports whether a port is in the range.
+func (r PortRange) Has(port uint16) bool { return r.From <= port && port <= r.To }
+
 // Limits of one simulation.
 const (
 	MaxDevices   = 12 // bridges and routers traversed along one branch
@@ -137,12 +143,16 @@ type Context struct {
 	Hint   Hint        // of a flow that is being adopted
 
 	// Outcome.
-	Result    Result
-	Reason    drop.Reason    // for drops
-	Actions   action.Virtual // for ResultForward
-	Mask      match.Mask     // fields of the key that were read
-	UserSpace bool           // read something outside the key: install no flow
-	Tags      []tag.Tag      // what the outcome depends on; may repeat
+	Result  Result
+	Reason  drop.Reason    // for drops
+	Actions action.Virtual // for ResultForward
+	Mask    match.Mask     // fields of the key that were read
+	// Of Mask, Loose are ports that have decided nothing but which connection State was asked for; and that the destination's is in DstPorts: any
+	// other of these would do, if State knows as little of its connection.
+	Loose     match.Mask
+	DstPorts  PortRange
+	UserSpace bool      // read something outside the key: install no flow
+	Tags      []tag.Tag // what the outcome depends on; may repeat
 	Learn     []Learn
 	Generated []Generated
 	Rules     []*view.Rule // that the packet fitted, in order; one may repeat

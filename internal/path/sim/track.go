@@ -23,7 +23,10 @@ func (c *Context) tracked(b *branch) (t match.Tuple, quoted, ok bool) {
 		return t.Reverse(), true, ok
 	}
 	switch k.Proto {
-	case packet.ProtoTCP, packet.ProtoUDP, packet.ProtoSCTP, packet.ProtoICMP, packet.ProtoICMPv6:
+	case packet.ProtoTCP, packet.ProtoUDP, packet.ProtoSCTP:
+		t.SrcPort, t.DstPort = c.askPorts(b)
+		return t, false, true
+	case packet.ProtoICMP, packet.ProtoICMPv6:
 		t.SrcPort, t.DstPort = c.readPorts(b)
 		return t, false, withPorts(&t)
 	}

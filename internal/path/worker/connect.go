@@ -25,8 +25,12 @@ const maxConflicts = 4
 func (w *Worker) settle(v *packet.View, vport uuid.UUID, gso packet.GSO) (d decision, why drop.Reason) {
 	w.peers.fresh, w.peers.members, w.begun = w.peers.fresh[:0], w.peers.members[:0], false
 	for range maxConflicts {
-		if d = w.decide(v, vport, gso); d.result == sim.ResultNotYet {
-			return d, drop.None
+		var known bool
+		if d, known = w.recalled(v, vport, gso); !known {
+			if d = w.decide(v, vport, gso); d.result == sim.ResultNotYet {
+				return d, drop.None
+			}
+			w.remember(v, vport, &d)
 		}
 		if why = w.learn(); d.result != sim.ResultForward && d.result != sim.ResultConsumed {
 			why = drop.None // it ends for its own reason

@@ -78,6 +78,8 @@ func (w *Worker) Unused(ts []view.Thing, used func(view.Thing)) []view.Thing {
 		in := w.flows.Depends(at.Hash())
 		if in {
 			used(t)
+		} else {
+			w.recall.changed(at.Hash()) // when it is not held any more, nobody tells of its changes
 		}
 		return in
 	})

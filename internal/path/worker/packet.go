@@ -83,8 +83,7 @@ func (w *Worker) lookup(m *datapath.Miss, v *packet.View) (done bool) {
 			return false
 		}
 	}
-	as := e.Actions()
-	if ttl, most := as.TTLCost(), as.MaxLen(); ttl != 0 && v.TTL <= ttl || most != 0 && v.WireLen(m.GSO) > int(most) {
+	if !within(e.Actions(), v, m.GSO) {
 		return false
 	}
 	w.explainHit(exact, e)
@@ -93,6 +92,12 @@ func (w *Worker) lookup(m *datapath.Miss, v *packet.View) (done bool) {
 	}
 	w.execute(m, e.Actions(), drop.FlowDrop)
 	return true
+}
+
+// within reports whether a packet's TTL and length are within what the actions are for.
+func within(as action.Physical, v *packet.View, gso packet.GSO) bool {
+	ttl, most := as.TTLCost(), as.MaxLen()
+	return (ttl == 0 || v.TTL > ttl) && (most == 0 || v.WireLen(gso) <= int(most))
 }
 
 // prepare is stage 4: datapath port to virtual port, and duplicates held back. When ok is false the

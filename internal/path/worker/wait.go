@@ -72,6 +72,7 @@ func (w *Worker) publish(changed []tag.Tag) {
 		return
 	}
 	w.explainLearnt(changed)
+	w.recall.changedTags(changed)
 	var last uint64
 	for i := range changed {
 		h := changed[i].Hash()

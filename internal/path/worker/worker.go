@@ -93,6 +93,7 @@ type Worker struct {
 	now      int64
 
 	sim     sim.Context
+	recall  *recall
 	hint    sim.Hint        // of the flow that is being adopted
 	actions action.Physical // of the decision at hand
 	changed []tag.Tag       // scratch
@@ -163,6 +164,7 @@ func New(cfg Config, d Deps) *Worker {
 		snapshot: &view.Snapshot{},
 		ports:    xlate.NewPorts(),
 		replies:  newReplies(cfg.Replies),
+		recall:   newRecall(),
 		bell:     make(chan struct{}, 1),
 	}
 	w.settler, _ = d.Datapath.(datapath.Settler)
@@ -300,6 +302,7 @@ func (w *Worker) Invalidate(tags []tag.Tag) {
 	for i := range tags {
 		w.flows.Invalidate(tags[i].Hash())
 	}
+	w.recall.changedTags(tags)
 	w.Wake(tags)
 	w.wakeLate(tags)
 }
@@ -307,6 +310,8 @@ func (w *Worker) Invalidate(tags []tag.Tag) {
 // ForgetPort removes what a datapath port that is gone has left behind. Call it through Do.
 func (w *Worker) ForgetPort(no uint32) {
 	w.flows.InvalidatePort(no)
+	at := tag.Tag{Kind: tag.DPPort, N: no}
+	w.recall.changed(at.Hash())
 	w.woken = w.lot.DropPort(no, w.woken[:0])
 	for _, p := range w.woken {
 		w.giveUp(p.Miss, drop.NotBound)

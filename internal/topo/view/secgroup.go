@@ -160,9 +160,6 @@ func condition(r *model.SecurityGroupRule) model.Condition {
 	return c
 }
 
-// FitsPort reports whether the rule allows a destination port; of ICMP, type<<8|code.
-func (x *Allow) FitsPort(port uint16) bool { return x.Ports.From <= port && port <= x.Ports.To }
-
 // Members are the addresses of a security group's ports: fixed ones and allowed pairs.
 func Members(id uuid.UUID, name string, ports []*model.Port) *AddressGroup {
 	seen := make(map[netip.Prefix]bool)
