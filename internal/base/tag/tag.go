@@ -86,15 +86,11 @@ var seed, seed2 = maphash.MakeSeed(), maphash.MakeSeed()
 
 // Hash is a 64-bit digest that indexes keep in place of the tag. A collision
 // invalidates a flow too many, never one too few. It differs between runs. Both directions of a connection that is not
-// translated have the same, at whatever device: they come and go together, and a flow that depends on them has one place in an index for
-// all (ADR 24).
+// translated have the same: they come and go together.
 func (t *Tag) Hash() uint64 {
 	o := *t
-	if t.Kind.IsConnection() {
-		o.ID = uuid.UUID{}
-		if t.backwards() {
-			o.Addr, o.Peer, o.N = t.Peer, t.Addr, t.N<<16|t.N>>16
-		}
+	if t.Kind.IsConnection() && t.backwards() {
+		o.Addr, o.Peer, o.N = t.Peer, t.Addr, t.N<<16|t.N>>16
 	}
 	return maphash.Bytes(seed, (*[size]byte)(unsafe.Pointer(&o))[:])
 }

@@ -1,8 +1,6 @@
 package worker
 
 import (
-	"github.com/google/uuid"
-
 	"github.com/viaduct-net/viaduct/internal/base/match"
 	"github.com/viaduct-net/viaduct/internal/base/packet"
 	"github.com/viaduct-net/viaduct/internal/base/tag"
@@ -20,8 +18,10 @@ func (w *Worker) ahead(m *datapath.Miss) {
 		return
 	}
 	w.tables.AheadConnection(&t)
-	about := tag.Of(tag.Connection, uuid.Nil, &t) // of whatever device
-	w.flows.AheadTag(about.Hash())
+	if vport, ok := w.ports.Virtual(m.Key.InPort); ok {
+		about := tag.Of(tag.Connection, vport, &t)
+		w.flows.AheadTag(about.Hash())
+	}
 }
 
 // tupleOf is the direction of a connection that a packet of a protocol with ports has; ICMP's says more than its key.

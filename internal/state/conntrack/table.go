@@ -63,9 +63,17 @@ type key struct {
 
 const packedSize = 5 * 8
 
-// hash is the same for a direction and its reverse, so that both of what is not translated are in one place, and for all devices, so that
-// what both ports of a connection know of it is too: the second look finds in the cache what the first has waited for.
-func (t *Table) hash(p *packed) uint64 {
+// hash is the same for a direction and its reverse, so that both of what is not translated are in one place. The place is the same for all devices, so that
+// what both ports of a connection know of it is there too: the second look finds in the cache what the first has waited for. The bits of the
+// device tell them apart, however many devices of others have such a connection.
+func (t *Table) hash(k *key) uint64 {
+	return t.placeOf(&k.packed) ^ (k.device[0]^k.device[1])*0x9e3779b97f4a7c15&deviceBits
+}
+
+// deviceBits are those of a hash that are not of the place: the highest, more than a shard has slots for (home).
+const deviceBits = 0xfff << 52
+
+func (t *Table) placeOf(p *packed) uint64 {
 	o := p.ordered()
 	return maphash.Bytes(t.seed, (*[packedSize]byte)(unsafe.Pointer(&o))[:])
 }
@@ -73,7 +81,7 @@ func (t *Table) hash(p *packed) uint64 {
 // Ahead has the place of the connections that have the tuple as one of their directions brought into the cache.
 func (t *Table) Ahead(k tag.Kind, tu *match.Tuple) {
 	p := pack(k, tu)
-	hash := t.hash(&p)
+	hash := t.placeOf(&p)
 	t.shards[hash%shards].ahead(hash)
 }
 
@@ -88,7 +96,7 @@ type found struct {
 	reply bool   // the direction asked for is Reply
 }
 
-func (t *Table) find(k *key) (f found, ok bool) { return t.findAt(k, t.hash(&k.packed)) }
+func (t *Table) find(k *key) (f found, ok bool) { return t.findAt(k, t.hash(k)) }
 
 func (t *Table) findAt(k *key, hash uint64) (f found, ok bool) {
 	p := t.shards[hash%shards].probe(hash)
@@ -137,10 +145,10 @@ const (
 func (t *Table) Add(c Conn, now int64) Verdict {
 	orig := key{pack(c.Kind, &c.Orig), words(c.Device)}
 	reply := key{pack(c.Kind, &c.Reply), orig.device}
-	ho := t.hash(&orig.packed)
+	ho := t.hash(&orig)
 	hr := ho
 	if reply.packed != orig.reversed() {
-		hr = t.hash(&reply.packed)
+		hr = t.hash(&reply)
 	}
 	so, sr := t.lock(ho, hr)
 	defer unlock(so, sr)
@@ -356,7 +364,8 @@ func (t *Table) remove(r ref, s uint64, evenHeld bool, tags []tag.Tag) []tag.Tag
 	}
 	// Until it is given back nobody changes it.
 	orig, reply := e.directions(s)
-	ho, hr := t.hash(&orig), t.hash(&reply)
+	device := [2]uint64{e.device[0].Load(), e.device[1].Load()}
+	ho, hr := t.hash(&key{orig, device}), t.hash(&key{reply, device})
 	so, sr := t.lock(ho, hr)
 	so.remove(ho, r)
 	if hr != ho {
