@@ -23,6 +23,7 @@ func BenchmarkEstablished(b *testing.B) {
 	}{
 		{"bridged", nil},
 		{"routed", action.Physical{{Op: action.SetEthDst, MAC: match.MAC{2, 0, 0, 0, 0, 9}}, {Op: action.SetEthSrc, MAC: match.MAC{2, 0, 0, 0, 0, 8}}, {Op: action.DecTTL}}},
+		{"checked", action.Physical{{Op: action.CheckLen, Value: 1500}, {Op: action.SetEthDst, MAC: match.MAC{2, 0, 0, 0, 0, 9}}, {Op: action.SetEthSrc, MAC: match.MAC{2, 0, 0, 0, 0, 8}}, {Op: action.DecTTL}}},
 		{"nat", action.Physical{{Op: action.SetEthDst, MAC: match.MAC{2, 0, 0, 0, 0, 9}}, {Op: action.DecTTL},
 			{Op: action.SetDst, Addr: packet.Addr4([]byte{10, 9, 9, 9})}, {Op: action.SetDstPort, Value: 99}}},
 	} {
