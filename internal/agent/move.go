@@ -34,7 +34,7 @@ type mover struct {
 	moving []mirror.Binding // of this host, those with To or From; guarded by mu
 	// Ports that are on the way: until when this host minds what comes for them; 0: for as long as their old host has them. Guarded by mu.
 	comes, goes map[uuid.UUID]int64
-	had         map[uuid.UUID]bool // the ports of this host; nil: not known yet. Guarded by mu
+	had         map[uuid.UUID]bool // the ports of this host; guarded by mu
 
 	parts map[uuid.UUID]*part // by port; of who calls step
 }
@@ -85,7 +85,7 @@ func (m *mover) expect(bindings []mirror.Binding) {
 			m.a.ports.expect(b.Port, false)
 		case comes && at == 0:
 			m.comes[b.Port] = now + int64(moveWait)
-		case !comes && m.had != nil && !m.had[b.Port]: // with those that are there at the start an earlier agent's keys lead to ports
+		case !comes && !m.had[b.Port] && m.a.Ready() == nil: // at the start, keys of an earlier agent lead to ports already
 			m.comes[b.Port] = now + int64(moveWait)
 			m.a.ports.expect(b.Port, false)
 		}
