@@ -88,12 +88,12 @@ func keysOf(s *Settings) []Key {
 
 		{Name: "agent.midolman.simulation_threads", Default: "0", Unit: "threads", Restart: true, value: intIn(&s.Workers, 0, 64),
 			Text: "Packet workers. 0: half of the host's CPUs, at least 1."},
-		{Name: "agent.midolman.pin_simulation_threads", Default: "auto", Restart: true, value: choice{&s.Pin, []string{"auto", "on", "off"}},
-			Text: "Each packet worker keeps to a CPU of its own, the highest ones that the agent may use, one of each core first. auto: on hosts with 8 CPUs or more; with fewer, " +
-				"a worker that may not leave its CPU waits for whoever else has it."},
-		{Name: "agent.midolman.polling", Default: "auto", Restart: true, value: choice{&s.Polling, []string{"auto", "on", "off"}},
+		{Name: "agent.midolman.pin_simulation_threads", Default: "off", Restart: true, value: choice{&s.Pin, []string{"off", "on", "auto"}},
+			Text: "Each packet worker keeps to a CPU of its own, the highest ones that the agent may use, one of each core first. It is for hosts that keep these CPUs free of VMs: elsewhere " +
+				"a worker that may not leave its CPU waits for whoever else has it. auto: on hosts with 8 CPUs or more."},
+		{Name: "agent.midolman.polling", Default: "off", Restart: true, value: choice{&s.Polling, []string{"off", "on", "auto"}},
 			Text: "Whether a packet worker that has nothing to do looks out for the next packet before it sleeps, as long as packets come so soon that sleeping does not pay. It takes CPU time that " +
-				"VMs could have had. auto: on hosts with 8 CPUs or more."},
+				"VMs could have had, and gained nothing where it was measured, on hosts with 2 CPUs. auto: on hosts with 8 CPUs or more."},
 		{Name: "agent.midolman.poll_time", Default: "50us", Restart: true, value: duration{&s.PollTime, 10 * time.Microsecond, time.Millisecond},
 			Text: "For how long at most a packet worker looks out; see polling."},
 		span("midolman.check_flow_expiration_interval", &s.FlowAudit, 100*time.Millisecond, 60*second, "5s",

@@ -9,7 +9,7 @@ import (
 // Settings are the values of all keys, for one host. What each means, and its unit, is in the schema.
 type Settings struct {
 	Workers      int
-	Pin, Polling string // auto, on or off
+	Pin, Polling string // off, on or auto
 	PollTime     time.Duration
 	FlowAudit    time.Duration
 	Driver       string
