@@ -117,7 +117,7 @@ func (h *rig) await(what string, ok func() bool) {
 	h.Helper()
 	for end := time.Now().Add(time.Minute); !ok(); time.Sleep(time.Millisecond) {
 		if time.Now().After(end) {
-			h.Fatalf("%s: not after ten seconds: %+v", what, h.stats())
+			h.Fatalf("%s: not after a minute: %+v", what, h.stats())
 		}
 	}
 }
@@ -126,11 +126,15 @@ func addr(s string) match.Addr { return match.AddrFrom(netip.MustParseAddr(s)) }
 
 func TestHost(t *testing.T) {
 	h := start(t, network()...)
-	ports, err := h.client.Ports(t.Context())
-	if err != nil || len(ports) != 1 {
-		t.Fatalf("%+v, %v", ports, err)
-	}
-	p := ports[0]
+	var p debug.Port
+	h.await("what is beside the port is loaded", func() bool { // ADR 22
+		ports, err := h.client.Ports(t.Context())
+		if err != nil || len(ports) != 1 {
+			t.Fatalf("%+v, %v", ports, err)
+		}
+		p = ports[0]
+		return p.GatewayMAC != ""
+	})
 	if p.Name != "vm" || p.Device != "bridge net" || p.Interface != "lo" || p.Number == 0 || p.Credit != 32 || p.GatewayMAC != gwMAC.String() {
 		t.Errorf("%+v", p)
 	}
