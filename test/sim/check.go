@@ -162,7 +162,11 @@ func (s *Sim) isTold(v *vm, frame []byte) bool {
 
 // arrives says at which VM a packet must come out now; nil: at none.
 func (s *Sim) arrives(sent *sentPacket) (to *vm, frame []byte) {
-	_, _, out := s.oracle.decide(s.oracle.latest(), sent.port, sent.frame, knowledge{})
+	var asked []resolution
+	_, _, out := s.oracle.decide(s.oracle.latest(), sent.port, sent.frame, knowledge{resolved: &asked})
+	if slices.ContainsFunc(asked, func(x resolution) bool { return !s.oracle.resolves(x) }) {
+		return nil, nil // only if it was known before
+	}
 	for _, x := range out {
 		for _, v := range s.vms {
 			p, _ := packet.Parse(x.frame, 0)

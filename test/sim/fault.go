@@ -184,8 +184,17 @@ func (c *client) hearAgain() {
 		return
 	}
 	c.lossy = false
-	c.srv.s.after(4*compareEvery, func() {
-		if !c.lossy {
+	c.compared(4)
+}
+
+// compared waits so many times as long as a comparison is away at most: time that has jumped counts once.
+func (c *client) compared(times int) {
+	c.srv.s.after(compareEvery, func() {
+		switch {
+		case c.lossy:
+		case times > 1:
+			c.compared(times - 1)
+		default:
 			c.doubt = 0
 		}
 	})

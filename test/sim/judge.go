@@ -24,6 +24,7 @@ type sentPacket struct {
 	port     uuid.UUID
 	host     *host
 	revision int64 // of the network by which its host decided packets then
+	doubtful bool  // or by some of it and some of another: the host may not have heard of all changes
 	frame    []byte
 	arrivals map[*vm]int
 	by       *vm // that has got it last, as it came
@@ -38,7 +39,7 @@ func (j *judge) talk(n uint64) *talk { return j.talks[n>>16-1] }
 // sent notes a packet that is about to enter.
 func (j *judge) sent(v *vm, frame []byte, n uint64) {
 	j.counts.sent++
-	sent := &sentPacket{n: n, from: v, port: v.port, host: v.host, revision: v.host.revision, frame: frame, arrivals: map[*vm]int{}}
+	sent := &sentPacket{n: n, from: v, port: v.port, host: v.host, revision: v.host.revision, doubtful: v.host.client.doubt != 0, frame: frame, arrivals: map[*vm]int{}}
 	j.packets[n] = sent
 	if j.s.quiet {
 		sent.to, sent.as = j.s.arrives(sent)
@@ -103,8 +104,11 @@ func (j *judge) beside(t *talk, v *vm, n uint64, p *packet.View) bool {
 }
 
 // permitted asks whether any network that was there between the packet's start, as its host knew it then, and now lets it come out here like
-// that.
+// that. What a host decides that has not heard of some changes, and of later ones has, is like no network that there was.
 func (j *judge) permitted(v *vm, sent *sentPacket, frame []byte) {
+	if sent.doubtful {
+		return
+	}
 	why := ""
 	for _, r := range j.s.oracle.within(sent.revision, j.s.store.revision) {
 		for _, first := range append([]*host{sent.host}, j.s.hosts...) {

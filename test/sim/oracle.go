@@ -168,11 +168,37 @@ func (o *oracle) decide(r *revision, port uuid.UUID, frame []byte, knows knowled
 type knowledge struct {
 	o *oracle
 	r *revision
-	// ignorant is what is not known of VMs whose ports do not say what is behind them: frames for them are flooded.
+	// ignorant is what is not known of VMs whose ports do not say what is behind them: frames for them are flooded, and bridges do not answer for them.
 	ignorant bool
 	// first is the host whose connections count before those of others: hosts may have come to different ones for the same question.
 	first *host
 	asked bool // FreePort was
+	// resolved are VMs that a router has to ask for their MAC, unless it knows it already; nil: nobody wants to know.
+	resolved *[]resolution
+}
+
+// resolution is a VM that is behind a router's port.
+type resolution struct {
+	port uuid.UUID
+	v    *vm
+}
+
+// resolves reports whether a VM hears a router's question for its MAC, and the router the answer: filters of addresses concern ARP's, too.
+func (o *oracle) resolves(x resolution) bool {
+	r := o.latest()
+	r.build()
+	p, bad := packet.Parse(engine.Solicit(nil, r.view.Port(x.port), x.v.addr), 0)
+	if bad != drop.None {
+		return false
+	}
+	c := &engine.Context{Topo: r.view, State: &knowledge{o: o, r: r, ignorant: true}, Packet: p}
+	engine.SimulateEgress(c, x.port)
+	hears := c.Result == engine.ResultConsumed // the bridge knows it
+	for _, a := range c.Actions {
+		hears = hears || a.Op == action.Forward && a.VPort == x.v.port
+	}
+	answers, _, _ := o.decide(r, x.v.port, packet.BuildARPReply(nil, &p, x.v.mac), knowledge{})
+	return hears && (c.Result == engine.ResultConsumed || answers == engine.ResultConsumed)
 }
 
 func (k *knowledge) MAC(bridge uuid.UUID, _ uint16, mac match.MAC) (uuid.UUID, bool) {
@@ -198,6 +224,9 @@ func (k *knowledge) Neighbour(port uuid.UUID, addr match.Addr) (match.MAC, bool,
 	}
 	for _, v := range k.o.s.vms {
 		if v.addr == addr && v.bridge == peer.Bridge {
+			if k.resolved != nil {
+				*k.resolved = append(*k.resolved, resolution{port, v})
+			}
 			return v.mac, true, false
 		}
 	}
@@ -219,6 +248,9 @@ func (k *knowledge) Neighbour(port uuid.UUID, addr match.Addr) (match.MAC, bool,
 }
 
 func (k *knowledge) BridgeNeighbour(bridge uuid.UUID, _ uint16, addr match.Addr) (match.MAC, bool) {
+	if k.ignorant || k.resolved != nil { // the router asks itself
+		return match.MAC{}, false
+	}
 	for _, v := range k.o.s.vms {
 		if v.addr == addr && v.bridge == bridge {
 			return v.mac, true
