@@ -122,6 +122,14 @@ func showLogs(t *testing.T, l *lab.Lab) {
 	for _, h := range l.Hosts {
 		b, err := os.ReadFile(h.Log)
 		t.Logf("log of the agent of host %s (%v):\n%s", h.Name, err, b)
+		c := debug.NewClient(h.Socket())
+		s, err := c.Stats(context.Background()) // the test's own is over
+		t.Logf("what became of its packets (%v): %+v", err, s)
+		if ports, err := c.Ports(context.Background()); err == nil {
+			for _, p := range ports {
+				t.Logf("port %s: admitted %d, executed %d, consumed %d, waiting %d, drops %v", p.Name, p.Admitted, p.Executed, p.Consumed, p.Waiting, p.Drops)
+			}
+		}
 	}
 }
 
