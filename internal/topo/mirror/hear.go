@@ -26,9 +26,7 @@ func (m *Mirror) hear(d dirty, e store.BundleEvent) {
 	switch {
 	case e.Whole && (!x.fresh || e.Revision >= x.revision):
 		m.bring(d, x, e)
-		if x.loaded, x.fresh, x.doubt = true, e.Revision >= x.late, nil; x.read == 0 {
-			x.read = e.Revision
-		}
+		x.loaded, x.fresh, x.doubt = true, e.Revision >= x.late, nil
 		if x.late = 0; !x.fresh {
 			p.asked = append(p.asked, e.Bundle)
 		}
@@ -131,7 +129,7 @@ func (m *Mirror) attach(f store.Feed) {
 			delete(p.bundles, b)
 			continue
 		}
-		x.fresh, x.seq, x.revision, x.late, x.read, x.doubt = false, 0, 0, 0, 0, nil
+		x.fresh, x.seq, x.revision, x.late, x.doubt = false, 0, 0, 0, nil
 	}
 	for _, o := range p.objects {
 		o.at = 0

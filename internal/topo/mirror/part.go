@@ -49,7 +49,6 @@ type bundle struct {
 	// Of the feed's last word.
 	seq, revision int64
 	late          int64               // revision of a change that has overtaken the whole
-	read          int64               // at which revision it was read first from this feed
 	held          map[model.Key]int64 // revisions, as digests have them
 	doubt         *store.Digest       // what it was when it last differed from what the store has
 }
@@ -97,8 +96,7 @@ func (p *part) want(t view.Thing, now int64) {
 	w.used = now
 }
 
-// need notes what a thing is built from, and reports whether all of it is there. A thing that is not shown yet is not to be newer than what
-// is: the feed must have told what has changed elsewhere up to when its bundles were read.
+// need notes what a thing is built from.
 func (p *part) need(w *wanted, bs []model.Bundle) (whole bool) {
 	whole = true
 	for _, b := range bs {
@@ -109,7 +107,7 @@ func (p *part) need(w *wanted, bs []model.Bundle) (whole bool) {
 			p.asked = append(p.asked, b)
 		}
 		x.users++
-		whole = whole && x.loaded && (w.known || p.feed == nil || x.read <= p.upTo)
+		whole = whole && x.loaded
 	}
 	for _, b := range w.needs {
 		if x := p.bundles[b]; x != nil {
