@@ -33,20 +33,16 @@ func (h *host) checkNow() {
 }
 
 // checkOwners is that a port is served by the host alone that the store says has it: the one that is to have it waits until the other has
-// let go. A host that was dead when its port was taken goes on with it until it hears (ADR 18), and for the turn in which its workers do.
+// let go. A host that was dead when its port was taken goes on with it until it hears (ADR 18).
 func (h *host) checkOwners() {
 	for _, v := range h.s.vms {
 		b, ok := h.s.store.graph.Get(model.KindBinding, v.port).(*model.Binding)
 		if _, active := h.agent.Port(v.port); !active || !ok || b.Owner() == h.id {
-			delete(h.heard, v.port)
 			continue
 		}
-		at, taken := h.taken[v.port]
-		hears := h.agent.Ready() && h.revision >= at
-		if !taken || hears && h.heard[v.port] {
+		if at, taken := h.taken[v.port]; !taken || h.agent.Ready() && h.revision >= at {
 			h.s.fail("a port has one owner", 0, "%s serves port %s, which is %s's", h.name, v.name, h.s.hostOf(b.Owner()).name)
 		}
-		h.heard[v.port] = hears
 	}
 }
 

@@ -50,7 +50,6 @@ type host struct {
 	said     string // last
 
 	taken map[uuid.UUID]int64 // ports that others were given while this host was dead, and at which revision
-	heard map[uuid.UUID]bool  // of them, those of which it had heard in its last turn, and that it served still
 }
 
 // dp is a fake datapath that tells when somebody has something for a worker.
@@ -63,7 +62,7 @@ type dp struct {
 func (d *dp) Wake(int) { d.h.wake() }
 
 func (s *Sim) newHost(name string, tunnel match.Addr, settings *conf.Settings) *host {
-	h := &host{s: s, name: name, id: id(name), tunnel: tunnel, settings: settings, idle: 50 * time.Millisecond, taken: map[uuid.UUID]int64{}, heard: map[uuid.UUID]bool{}}
+	h := &host{s: s, name: name, id: id(name), tunnel: tunnel, settings: settings, idle: 50 * time.Millisecond, taken: map[uuid.UUID]int64{}}
 	h.dp = &dp{fake.New(s.clock, max(settings.Workers, 1)), h}
 	h.dp.AddInterface(tunnelDevice, 1550)
 	h.dp.OnSend(h.sent)
