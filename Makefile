@@ -108,7 +108,7 @@ vm-demo:
 # What of test-vm concerns one kernel. Allocations are the compiler's matter, and slow to count in an emulated guest.
 vm-%:
 	@echo "Linux $$(cat build/vm/$*/release)"
-	@$(GO) test -short -count=1 -p 1 -timeout 20m -skip 'DoNotAllocate|TestAllocations' \
+	@$(GO) test -short -count=1 -p 1 -timeout 30m -skip 'DoNotAllocate|TestAllocations' \
 	  -exec "$(CURDIR)/test/vm/exec.sh $(CURDIR)/build/vm/$*" ./internal/path/datapath/ebpf ./internal/path/datapath/ovs
 
 bench-ovs: export CGO_ENABLED := 0

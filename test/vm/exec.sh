@@ -26,7 +26,7 @@ truncate -s %4 "$work/initrd"
 # QEMU 7.2's cx16; no_timer_check and nowatchdog, since a busy host is late with ticks. A port is where the guest's name for it comes from (init.sh).
 port() { echo "-chardev file,id=$1,path=$work/$1 -device virtserialport,chardev=$1,name=$1"; }
 # shellcheck disable=SC2046 # words
-timeout "${VM_TIMEOUT:-1200}" qemu-system-x86_64 -M pc -accel tcg,thread=multi -cpu max,-cx16 -smp 2 -m 1024 \
+timeout "${VM_TIMEOUT:-1800}" qemu-system-x86_64 -M pc -accel tcg,thread=multi -cpu max,-cx16 -smp 2 -m 1024 \
 	-nic none -display none -monitor none -serial "file:$work/console" -no-reboot \
 	-device virtio-serial-pci $(port output) $(port status) \
 	-kernel "$guest/vmlinux" -initrd "$work/initrd" -append "console=ttyS0 quiet loglevel=5 oops=panic panic=-1 no_timer_check nowatchdog" \
