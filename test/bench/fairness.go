@@ -119,7 +119,7 @@ func (f *fair) shares(ctx context.Context) (err error) {
 	if err := sleep(ctx, 200*time.Millisecond); err != nil { // until all have no credit left
 		return err
 	}
-	had, windows := make([]float64, len(contenders)), 0
+	had, served, refused, windows := make([]float64, len(contenders)), make([]float64, len(contenders)), make([]float64, len(contenders)), 0
 	from, err := f.now(ctx)
 	for end := time.Now().Add(f.b.duration); err == nil && time.Now().Before(end); {
 		if err = sleep(ctx, shareWindow); err != nil {
@@ -137,6 +137,8 @@ func (f *fair) shares(ctx context.Context) (err error) {
 			windows++
 			for i := range had {
 				had[i] += (to.work[i] - from.work[i]).Seconds()
+				served[i] += to.admitted[i] - from.admitted[i]
+				refused[i] += to.refused[i] - from.refused[i]
 			}
 		}
 		from = to
@@ -147,7 +149,7 @@ func (f *fair) shares(ctx context.Context) (err error) {
 	if windows < shareLeast {
 		return fmt.Errorf("jain: all ports wanted more than they got in %d windows of %v, want %d", windows, shareWindow, shareLeast)
 	}
-	fmt.Fprintf(os.Stderr, "  processing time of %d ports: %.3f s, in %d windows\n", len(had), had, windows)
+	fmt.Fprintf(os.Stderr, "  processing time of %d ports: %.3f s, in %d windows; packets served %.0f, refused %.0f\n", len(had), had, windows, served, refused)
 	f.b.emit(figure("jain", jain(had), "index"))
 	back, err := f.back(ctx, senders)
 	if err != nil {
