@@ -22,13 +22,7 @@ func (w *Worker) arrived(m *datapath.Miss) (kept bool) {
 		return false
 	}
 	if w.ports.Expects(vport) {
-		held, oldest := w.lot.Hold(m)
-		if oldest != nil {
-			w.giveUp(oldest, drop.HeldOverflow)
-		}
-		if held {
-			w.counts.Waiting++
-			w.explainHeld()
+		if w.hold(m) {
 			return true
 		}
 		return w.keep(m, vport)

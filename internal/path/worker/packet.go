@@ -108,13 +108,7 @@ func (w *Worker) prepare(m *datapath.Miss) (vport uuid.UUID, kept, ok bool) {
 		w.drop(drop.NotBound)
 		return vport, false, false
 	}
-	held, oldest := w.lot.Hold(m)
-	if oldest != nil {
-		w.giveUp(oldest, drop.HeldOverflow)
-	}
-	if held {
-		w.counts.Waiting++
-		w.explainHeld()
+	if w.hold(m) {
 		return vport, true, false
 	}
 	w.explainPrep(m.Key.InPort, vport)

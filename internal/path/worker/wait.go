@@ -147,6 +147,19 @@ func (w *Worker) expireParked() {
 	}
 }
 
+// hold has a packet wait for the same one that is being simulated, if there is one.
+func (w *Worker) hold(m *datapath.Miss) (held bool) {
+	held, oldest := w.lot.Hold(m)
+	if oldest != nil {
+		w.giveUp(oldest, drop.HeldOverflow)
+	}
+	if held {
+		w.counts.Waiting++
+		w.explainHeld()
+	}
+	return held
+}
+
 // giveUp ends a packet that waited. Another one may be at hand.
 func (w *Worker) giveUp(m *datapath.Miss, why drop.Reason) {
 	ingress, tree, traced := w.ingress, w.trace, w.traced

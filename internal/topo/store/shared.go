@@ -23,7 +23,7 @@ type Session interface {
 	// Put writes an entry, whoever had it before.
 	Put(ctx context.Context, path string, value []byte) error
 	// Claim writes an entry, unless another session has it with another value: the value names who claims, and who comes back takes
-	// over from its earlier session. It reports whether the entry is now this session's, with this value.
+	// over what it has claimed before. It reports whether the entry is now this one's, with this value.
 	Claim(ctx context.Context, path string, value []byte) (mine bool, err error)
 	// Delete removes an entry if it belongs to the session; else nothing happens.
 	Delete(ctx context.Context, path string) error
