@@ -119,8 +119,8 @@ func clientOf(t *match.Tuple) match.Tuple {
 	return client
 }
 
-// join proposes that the connection goes to m, and later ones of the client if the pool is persistent. False: another
-// connection to m has the same addresses and ports.
+// join proposes that the connection goes to m, and later ones of the client if the pool is persistent and the client's own member, if it has one, is
+// not available. False: another connection to m has the same addresses and ports.
 func (c *Context) join(l *view.LoadBalancer, x *view.Listener, m *view.Member, b *branch, t, was, sticky *match.Tuple, why string) bool {
 	as := *t
 	as.Dst, as.DstPort = m.Address, m.Port
@@ -131,13 +131,12 @@ func (c *Context) join(l *view.LoadBalancer, x *view.Listener, m *view.Member, b
 	c.explainMember(b, l, x, m, why)
 	p := &c.scratch.proposals[b.proposal-1].learn
 	p.Port, p.Was = c.payer(l.ID), *was
-	if x.Persistent > 0 {
+	home := x.Find(sticky.Src, sticky.SrcPort)
+	if x.Persistent > 0 && (home == nil || !home.Available()) {
 		client := clientOf(t)
 		answer := match.Tuple{Src: m.Address, SrcPort: m.Port, Dst: t.Src, DstPort: t.DstPort, Proto: t.Proto}
-		if answer != *sticky {
-			c.propose(b, Learn{Kind: LearnConnection, Conn: tag.Affinity, Device: l.ID, Port: c.payer(l.ID),
-				Orig: client, Reply: answer, Was: *sticky, Idle: int64(x.Persistent)})
-		}
+		c.propose(b, Learn{Kind: LearnConnection, Conn: tag.Affinity, Device: l.ID, Port: c.payer(l.ID),
+			Orig: client, Reply: answer, Was: *sticky, Idle: int64(x.Persistent)})
 	}
 	return true
 }

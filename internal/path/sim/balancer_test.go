@@ -252,3 +252,23 @@ func TestBalancedBySource(t *testing.T) {
 		t.Errorf("after a minute it went to %s, not to %s, which is the first choice", got, home)
 	}
 }
+
+// TestBalancedStaysHome: a connection that its client's member cannot tell from another one goes elsewhere, alone.
+func TestBalancedStaysHome(t *testing.T) {
+	w := &world{t: t, topo: pathtest.MustParse(balanced)}
+	send := func(dst string, sport int) string {
+		return w.member(t, w.client("up", "8.8.8.8", dst, "udp", sport, 90))
+	}
+	const one, other = "203.0.113.80", "203.0.113.12"
+	home := send(one, 1)
+	if got := send(other, 2); got != home {
+		t.Fatalf("by source, one pool chose %s and then %s", home, got)
+	}
+	send(one, 3)
+	if got := send(other, 3); got == home {
+		t.Fatalf("%s has two connections of the same addresses and ports", home)
+	}
+	if got := send(other, 4); got != home {
+		t.Errorf("the client has moved to %s for good; its member is %s", got, home)
+	}
+}
