@@ -63,6 +63,7 @@ type Queue struct {
 	turnEnded  bool   // since the source was last read
 	round      uint64 // how often every active port has had its turn
 	forgiven   uint64 // debts from before this round are void: nobody was waiting since
+	last       bool   // the miss that was returned last is the last one of those let in at the front
 }
 
 // New makes a queue for what src has for worker.
@@ -88,6 +89,7 @@ func New(src Source, worker int, cfg Config) *Queue {
 // miss belongs to the caller until Done or Recycle. For the order to be fair, Done or Keep
 // comes before the following Next.
 func (q *Queue) Next(timeout time.Duration) (*datapath.Miss, error) {
+	q.last = false
 	if len(q.urgent) > 0 {
 		return q.popUrgent(), nil
 	}
@@ -121,6 +123,7 @@ func (q *Queue) Next(timeout time.Duration) (*datapath.Miss, error) {
 	}
 	p := q.pick()
 	q.begun = true
+	fresh := q.fresh != nil
 	m := p.pop()
 	q.ahead(p, aheadBy-1)
 	q.size--
@@ -131,8 +134,13 @@ func (q *Queue) Next(timeout time.Duration) (*datapath.Miss, error) {
 	if p.len == 0 {
 		q.retire()
 	}
+	q.last = fresh && q.fresh == nil
 	return m, nil
 }
+
+// Apart reports that the miss which Next has returned last should not wait for those behind it: it ends the turns of ports that send little, and
+// others that send much are waiting.
+func (q *Queue) Apart() bool { return q.last && q.size > 0 }
 
 // OnlyUrgent has Next return urgent misses alone; the others wait here until it is taken back.
 func (q *Queue) OnlyUrgent(on bool) { q.onlyUrgent = on }

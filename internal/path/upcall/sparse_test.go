@@ -77,3 +77,34 @@ func TestSparseStarvesNobody(t *testing.T) {
 		}
 	})
 }
+
+// What was let in at the front is told apart from what waits behind it, and only from that.
+func TestSparseIsToldApart(t *testing.T) {
+	s := &script{}
+	q := newQueue(s, 50)
+	busy := func(uint32) int64 { return 10 }
+	s.add(1, 1)
+	if serve(t, q, s, busy); q.Apart() {
+		t.Fatal("nobody waits behind it")
+	}
+	for i := range uint32(3) {
+		s.add(10+i, 100)
+	}
+	for range 31 { // all have had their turn
+		serve(t, q, s, busy)
+	}
+	s.add(1, 1)
+	s.add(2, 2)
+	for seen := 0; seen < 3; {
+		p, _ := serve(t, q, s, busy)
+		if p < 10 {
+			seen++
+		}
+		if q.Apart() != (seen == 3) {
+			t.Fatalf("after a miss of port %d, %d seen: apart %v", p, seen, q.Apart())
+		}
+	}
+	if serve(t, q, s, busy); q.Apart() {
+		t.Fatal("a port that always waits is not apart")
+	}
+}

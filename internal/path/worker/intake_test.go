@@ -1,10 +1,13 @@
 package worker
 
 import (
+	"strings"
 	"testing"
 	"time"
 
 	"github.com/viaduct-net/viaduct/internal/base/drop"
+	"github.com/viaduct-net/viaduct/internal/path/datapath"
+	"github.com/viaduct-net/viaduct/internal/path/datapath/fake"
 )
 
 // A worker that is to hold does what it is told, but takes no packet: they wait in the datapath, and those that have waited
@@ -76,4 +79,40 @@ func TestSettled(t *testing.T) {
 	if s == before {
 		t.Error("not settled when it was sent")
 	}
+}
+
+// A packet of a port that sends little leaves before the packets of a port that floods are decided.
+func TestSparseLeavesAlone(t *testing.T) {
+	r := newRig(t, twoSubnets, Config{})
+	r.dp.SetFaults(fake.Faults{Execute: func(*datapath.Exec) error { // sending takes time, so turns end
+		r.clk.Advance(10 * time.Microsecond)
+		return nil
+	}})
+	for range 20 {
+		r.in(aToC)
+	}
+	turn := func() {
+		t.Helper()
+		if err := r.w.Turn(0); err != nil {
+			t.Fatal(err)
+		}
+	}
+	turn()
+	if n := len(r.got()); n != 8 {
+		t.Fatalf("a batch of %d packets", n)
+	}
+	r.in("b udp eth=b>r:blue ip=10.0.1.11>10.0.2.10 ports=1000>53")
+	for range 5 { // behind the turn under way, if that has not ended
+		turn()
+		got := r.got()
+		if !strings.Contains(strings.Join(got, "\n"), "10.0.1.11") {
+			continue
+		}
+		if len(got) != 1 {
+			t.Fatalf("it waits for %d others", len(got)-1)
+		}
+		r.turn()
+		return
+	}
+	t.Fatal("it was not delivered")
 }

@@ -210,7 +210,7 @@ func (w *Worker) Turn(wait time.Duration) error {
 	m, err := w.queue.Next(wait)
 	for ; m != nil && err == nil; m, err = w.queue.Next(0) {
 		w.serve(m)
-		if w.batch.full(w.cfg.Batch) {
+		if w.batch.full(w.cfg.Batch) || w.queue.Apart() {
 			break
 		}
 	}
