@@ -7,7 +7,7 @@
 #include "parse.h"
 
 /* Takes one token of the port, or of what has accumulated at the root. Returns the cell, to give it back. */
-static __always_inline __s64 *admit(__u32 port)
+static __always_inline __s64 *admit(__u32 port, __u8 *lent)
 {
 	__s64 *own = slot_of(&credits, port), *cell;
 
@@ -16,6 +16,7 @@ static __always_inline __s64 *admit(__u32 port)
 		return 0;
 	}
 	cell = take(own);
+	*lent = !cell;
 	if (!cell)
 		cell = take(slot_of(&credits, 0));
 	if (!cell)
@@ -130,7 +131,7 @@ static __always_inline void upcall(struct __sk_buff *skb, const struct flow_key 
 		count_drop(k->in_port, DROP_TOO_BIG);
 		return;
 	}
-	cell = admit(k->in_port);
+	cell = admit(k->in_port, &m.lent);
 	if (!cell)
 		return;
 	m.time = bpf_ktime_get_ns();

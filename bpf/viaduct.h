@@ -176,7 +176,8 @@ struct miss {
 	__u16 vlan_tci; /* of a tag that is not in the frame */
 	__u16 vlan_tpid; /* be16; 0: there is none */
 	__u8 reason;
-	__u8 pad[3];
+	__u8 lent; /* the token is the root's */
+	__u8 pad[2];
 };
 
 /* A tunnel to set on a packet that user space sends: see tunnel.h. */

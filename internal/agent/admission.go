@@ -4,6 +4,7 @@ import (
 	"sync"
 
 	"github.com/viaduct-net/viaduct/internal/base/htb"
+	"github.com/viaduct-net/viaduct/internal/path/datapath"
 )
 
 // admission is a port's right to tokens. It begins on a worker's goroutine, as soon as all workers know the port, which may be after
@@ -17,11 +18,11 @@ type admission struct {
 }
 
 // begin gives the port its bucket, and has the datapath take tokens from there.
-func (a *admission) begin(name string, class htb.Class, cell *int64) {
+func (a *admission) begin(class htb.Class, dp datapath.Port) {
 	a.mu.Lock()
 	defer a.mu.Unlock()
 	if !a.ended && a.leaf == nil {
-		a.leaf = a.policy.Link(name, class, cell)
+		a.leaf = a.policy.Link(dp.Interface, class, dp.No, dp.Credit)
 	}
 }
 

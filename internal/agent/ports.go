@@ -64,7 +64,7 @@ func (p *ports) Bind(vport uuid.UUID, iface string, _ int) error {
 	key := p.key(vport)
 	b := p.limit(vport, boundPort{Port: dp, admission: &admission{policy: p.policy}, key: key})
 	p.bound[vport] = b
-	p.publish(p.table.Load().With(vport, dp.No), func() { b.admission.begin(iface, htb.VM, dp.Credit) }, tag.Tag{Kind: tag.Binding, ID: vport})
+	p.publish(p.table.Load().With(vport, dp.No), func() { b.admission.begin(htb.VM, dp) }, tag.Tag{Kind: tag.Binding, ID: vport})
 	if _, expected := p.expected[vport]; !expected { // or else when its interface is up
 		p.lead(vport, key, dp.No)
 	}

@@ -141,7 +141,7 @@ func (p *ports) openTunnel(device string, s *view.Snapshot) error {
 	for id := range s.Hosts {
 		changed = append(changed, tag.Tag{Kind: tag.Host, ID: id})
 	}
-	p.publish(p.table.Load().WithTunnel(dp.No), func() { a.begin(device, htb.Tunnel, dp.Credit) }, changed...)
+	p.publish(p.table.Load().WithTunnel(dp.No), func() { a.begin(htb.Tunnel, dp) }, changed...)
 	return nil
 }
 

@@ -1,6 +1,7 @@
 package htb
 
 import (
+	"math"
 	"slices"
 	"sync/atomic"
 )
@@ -16,8 +17,12 @@ type bucket struct {
 	parent   *bucket
 	children []*bucket
 
+	level  bool  // its children are ports, and are to have the same number of tokens out, whatever each had before
 	cursor int   // index of the child whose turn it is
 	turn   int64 // tokens which that child has had in its turn
+
+	out  int64        // of a port: tokens given to it that have not come back; it holds them, or they are in flight
+	back atomic.Int64 // of these, come back since the last survey
 
 	// Valid from survey to the end of deal. The datapath only makes more room
 	// meanwhile.
@@ -61,8 +66,14 @@ func (b *bucket) detach() {
 // survey reads every cell once, notes how much room there is, and returns it together with the
 // tokens found.
 func (b *bucket) survey() (room, held int64) {
+	// Before the cell is read: of a token that is taken and comes back in between, the next survey is to know.
+	if n := b.back.Load(); n != 0 {
+		b.back.Add(-n)
+		b.out -= n
+	}
 	v := atomic.LoadInt64(b.cell)
 	held = v
+	b.out = max(b.out, v) // more has come back than it was given: what an earlier policy had given it
 	b.below, b.open = 0, b.open[:0]
 	for i, c := range b.children {
 		r, h := c.survey()
@@ -86,7 +97,7 @@ func (b *bucket) distribute(n int64) (excess int64) {
 	return n - fits
 }
 
-// deal places n tokens after a survey, among the children in turns, the rest in b: at most
+// deal places n tokens after a survey, among the children, the rest in b: at most
 // b.room if b is not to exceed its capacity.
 //
 // Tokens for different children do not interfere, so each child gets its grant in one
@@ -96,8 +107,23 @@ func (b *bucket) deal(n int64) {
 		n += takeUpTo(b.cell, b.below-n)
 	}
 	down := min(n, b.below)
+	if b.level {
+		b.fill(down)
+	} else {
+		b.turns(down)
+	}
+	for _, i := range b.open {
+		b.children[i].settle()
+	}
+	if n > down {
+		atomic.AddInt64(b.cell, n-down)
+	}
+}
+
+// turns promises n tokens to the children with room, in turns as long as their shares.
+func (b *bucket) turns(n int64) {
 	i, _ := slices.BinarySearch(b.open, b.cursor)
-	for left := down; left > 0; left-- {
+	for ; n > 0; n-- {
 		if i == len(b.open) {
 			i = 0
 		}
@@ -119,12 +145,56 @@ func (b *bucket) deal(n int64) {
 			i++
 		}
 	}
-	for _, i := range b.open {
-		b.children[i].settle()
+}
+
+// fill promises n tokens to the children with room, each to the one that has least out, in turns among equals: as water fills vessels.
+func (b *bucket) fill(n int64) {
+	for n > 0 {
+		low, next, room, lowest := int64(math.MaxInt64), int64(math.MaxInt64), int64(0), int64(0)
+		for _, i := range b.open {
+			switch c := b.children[i]; {
+			case c.out < low:
+				low, next, room, lowest = c.out, low, c.room-c.grant, 1
+			case c.out == low:
+				room = min(room, c.room-c.grant)
+				lowest++
+			default:
+				next = min(next, c.out)
+			}
+		}
+		each := min(next-low, room, n/lowest)
+		if each == 0 {
+			lowest, each = n, 1
+		}
+		n -= lowest * each
+		full := false
+		i, _ := slices.BinarySearch(b.open, b.cursor)
+		for ; lowest > 0; i++ {
+			if i == len(b.open) {
+				i = 0
+			}
+			if c := b.children[b.open[i]]; c.out == low {
+				c.out += each
+				c.grant += each
+				lowest--
+				b.cursor = (b.open[i] + 1) % len(b.children)
+				full = full || c.grant == c.room
+			}
+		}
+		if full {
+			b.open = slices.DeleteFunc(b.open, b.settleFull)
+		}
 	}
-	if n > down {
-		atomic.AddInt64(b.cell, n-down)
+}
+
+// settleFull settles a child whose room is used up, and reports whether it is.
+func (b *bucket) settleFull(i int) bool {
+	c := b.children[i]
+	if c.grant < c.room {
+		return false
 	}
+	c.settle()
+	return true
 }
 
 // settle deals what the parent has promised.

@@ -157,7 +157,7 @@ func TestDetachKeepsTurns(t *testing.T) {
 func TestTransientlyNegativeCell(t *testing.T) {
 	root, leaf := int64(0), int64(0)
 	p := New(Config{Global: 4, VM: 2, VMShare: 1, TunnelShare: 1, VTEPShare: 1}, &root)
-	l := p.Link("vm", VM, &leaf)
+	l := link(p, "vm", VM, &leaf)
 	for range 4 {
 		if !p.TryTake(l) {
 			t.Fatal("4 tokens expected")
@@ -165,7 +165,7 @@ func TestTransientlyNegativeCell(t *testing.T) {
 	}
 	atomic.AddInt64(&leaf, -1) // a taker that finds nothing ...
 	atomic.AddInt64(&root, -1)
-	p.Return(3)
+	back(p, 3)
 	atomic.AddInt64(&leaf, 1) // ... and adds back
 	atomic.AddInt64(&root, 1)
 	if a := p.Account(); a.Held != 3 || a.InFlight != 1 || a.Surplus != 0 {
@@ -174,7 +174,7 @@ func TestTransientlyNegativeCell(t *testing.T) {
 	atomic.AddInt64(&leaf, -1) // between decrement and adding back while it is unlinked
 	p.Unlink(l)
 	atomic.AddInt64(&leaf, 1)
-	p.Return(1)
+	back(p, 1)
 	if a := p.Account(); a.Held != 4 || a.InFlight != 0 || atomic.LoadInt64(&leaf) != 0 {
 		t.Fatalf("%+v, cell %d", a, leaf)
 	}

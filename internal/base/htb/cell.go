@@ -13,9 +13,18 @@ const closedBelow = -1 << 32
 func IsClosed(cell *int64) bool { return atomic.LoadInt64(cell) < closedBelow }
 
 // Take does what the datapath does for a missed packet: it takes a token from the
-// port's cell or, when that is empty, from the root's. It reports whether it got one. Safe for
+// port's cell or, when that is empty, from the root's. It reports whether it got one, and whether that is the root's. Safe for
 // concurrent use, with the kernel and with a Policy.
-func Take(leaf, root *int64) bool { return !IsClosed(leaf) && (takeOne(leaf) || takeOne(root)) }
+func Take(leaf, root *int64) (ok, lent bool) {
+	if IsClosed(leaf) {
+		return false, false
+	}
+	if takeOne(leaf) {
+		return true, false
+	}
+	lent = takeOne(root)
+	return lent, lent
+}
 
 func takeOne(cell *int64) bool {
 	// The first look spares the cell's cache line two writes when a flood finds it empty.

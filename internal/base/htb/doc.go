@@ -13,8 +13,12 @@
 //
 // infra exists so that the tunnel keeps its half of the capacity when there is no VTEP
 // traffic, or the other way round: what one of them leaves goes to its sibling before it
-// goes to the VMs. Every bucket deals token by token, in turns as long as the
-// child's share, to children that are not full, with a cursor that persists.
+// goes to the VMs. Between classes tokens are dealt one by one, in turns as long as the
+// class's share, to those that are not full, with a cursor that persists.
+//
+// Between the ports of a class each token goes to the port that has least out of all that are not full: least in its bucket and in flight together. Hence
+// ports that want more than they get have equally many packets waiting, however long each packet takes, and package upcall has of each what it needs to
+// serve them in order of time. Equal numbers of tokens would have them served equal numbers of packets. And who sends little has its token back first.
 //
 // # Cells
 //
@@ -26,10 +30,13 @@
 // harmless: a leaf may exceed its capacity by as many tokens as CPUs were in between, and a
 // taker may be refused while another is in between. No token is lost or minted by either.
 //
+// What a port has in flight is what its bucket was given, less what it holds and what has come back. So whoever returns a token says whose it was; one that
+// was drawn from the root is the root's, and goes back into the game.
+//
 // # Differences from the reference
 //
 // The test vectors of the reference (T1-T8, P1-P6, D1-D14) are in vectors_test.go, with
 // the reason for each that is adapted: there is no multiplier, no rate object, 50 % for
 // tunnel and VTEP together is kept whatever their number, and a leaf of size 0
-// draws on the root.
+// draws on the root. Ports of one class have no turns.
 package htb

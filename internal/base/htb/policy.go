@@ -2,6 +2,7 @@ package htb
 
 import (
 	"fmt"
+	"maps"
 	"sync"
 	"sync/atomic"
 )
@@ -82,6 +83,7 @@ func (c Config) size(class Class) int64 {
 type Leaf struct {
 	b     *bucket // without parent after Unlink
 	class Class
+	no    uint32
 }
 
 // Name is the leaf's path in the tree, as root/vms/tap0.
@@ -94,7 +96,8 @@ func (l *Leaf) Tokens() int64 { return max(atomic.LoadInt64(l.b.cell), 0) }
 // the datapath taking tokens. Return never blocks; the others may wait
 // microseconds for one another.
 type Policy struct {
-	pending atomic.Int64 // returned, but not distributed yet
+	pending atomic.Int64                     // returned, but not distributed yet
+	ports   atomic.Pointer[map[uint32]*Leaf] // by number; replaced, never changed
 
 	mu     sync.Mutex // all below; taken with TryLock by Return, so hold it briefly
 	cfg    Config
@@ -115,31 +118,43 @@ type Policy struct {
 // left in it are removed. cfg must be valid.
 func New(cfg Config, root *int64) *Policy {
 	p := &Policy{}
+	p.ports.Store(&map[uint32]*Leaf{})
 	p.root = newBucket(nil, "root", 0, 1, root)
 	p.infra = newBucket(p.root, "infra", 0, 1, nil)
 	p.parent[Tunnel] = newBucket(p.infra, "tunnel", 0, 1, nil)
 	p.parent[VTEP] = newBucket(p.infra, "vtep", 0, 1, nil)
 	p.parent[VM] = newBucket(p.root, "vms", 0, 1, nil)
+	for _, b := range p.parent {
+		b.level = true
+	}
 	takeUpTo(p.root.cell, 1<<62)
 	p.Reconfigure(cfg)
 	return p
 }
 
-// Link adds a leaf for a port, and as many tokens as it takes for all leaves to be
+// Link adds a leaf for the port of a number, and as many tokens as it takes for all leaves to be
 // full at the same time. The tokens of the port's cell are the leaf's; those that are in there
 // from an earlier Policy are removed, and a Closed cell is opened. A nil cell means memory of its own.
-func (p *Policy) Link(name string, class Class, cell *int64) *Leaf {
+func (p *Policy) Link(name string, class Class, no uint32, cell *int64) *Leaf {
 	defer p.distributePending()
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	p.distribute(0) // what is left in a cell that is used again is still ours
-	l := &Leaf{newBucket(p.parent[class], name, p.cfg.size(class), 1, cell), class}
+	l := &Leaf{newBucket(p.parent[class], name, p.cfg.size(class), 1, cell), class, no}
+	p.number(func(ports map[uint32]*Leaf) { ports[no] = l })
 	found := open(l.b.cell)
 	_, held := p.root.survey()
 	found = max(min(found, p.total+p.debt-held), 0)
 	p.leaves += l.b.capacity
 	p.resize(found)
 	return l
+}
+
+// number changes which leaf a port's number stands for. p.mu is held.
+func (p *Policy) number(change func(map[uint32]*Leaf)) {
+	ports := maps.Clone(*p.ports.Load())
+	change(ports)
+	p.ports.Store(&ports)
 }
 
 // Inherit tells of n tokens that an earlier Policy has given out: of misses that are yet to be served, and of those in cells of ports
@@ -172,6 +187,11 @@ func (p *Policy) Unlink(l *Leaf) {
 		return
 	}
 	l.b.detach()
+	p.number(func(ports map[uint32]*Leaf) {
+		if ports[l.no] == l {
+			delete(ports, l.no)
+		}
+	})
 	p.leaves -= l.b.capacity
 	p.resize(takeUpTo(l.b.cell, 1<<62))
 	// A taker that was between its decrement and adding back leaves one more token.
@@ -195,7 +215,9 @@ func (p *Policy) Reconfigure(cfg Config) {
 		for _, c := range b.children {
 			c.capacity = cfg.size(Class(class))
 			p.leaves += c.capacity
-			over += takeUpTo(c.cell, atomic.LoadInt64(c.cell)-c.capacity)
+			n := takeUpTo(c.cell, atomic.LoadInt64(c.cell)-c.capacity)
+			c.out -= n
+			over += n
 		}
 	}
 	p.resize(over)
@@ -215,17 +237,20 @@ func (p *Policy) resize(loose int64) {
 	p.distribute(loose)
 }
 
-// Return brings back the tokens of n packets. It distributes them unless somebody else is
+// Return brings back the tokens of packets: for each the number of the port whose it was, 0 for the root's. It distributes them unless somebody else is
 // distributing, who then takes care of these too.
 //
 // A port can use no more of one distribution than its leaf holds. So the shares are exact only if
 // batches are not larger than twice the capacity of a lone VM's leaf (64 by default): what
 // does not fit goes to the other classes.
-func (p *Policy) Return(n int) {
-	if n <= 0 {
-		return
+func (p *Policy) Return(owners []uint32) {
+	leaves := *p.ports.Load()
+	for _, no := range owners {
+		if l := leaves[no]; l != nil {
+			l.b.back.Add(1)
+		}
 	}
-	p.pending.Add(int64(n))
+	p.pending.Add(int64(len(owners)))
 	p.distributePending()
 }
 

@@ -17,6 +17,22 @@ func config(global, tunnel, vtep, vm int64) Config {
 	return c
 }
 
+// link adds a leaf for a port of a number of its own.
+func link(p *Policy, name string, class Class, cell *int64) *Leaf {
+	return p.Link(name, class, uint32(1+len(*p.ports.Load())), cell)
+}
+
+// owner is whose token it is that a port has got.
+func owner(l *Leaf, lent bool) uint32 {
+	if lent {
+		return 0
+	}
+	return l.no
+}
+
+// back returns tokens, as of the root.
+func back(p *Policy, n int) { p.Return(make([]uint32, n)) }
+
 // drain takes all that a leaf can get.
 func drain(p *Policy, l *Leaf) (n int) {
 	for p.TryTake(l) {
@@ -27,7 +43,7 @@ func drain(p *Policy, l *Leaf) (n int) {
 
 func TestLink(t *testing.T) { // P1, P2, P3
 	p := New(config(1, 8, 1, 1), nil)
-	ls := []*Leaf{p.Link("gre", Tunnel, nil), p.Link("vxlan", Tunnel, nil), p.Link("vtep", VTEP, nil), p.Link("vm1", VM, nil), p.Link("vm2", VM, nil)}
+	ls := []*Leaf{link(p, "gre", Tunnel, nil), link(p, "vxlan", Tunnel, nil), link(p, "vtep", VTEP, nil), link(p, "vm1", VM, nil), link(p, "vm2", VM, nil)}
 	names := []string{"root/infra/tunnel/gre", "root/infra/tunnel/vxlan", "root/infra/vtep/vtep", "root/vms/vm1", "root/vms/vm2"}
 	for i, want := range []int64{8, 8, 1, 1, 1} {
 		if ls[i].Name() != names[i] || ls[i].Tokens() != want {
@@ -44,7 +60,7 @@ func TestLink(t *testing.T) { // P1, P2, P3
 
 func TestUnlink(t *testing.T) { // P4, P5, D13
 	p := New(config(2, 0, 0, 3), nil)
-	a, b := p.Link("a", VM, nil), p.Link("b", VM, nil)
+	a, b := link(p, "a", VM, nil), link(p, "b", VM, nil)
 	if p.Total() != 6 {
 		t.Fatalf("total %d", p.Total())
 	}
@@ -60,11 +76,11 @@ func TestUnlink(t *testing.T) { // P4, P5, D13
 	if acc := p.Account(); acc.Total != 2 || acc.Debt != 1 || acc.InFlight != 3 {
 		t.Fatalf("%+v", acc)
 	}
-	p.Return(1)
+	back(p, 1)
 	if acc := p.Account(); acc.Debt != 0 || acc.Held != 0 || acc.InFlight != 2 {
 		t.Fatalf("%+v", acc)
 	}
-	p.Return(2)
+	back(p, 2)
 	if acc := p.Account(); acc.Held != 2 || acc.InFlight != 0 || acc.Returned != 3 {
 		t.Fatalf("%+v", acc)
 	}
@@ -73,14 +89,14 @@ func TestUnlink(t *testing.T) { // P4, P5, D13
 // A link cancels a debt: nothing is taken from those in flight.
 func TestLinkAfterUnlink(t *testing.T) {
 	p := New(config(1, 0, 0, 4), nil)
-	a := p.Link("a", VM, nil)
+	a := link(p, "a", VM, nil)
 	drain(p, a)
 	p.Unlink(a)
-	b := p.Link("b", VM, nil)
+	b := link(p, "b", VM, nil)
 	if acc := p.Account(); acc.Total != 4 || acc.Debt != 0 || acc.InFlight != 4 || b.Tokens() != 0 {
 		t.Fatalf("%+v", acc)
 	}
-	p.Return(4)
+	back(p, 4)
 	if b.Tokens() != 4 {
 		t.Fatalf("b holds %d", b.Tokens())
 	}
@@ -88,7 +104,7 @@ func TestLinkAfterUnlink(t *testing.T) {
 
 func TestReconfigure(t *testing.T) { // D14
 	p := New(config(1, 0, 0, 5), nil)
-	a := p.Link("a", VM, nil)
+	a := link(p, "a", VM, nil)
 	p.Reconfigure(config(1, 0, 0, 2))
 	if acc := p.Account(); a.Tokens() != 2 || acc.Total != 2 || acc.Held != 2 {
 		t.Fatalf("%d, %+v", a.Tokens(), acc)
@@ -98,7 +114,7 @@ func TestReconfigure(t *testing.T) { // D14
 		t.Fatalf("drew %d from the root", n)
 	}
 	p.Reconfigure(config(4, 0, 0, 4))
-	p.Return(10)
+	back(p, 10)
 	if acc := p.Account(); acc.Held != 4 || acc.InFlight != 0 || a.Tokens() != 4 {
 		t.Fatalf("%+v", acc)
 	}
@@ -106,11 +122,11 @@ func TestReconfigure(t *testing.T) { // D14
 
 func TestProtectionOff(t *testing.T) {
 	p := New(config(16, 0, 0, 0), nil)
-	a, b, c := p.Link("a", VM, nil), p.Link("b", Tunnel, nil), p.Link("c", VTEP, nil)
+	a, b, c := link(p, "a", VM, nil), link(p, "b", Tunnel, nil), link(p, "c", VTEP, nil)
 	if n := drain(p, a); n != 16 {
 		t.Fatalf("a drew %d", n)
 	}
-	p.Return(9)
+	back(p, 9)
 	for i := range 9 {
 		if l := []*Leaf{b, c}[i%2]; !p.TryTake(l) {
 			t.Fatalf("token %d: everybody draws from the root", i)
@@ -124,7 +140,7 @@ func TestProtectionOff(t *testing.T) {
 func TestLeftoversOfAnEarlierPolicy(t *testing.T) {
 	root, cell := int64(77), int64(99)
 	p := New(config(8, 0, 0, 4), &root)
-	p.Link("a", VM, &cell)
+	link(p, "a", VM, &cell)
 	if root != 4 || cell != 4 {
 		t.Fatalf("root %d, leaf %d", root, cell)
 	}
@@ -132,11 +148,10 @@ func TestLeftoversOfAnEarlierPolicy(t *testing.T) {
 
 func TestSurplusIsNotMinted(t *testing.T) {
 	p := New(config(8, 0, 0, 4), nil)
-	l := p.Link("a", VM, nil)
+	l := link(p, "a", VM, nil)
 	p.TryTake(l)
-	p.Return(3)
-	p.Return(0)
-	p.Return(-5)
+	p.Return([]uint32{l.no, l.no, l.no})
+	back(p, 0)
 	if a := p.Account(); a.Surplus != 2 || a.Held != 8 || a.InFlight != 0 {
 		t.Fatalf("%+v", a)
 	}
@@ -144,10 +159,10 @@ func TestSurplusIsNotMinted(t *testing.T) {
 
 func TestReturnedIsDistributed(t *testing.T) { // T6, T7
 	p := New(config(1, 0, 0, 100), nil)
-	l := p.Link("a", VM, nil)
+	l := link(p, "a", VM, nil)
 	drain(p, l)
 	for _, n := range []int{3, 2} {
-		p.Return(n)
+		back(p, n)
 		if got := drain(p, l); got != n {
 			t.Fatalf("%d returned, %d taken", n, got)
 		}
@@ -156,8 +171,8 @@ func TestReturnedIsDistributed(t *testing.T) { // T6, T7
 
 func TestSnapshot(t *testing.T) {
 	p := New(config(16, 4, 2, 3), nil)
-	p.Link("tun", Tunnel, nil)
-	p.Link("vm", VM, nil)
+	link(p, "tun", Tunnel, nil)
+	link(p, "vm", VM, nil)
 	want := []Bucket{
 		{Name: "root", Depth: 0, Capacity: 16, Tokens: 9, Share: 1},
 		{Name: "root/infra", Depth: 1, Share: 2},
@@ -205,11 +220,11 @@ func TestShareUnderContention(t *testing.T) {
 			t.Run(fmt.Sprintf("%d tunnels %d vteps %d vms batch %d", tt.tunnels, tt.vteps, tt.vms, batch), func(t *testing.T) {
 				p := New(DefaultConfig(), nil)
 				// Idle ports of every class are there too.
-				idle := []*Leaf{p.Link("idle", Tunnel, nil), p.Link("idle", VTEP, nil), p.Link("idle", VM, nil)}
+				idle := []*Leaf{link(p, "idle", Tunnel, nil), link(p, "idle", VTEP, nil), link(p, "idle", VM, nil)}
 				var busy []*Leaf
 				for class, n := range map[Class]int{Tunnel: tt.tunnels, VTEP: tt.vteps, VM: tt.vms} {
 					for range n {
-						busy = append(busy, p.Link("busy", class, nil))
+						busy = append(busy, link(p, "busy", class, nil))
 					}
 				}
 				got := make(map[*Leaf]float64)
@@ -230,8 +245,12 @@ func TestShareUnderContention(t *testing.T) {
 						served += n
 					}
 					done += n
+					numbers := make([]uint32, n)
+					for i, l := range flight[:n] {
+						numbers[i] = l.no
+					}
 					flight = flight[n:]
-					p.Return(n)
+					p.Return(numbers)
 				}
 				var class [3]float64
 				for _, l := range busy {
@@ -273,7 +292,9 @@ func TestConservation(t *testing.T) {
 		cfg := draw()
 		p := New(cfg, nil)
 		var leaves []*Leaf
+		number := uint32(0)
 		var taken, returned uint64
+		var flight []uint32 // whose the tokens in flight are
 		check := func() {
 			sum := int64(0)
 			for _, l := range leaves {
@@ -283,6 +304,17 @@ func TestConservation(t *testing.T) {
 				}
 			}
 			a := p.Account()
+			for _, l := range leaves {
+				flying := int64(0)
+				for _, no := range flight {
+					if no == l.no {
+						flying++
+					}
+				}
+				if l.b.out != l.Tokens()+flying {
+					t.Fatalf("%s has %d out, holds %d, %d in flight", l.Name(), l.b.out, l.Tokens(), flying)
+				}
+			}
 			if a.Total != max(cfg.Global, sum) {
 				t.Fatalf("total %d, want max(%d, %d)", a.Total, cfg.Global, sum)
 			}
@@ -293,7 +325,8 @@ func TestConservation(t *testing.T) {
 		for range rapid.IntRange(1, 60).Draw(t, "steps") {
 			switch op := rapid.IntRange(0, 9).Draw(t, "op"); {
 			case op == 0:
-				leaves = append(leaves, p.Link("l", Class(rapid.IntRange(0, 2).Draw(t, "class")), nil))
+				number++
+				leaves = append(leaves, p.Link("l", Class(rapid.IntRange(0, 2).Draw(t, "class")), number, nil))
 			case op == 1 && len(leaves) > 0:
 				i := rapid.IntRange(0, len(leaves)-1).Draw(t, "leaf")
 				p.Unlink(leaves[i])
@@ -303,20 +336,23 @@ func TestConservation(t *testing.T) {
 				p.Reconfigure(cfg)
 			case op < 6 && taken > returned:
 				n := rapid.Uint64Range(1, taken-returned).Draw(t, "return")
-				p.Return(int(n))
+				flight = rapid.Permutation(flight).Draw(t, "order")
+				p.Return(flight[:n])
+				flight = flight[n:]
 				returned += n
 			case len(leaves) > 0:
 				l := leaves[rapid.IntRange(0, len(leaves)-1).Draw(t, "leaf")]
 				for range rapid.IntRange(1, 20).Draw(t, "take") {
-					if p.TryTake(l) {
+					if ok, lent := Take(l.b.cell, p.root.cell); ok {
 						taken++
+						flight = append(flight, owner(l, lent))
 					}
 				}
 			}
 			check()
 		}
-		p.Return(int(taken - returned))
-		returned = taken
+		p.Return(flight)
+		flight, returned = nil, taken
 		check()
 		if a := p.Account(); a.Debt != 0 || a.Held != a.Total {
 			t.Fatalf("not all came back: %+v", a)
@@ -324,6 +360,9 @@ func TestConservation(t *testing.T) {
 		for _, l := range leaves {
 			if l.Tokens() != l.b.capacity {
 				t.Fatalf("%s holds %d of %d", l.Name(), l.Tokens(), l.b.capacity)
+			}
+			if l.b.out != l.b.capacity {
+				t.Fatalf("%s has %d out", l.Name(), l.b.out)
 			}
 		}
 	})
@@ -336,35 +375,35 @@ func TestConcurrent(t *testing.T) {
 	var root int64
 	last := config(32, 16, 8, 4)
 	p := New(last, &root)
-	fixed := []*Leaf{p.Link("t", Tunnel, &cells[0]), p.Link("v", VTEP, &cells[1]), p.Link("a", VM, &cells[2]), p.Link("b", VM, &cells[3])}
+	fixed := []*Leaf{link(p, "t", Tunnel, &cells[0]), link(p, "v", VTEP, &cells[1]), link(p, "a", VM, &cells[2]), link(p, "b", VM, &cells[3])}
 	const rounds = 5000
 	var taken, returned atomic.Int64
 	var wg sync.WaitGroup
 	for i := range fixed {
 		wg.Go(func() {
-			mine := 0
+			var mine []uint32
 			for j := range rounds {
-				if Take(&cells[i], &root) {
+				if ok, lent := Take(&cells[i], &root); ok {
 					taken.Add(1)
-					mine++
+					mine = append(mine, owner(fixed[i], lent))
 				}
 				if j%3 == 0 {
 					p.Return(mine)
-					returned.Add(int64(mine))
-					mine = 0
+					returned.Add(int64(len(mine)))
+					mine = mine[:0]
 				}
 			}
 			p.Return(mine)
-			returned.Add(int64(mine))
+			returned.Add(int64(len(mine)))
 		})
 	}
 	wg.Go(func() {
 		for j := range rounds / 20 {
-			l := p.Link("x", VM, &cells[4+j%4])
-			if p.TryTake(l) {
+			l := link(p, "x", VM, &cells[4+j%4])
+			if ok, lent := Take(l.b.cell, &root); ok {
 				taken.Add(1)
 				p.Unlink(l) // while its token is in flight
-				p.Return(1)
+				p.Return([]uint32{owner(l, lent)})
 				returned.Add(1)
 			} else {
 				p.Unlink(l)
@@ -379,13 +418,18 @@ func TestConcurrent(t *testing.T) {
 		p.Reconfigure(last)
 	})
 	wg.Wait()
-	p.Return(0)
+	back(p, 0)
 	a := p.Account()
 	if taken.Load() != returned.Load() || a.Returned != uint64(returned.Load()) {
 		t.Fatalf("taken %d, returned %d: %+v", taken.Load(), returned.Load(), a)
 	}
 	if a.InFlight != 0 || a.Debt != 0 || a.Surplus != 0 || a.Held != a.Total || a.Total != 32 {
 		t.Fatalf("%+v", a)
+	}
+	for _, l := range fixed {
+		if l.b.out != l.Tokens() {
+			t.Errorf("%s has %d out, holds %d", l.Name(), l.b.out, l.Tokens())
+		}
 	}
 	if taken.Load() == 0 {
 		t.Fatal("nobody took anything")
@@ -394,12 +438,13 @@ func TestConcurrent(t *testing.T) {
 
 func TestReturnAllocatesNothing(t *testing.T) {
 	p := New(DefaultConfig(), nil)
-	ls := []*Leaf{p.Link("t", Tunnel, nil), p.Link("a", VM, nil), p.Link("b", VM, nil)}
+	ls := []*Leaf{link(p, "t", Tunnel, nil), link(p, "a", VM, nil), link(p, "b", VM, nil)}
+	ports := []uint32{ls[0].no, ls[1].no, ls[2].no}
 	if n := testing.AllocsPerRun(100, func() {
 		for _, l := range ls {
 			p.TryTake(l)
 		}
-		p.Return(len(ls))
+		p.Return(ports)
 	}); n != 0 {
 		t.Fatalf("%v allocations", n)
 	}
@@ -410,17 +455,18 @@ func benchmarkReturn(b *testing.B, ports, busy, batch int) {
 	p := New(DefaultConfig(), nil)
 	ls := make([]*Leaf, ports)
 	for i := range ls {
-		ls[i] = p.Link(fmt.Sprint(i), VM, &cells[i])
+		ls[i] = link(p, fmt.Sprint(i), VM, &cells[i])
 	}
 	b.ReportAllocs()
+	taken := make([]uint32, 0, batch)
 	for i := 0; b.Loop(); i++ {
-		n := 0
+		taken = taken[:0]
 		for j := range batch {
-			if p.TryTake(ls[(i+j)%busy]) {
-				n++
+			if l := ls[(i+j)%busy]; p.TryTake(l) {
+				taken = append(taken, l.no)
 			}
 		}
-		p.Return(n)
+		p.Return(taken)
 	}
 }
 
@@ -455,7 +501,7 @@ func TestInherit(t *testing.T) {
 				flying += n
 			}
 			if rapid.Bool().Draw(t, "linked") {
-				p.Link("vm", VM, &cells[i])
+				link(p, "vm", VM, &cells[i])
 			} else if p.Recall(&cells[i]); cells[i] != 0 {
 				t.Fatalf("cell %d", cells[i])
 			}
@@ -463,7 +509,7 @@ func TestInherit(t *testing.T) {
 		if a := p.Account(); a.InFlight != flying {
 			t.Fatalf("%d in flight, want %d: %+v", a.InFlight, flying, a)
 		}
-		p.Return(int(flying))
+		back(p, int(flying))
 		if a := p.Account(); a.InFlight != 0 || a.Surplus != 0 || a.Held != a.Total || a.Debt != 0 {
 			t.Fatalf("%+v", a)
 		}

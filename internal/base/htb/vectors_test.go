@@ -87,7 +87,7 @@ func TestReferenceTicks(t *testing.T) {
 				}
 				for _, l := range leaves {
 					for range l.request {
-						if Take(l.b.cell, root.cell) {
+						if ok, _ := Take(l.b.cell, root.cell); ok {
 							l.obtained++
 							flying++
 						}
@@ -180,9 +180,9 @@ func TestReferenceShares(t *testing.T) {
 			p := New(cfg, nil)
 			var ls []*Leaf
 			for range tt.tunnels {
-				ls = append(ls, p.Link("tun", Tunnel, nil))
+				ls = append(ls, link(p, "tun", Tunnel, nil))
 			}
-			ls = append(ls, p.Link("vtep", VTEP, nil), p.Link("v1", VM, nil), p.Link("v2", VM, nil))
+			ls = append(ls, link(p, "vtep", VTEP, nil), link(p, "v1", VM, nil), link(p, "v2", VM, nil))
 			for i, l := range ls { // empty everything; the last one takes what is at the root
 				for l.Tokens() > 0 || i == len(ls)-1 {
 					if !p.TryTake(l) {
@@ -190,7 +190,7 @@ func TestReferenceShares(t *testing.T) {
 					}
 				}
 			}
-			p.Return(tt.give)
+			back(p, tt.give)
 			var got []int64
 			for _, l := range ls {
 				got = append(got, l.Tokens())

@@ -79,6 +79,7 @@ const (
 type Miss struct {
 	Key    match.Key
 	Reason MissReason
+	Lent   bool // the token is the root's: the port had none. A datapath that cannot tell says no
 	GSO    packet.GSO
 	Time   int64 // when it missed: CLOCK_MONOTONIC, ns (fake: its clock)
 	Frame  []byte

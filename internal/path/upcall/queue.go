@@ -60,7 +60,7 @@ type Queue struct {
 	mark       *port // the last one of this round: when its turn ends so does the round
 	active     int
 	size       int    // misses waiting
-	turnEnded  bool   // since the source was last read
+	look       bool   // at the source before the next miss
 	round      uint64 // how often every active port has had its turn
 	forgiven   uint64 // debts from before this round are void: nobody was waiting since
 	last       bool   // the miss that was returned last is the last one of those let in at the front
@@ -102,8 +102,8 @@ func (q *Queue) Next(timeout time.Duration) (*datapath.Miss, error) {
 	if q.size > 0 && q.head.deficit <= 0 {
 		q.endTurn()
 	}
-	if q.turnEnded || q.size == 0 {
-		q.turnEnded = false
+	if q.look || q.size == 0 {
+		q.look = false
 		err := q.refill(0)
 		if q.size == 0 && len(q.urgent) == 0 && err == nil {
 			// Really idle. A port is not forgiven what it has overdrawn merely because the
@@ -141,6 +141,10 @@ func (q *Queue) Next(timeout time.Duration) (*datapath.Miss, error) {
 // Apart reports that the miss which Next has returned last should not wait for those behind it: it ends the turns of ports that send little, and
 // others that send much are waiting.
 func (q *Queue) Apart() bool { return q.last && q.size > 0 }
+
+// Look has Next read the source, as at the end of a turn: tokens have gone back, and a port whose turn it is may have used them. One that may
+// have few packets in flight has more than those in its turn.
+func (q *Queue) Look() { q.look = true }
 
 // OnlyUrgent has Next return urgent misses alone; the others wait here until it is taken back.
 func (q *Queue) OnlyUrgent(on bool) { q.onlyUrgent = on }
@@ -370,7 +374,7 @@ func (q *Queue) popFront() *port {
 	if q.fresh == p { // nobody that was let in is left
 		q.fresh = nil
 	}
-	q.turnEnded, q.begun = true, false
+	q.look, q.begun = true, false
 	return p
 }
 

@@ -79,10 +79,11 @@ func (w *Worker) emit() {
 			w.queue.Settle(m, share, at) // on top of what its stages took
 		}
 	}
-	if w.taken > 0 {
+	if len(w.taken) > 0 {
 		w.tokens.Return(w.taken)
-		w.counts.Returned += uint64(w.taken)
-		w.taken = 0
+		w.counts.Returned += uint64(len(w.taken))
+		w.taken = w.taken[:0]
+		w.queue.Look()
 	}
 	b.reset()
 	w.made.reset()

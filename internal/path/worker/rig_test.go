@@ -91,7 +91,7 @@ func (r *rig) start(cfg Config) {
 			r.Fatal(err)
 		}
 		r.ports = r.ports.With(id, dp.No)
-		r.policy.Link(p.Interface, htb.VM, dp.Credit)
+		r.policy.Link(p.Interface, htb.VM, dp.No, dp.Credit)
 	}
 	r.w.SetPorts(r.ports)
 	r.dp.OnSend(r.deliver)
@@ -103,7 +103,7 @@ func (r *rig) deliver(s fake.Sent) {
 }
 
 // tunnelLeaf gives the tunnel's port its tokens.
-func (r *rig) tunnelLeaf(p datapath.Port) { r.policy.Link(p.Interface, htb.Tunnel, p.Credit) }
+func (r *rig) tunnelLeaf(p datapath.Port) { r.policy.Link(p.Interface, htb.Tunnel, p.No, p.Credit) }
 
 // in lets packets, each a line of pathtest, enter the datapath; turn runs the worker until nothing is left to do.
 func (r *rig) in(lines ...string) {

@@ -27,8 +27,8 @@ import (
 	"github.com/viaduct-net/viaduct/internal/topo/view"
 )
 
-// Tokens takes back what the datapath has taken; htb.Policy is one.
-type Tokens interface{ Return(n int) }
+// Tokens takes back what the datapath has taken: for each token the number of the port whose it was, 0 for the root's. htb.Policy is one.
+type Tokens interface{ Return(owners []uint32) }
 
 // Config of a worker. Zero values mean the defaults.
 type Config struct {
@@ -106,8 +106,8 @@ type Worker struct {
 	batch   batch
 	peers   peers
 	hello   func(from match.Addr)
-	taken   int  // tokens to be given back with the batch
-	busy    bool // there are flows to be removed now
+	taken   []uint32 // whose tokens are to be given back with the batch
+	busy    bool     // there are flows to be removed now
 	load    func(port uuid.UUID, what []view.Thing) bool
 	loading []latePacket
 
@@ -237,7 +237,7 @@ func (w *Worker) serve(m *datapath.Miss) {
 	w.now = start
 	w.counts.In++
 	w.counts.Taken++
-	w.taken++
+	w.taken = append(w.taken, owner(m))
 	w.ingress = m.Key.InPort
 	w.beginTrace(m, "")
 	kept := false
@@ -252,6 +252,14 @@ func (w *Worker) serve(m *datapath.Miss) {
 	if !kept {
 		w.batch.misses = append(w.batch.misses, m)
 	}
+}
+
+// owner is whose token a miss holds.
+func owner(m *datapath.Miss) uint32 {
+	if m.Lent {
+		return 0
+	}
+	return m.Key.InPort
 }
 
 // tendAtMost is how many flows that have become invalid or were idle go at a turn: about as much work as a batch of packets.

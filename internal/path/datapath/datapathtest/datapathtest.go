@@ -35,6 +35,8 @@ type Limits struct {
 	DropsUncounted bool
 	// ClosedAsEmpty: what a closed port sends is counted as drop.NoCredit, not as drop.NotReady.
 	ClosedAsEmpty bool
+	// LentUntold: Miss.Lent is false whosever the token is.
+	LentUntold bool
 	// Only runs tests with that prefix, for a variant of a datapath that differs from it there alone.
 	Only string
 	// NoTunnels: keys of tunnels are refused with datapath.ErrTunnel.
@@ -63,6 +65,7 @@ func RunLimited(t *testing.T, limits Limits, open func(t *testing.T) (datapath.D
 		{"Miss/FrameKeyReason", missExact},
 		{"Miss/TimeoutAndBatch", missBatch},
 		{"Miss/NoCredit", missNoCredit},
+		{"Miss/Lent", missLent},
 		{"Miss/NotReady", missNotReady},
 		{"Miss/LeafBeforeRoot", missLeafBeforeRoot},
 		{"Miss/CreditIsConserved", missConservation},

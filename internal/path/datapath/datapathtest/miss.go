@@ -102,6 +102,24 @@ func missNoCredit(b *bench) {
 	}
 }
 
+// missLent: a port has its own tokens first, then the root's, and each miss says whose it holds.
+func missLent(b *bench) {
+	p := b.port()
+	grant(p, 2)
+	atomic.AddInt64(b.dp.RootCredit(), 2)
+	for range 5 {
+		b.send(p, udp4(1, 1))
+	}
+	for i, m := range b.read(4) { // one connection, so in order
+		if want := i >= 2 && !b.limits.LentUntold; m.Lent != want {
+			b.Errorf("miss %d: lent %v", i, m.Lent)
+		}
+	}
+	if s := b.stats(p); s.Drops[drop.NoCredit] != 1 || atomic.LoadInt64(p.Credit) != 0 || atomic.LoadInt64(b.dp.RootCredit()) != 0 {
+		b.Errorf("%+v, credit %d, root %d", s, *p.Credit, *b.dp.RootCredit())
+	}
+}
+
 // missNotReady: what a port sends before it is opened takes no token of anybody, and is told apart.
 func missNotReady(b *bench) {
 	p, q := b.closedPort(), b.port()
@@ -124,7 +142,7 @@ func missNotReady(b *bench) {
 		b.Errorf("root has %d, the port %d", n, *p.Credit)
 	}
 	policy := htb.New(htb.Config{Global: 2, VM: 2, TunnelShare: 1, VTEPShare: 1, VMShare: 1}, b.dp.RootCredit())
-	policy.Link("port", htb.VM, p.Credit)
+	policy.Link("port", htb.VM, p.No, p.Credit)
 	b.send(p, udp4(1, 9))
 	b.read(1)
 	if s, n := b.stats(p), atomic.LoadInt64(p.Credit); s.Admitted != 1 || n != 1 {

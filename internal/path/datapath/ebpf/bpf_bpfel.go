@@ -65,7 +65,8 @@ type bpfMiss struct {
 	VlanTci  uint16
 	VlanTpid uint16
 	Reason   uint8
-	Pad      [3]uint8
+	Lent     uint8
+	Pad      [2]uint8
 }
 
 type bpfPort struct {

@@ -195,7 +195,7 @@ func (q *queue) decode(m *datapath.Miss) error {
 	}
 	frame := raw[missHeader : missHeader+int(h.Len)]
 	m.Key = *(*match.Key)(unsafe.Pointer(&h.Key))
-	m.Reason = datapath.MissReason(h.Reason)
+	m.Reason, m.Lent = datapath.MissReason(h.Reason), h.Lent != 0
 	m.GSO = packet.GSO{Size: h.GsoSize, Segs: h.GsoSegs}
 	m.Time = int64(h.Time)
 	m.Frame = m.Frame[:0]

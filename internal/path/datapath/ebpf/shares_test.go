@@ -87,7 +87,7 @@ func classShares(t testing.TB, want map[datapath.Class]float64) map[datapath.Cla
 		if err != nil {
 			t.Fatal(err)
 		}
-		policy.Link(p.iface, htb.Class(p.class), port.Credit)
+		policy.Link(p.iface, htb.Class(p.class), port.No, port.Credit)
 		classOf[port.No] = p.class
 		if want[p.class] != 0 {
 			senders = append(senders, port)
@@ -108,7 +108,7 @@ func classShares(t testing.TB, want map[datapath.Class]float64) map[datapath.Cla
 		}
 	}
 	served, count := 0, map[datapath.Class]float64{}
-	ms := make([]*datapath.Miss, 8)
+	ms, owners := make([]*datapath.Miss, 8), make([]uint32, 8)
 	for i := range ms {
 		ms[i] = new(datapath.Miss)
 	}
@@ -118,12 +118,15 @@ func classShares(t testing.TB, want map[datapath.Class]float64) map[datapath.Cla
 		if err != nil || n == 0 {
 			t.Fatalf("%d misses, %v, after %d", n, err, served)
 		}
-		for _, m := range ms[:n] {
+		for i, m := range ms[:n] {
+			if owners[i] = m.Key.InPort; m.Lent {
+				owners[i] = 0
+			}
 			if served++; served > warm {
 				count[classOf[m.Key.InPort]]++
 			}
 		}
-		policy.Return(n)
+		policy.Return(owners[:n])
 	}
 	for c := range count {
 		count[c] /= float64(served - warm)

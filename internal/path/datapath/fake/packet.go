@@ -84,12 +84,13 @@ func (d *Datapath) miss(in *port, v *packet.View, gso packet.GSO, why datapath.M
 		in.drop(drop.NotReady)
 		return
 	}
-	if !htb.Take(in.Credit, &d.root) {
+	ok, lent := htb.Take(in.Credit, &d.root)
+	if !ok {
 		in.drop(drop.NoCredit)
 		return
 	}
 	in.stats.Admitted++
-	d.worker(&v.Key).push(datapath.Miss{Key: v.Key, Reason: why, GSO: gso, Time: d.clock.Now(), Frame: bytes.Clone(v.Frame)})
+	d.worker(&v.Key).push(datapath.Miss{Key: v.Key, Reason: why, Lent: lent, GSO: gso, Time: d.clock.Now(), Frame: bytes.Clone(v.Frame)})
 }
 
 func (d *Datapath) forward(in *port, as action.Physical, p Packet, packets uint64) {

@@ -189,7 +189,8 @@ func conformance(t *testing.T, options func() Options, only string) {
 	limits := datapathtest.Limits{
 		Coarse:  func(k *match.Key) bool { return holds(k) != nil },
 		LateTTL: true, DropsUncounted: true, NoRates: true, Only: only,
-		ClosedAsEmpty: !options().NoBPF, // the program that takes tokens has one counter
+		ClosedAsEmpty: !options().NoBPF, // the program that takes tokens has one counter,
+		LentUntold:    !options().NoBPF, // and cannot add to the message
 	}
 	fds, dps := openFiles(t), datapaths(t)
 	datapathtest.RunLimited(t, limits, func(t *testing.T) (datapath.Datapath, datapathtest.Rig) {

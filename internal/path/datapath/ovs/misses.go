@@ -165,13 +165,17 @@ func (r *reader) upcall(p *port, b []byte) {
 		r.unfit(p, drop.Malformed)
 		return
 	}
-	if r.d.cells == nil && !htb.Take(p.credit, r.d.root) {
-		why := drop.NoCredit
-		if htb.IsClosed(p.credit) {
-			why = drop.NotReady
+	m.Lent = false // unless known: the program that takes tokens in the kernel cannot add to the message
+	if r.d.cells == nil {
+		var ok bool
+		if ok, m.Lent = htb.Take(p.credit, r.d.root); !ok {
+			why := drop.NoCredit
+			if htb.IsClosed(p.credit) {
+				why = drop.NotReady
+			}
+			p.drops[why].Add(1)
+			return
 		}
-		p.drops[why].Add(1)
-		return
 	}
 	p.admitted.Add(1)
 	m.Time = monotonic()
