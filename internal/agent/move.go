@@ -320,11 +320,13 @@ func (m *mover) connections(port uuid.UUID, of ofPort) (list []replicate.Conn) {
 
 // release tells the store that nobody has to let go of the port any more.
 func (m *mover) release(ctx context.Context, p *part) error {
-	from := p.From
+	var done bool
+	var err error
 	if p.To != uuid.Nil {
-		from = m.a.host.ID
+		done, err = attach.Released(ctx, m.a.cfg.Store, p.Port, m.a.host.ID)
+	} else { // it may be back, and this host not have heard of it
+		done, err = attach.Taken(ctx, m.a.cfg.Store, m.a.cfg.Shared, p.Port, p.From)
 	}
-	done, err := attach.Released(ctx, m.a.cfg.Store, p.Port, from)
 	switch {
 	case err != nil || !done:
 		return err

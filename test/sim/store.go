@@ -210,6 +210,14 @@ func (c *client) Txn(_ context.Context, ops ...store.Op) (int64, error) {
 	return rev, err
 }
 
+// TxnWithout implements store.Shared.
+func (c *client) TxnWithout(ctx context.Context, path string, ops ...store.Op) (int64, error) {
+	if c.reachable() == nil && c.srv.shared[path] != nil {
+		return 0, store.ErrPresent
+	}
+	return c.Txn(ctx, ops...)
+}
+
 // txn is a transaction, of whoever reaches the server.
 func (v *server) txn(ops ...store.Op) (int64, error) {
 	staged, err := v.graph.Stage(ops...)

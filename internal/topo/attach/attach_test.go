@@ -1,6 +1,7 @@
 package attach
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"net/netip"
@@ -11,6 +12,7 @@ import (
 	"github.com/google/uuid"
 
 	"github.com/viaduct-net/viaduct/internal/base/match"
+	"github.com/viaduct-net/viaduct/internal/topo/live"
 	"github.com/viaduct-net/viaduct/internal/topo/model"
 	"github.com/viaduct-net/viaduct/internal/topo/store"
 	"github.com/viaduct-net/viaduct/internal/topo/store/mem"
@@ -123,6 +125,45 @@ func TestUnbind(t *testing.T) {
 		{"again", h1, portA, false, ""},
 	} {
 		done, err := Unbind(t.Context(), s, c.host, c.port)
+		if err != nil || done != c.done || bindings(t, s) != c.want {
+			t.Errorf("%s: %v, %v, left %q, want %v, %q", c.name, done, err, bindings(t, s), c.done, c.want)
+		}
+	}
+}
+
+// Who takes a port from a dead host does so only while that is dead in the store: one that is back lets go itself.
+func TestTaken(t *testing.T) {
+	s := network(t).(*mem.Store)
+	for _, host := range []uuid.UUID{h1, h2} {
+		if err := Bind(t.Context(), s, host, portA, "tap0"); err != nil {
+			t.Fatal(err)
+		}
+	}
+	session, err := s.Join(t.Context(), live.TTL)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := session.Put(t.Context(), live.Path(h1), nil); err != nil {
+		t.Fatal(err)
+	}
+	for _, c := range []struct {
+		name       string
+		port, from uuid.UUID
+		before     func(context.Context) error
+		done       bool
+		want       string
+	}{
+		{"it is back", portA, h1, nil, false, "4=2/tap0<1"},
+		{"it is dead", portA, h1, session.Close, true, "4=2/tap0"},
+		{"again", portA, h1, nil, false, "4=2/tap0"},
+		{"no such port", gone, h1, nil, false, "4=2/tap0"},
+	} {
+		if c.before != nil {
+			if err := c.before(t.Context()); err != nil {
+				t.Fatal(err)
+			}
+		}
+		done, err := Taken(t.Context(), s, s, c.port, c.from)
 		if err != nil || done != c.done || bindings(t, s) != c.want {
 			t.Errorf("%s: %v, %v, left %q, want %v, %q", c.name, done, err, bindings(t, s), c.done, c.want)
 		}

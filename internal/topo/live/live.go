@@ -25,6 +25,9 @@ const TTL = 8 * time.Second
 
 const prefix = "host/"
 
+// Path is where the store has an entry (store.Shared) for as long as a host lives.
+func Path(host uuid.UUID) string { return prefix + host.String() }
+
 // Hosts says who is alive; the zero value knows nobody to be dead.
 type Hosts struct {
 	known bool
@@ -92,7 +95,7 @@ func (s *Self) announce(ctx context.Context, sh store.Shared, c *contact) (err e
 			return err
 		}
 		if mine {
-			if err := session.Put(ctx, prefix+s.Host.String(), nil); err != nil {
+			if err := session.Put(ctx, Path(s.Host), nil); err != nil {
 				return err
 			}
 		}

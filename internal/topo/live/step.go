@@ -42,7 +42,7 @@ func (x *Steps) Announce(ctx context.Context) error {
 	}
 	session, err := x.s.Join(ctx, TTL)
 	if err == nil {
-		err = session.Put(ctx, prefix+x.host.String(), nil)
+		err = session.Put(ctx, Path(x.host), nil)
 	}
 	if err == nil {
 		x.session = session

@@ -16,6 +16,8 @@ type Shared interface {
 	// order, until ctx ends or the stream breaks; then the channel is closed. The caller must keep reading. Of
 	// several changes of an entry in quick succession, only the last may be sent.
 	WatchShared(ctx context.Context, prefix string) (<-chan SharedEvent, error)
+	// TxnWithout is Store.Txn, and fails with ErrPresent when there is an entry at path: what it does is done while there is none.
+	TxnWithout(ctx context.Context, path string, ops ...Op) (int64, error)
 }
 
 // Session holds entries. Safe for concurrent use.

@@ -21,6 +21,7 @@ var (
 	ErrReferenced  = model.ErrReferenced
 	ErrCompacted   = errors.New("revision is gone: list again") // watch from too far back
 	ErrUnavailable = errors.New("store cannot be reached")
+	ErrPresent     = errors.New("there is an entry that must not be") // Shared.TxnWithout
 )
 
 // Verb is what an Op does.

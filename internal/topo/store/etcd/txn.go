@@ -23,6 +23,16 @@ func (s *Store) guardKey() string { return s.prefix + ".revision" }
 // Txn implements store.Store. When it fails with ErrUnavailable, the transaction may
 // nevertheless have been committed.
 func (s *Store) Txn(ctx context.Context, ops ...store.Op) (int64, error) {
+	return s.txn(ctx, "", ops)
+}
+
+// TxnWithout implements store.Shared.
+func (s *Store) TxnWithout(ctx context.Context, path string, ops ...store.Op) (int64, error) {
+	return s.txn(ctx, s.sharedPrefix()+path, ops)
+}
+
+// txn is a transaction that is done while there is nothing at the key absent; empty: whatever there is.
+func (s *Store) txn(ctx context.Context, absent string, ops []store.Op) (int64, error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.cache.used = time.Now()
@@ -33,7 +43,7 @@ func (s *Store) Txn(ctx context.Context, ops ...store.Op) (int64, error) {
 		if attempt > 0 {
 			pause(ctx, attempt)
 		}
-		rev, done, err := s.try(ctx, ops)
+		rev, done, err := s.try(ctx, absent, ops)
 		if done || err != nil {
 			return rev, err
 		}
@@ -53,7 +63,7 @@ func pause(ctx context.Context, attempt int) {
 
 // try checks and commits ops against the cached state. When that state turns out to be old, it is
 // brought up to date and the result is not done.
-func (s *Store) try(ctx context.Context, ops []store.Op) (rev int64, done bool, err error) {
+func (s *Store) try(ctx context.Context, absent string, ops []store.Op) (rev int64, done bool, err error) {
 	if s.cache.graph == nil {
 		if err := s.load(ctx); err != nil {
 			return 0, false, err
@@ -77,10 +87,12 @@ func (s *Store) try(ctx context.Context, ops []store.Op) (rev int64, done bool, 
 	bounded, cancel := context.WithTimeout(ctx, s.timeout)
 	defer cancel()
 	guard := s.guardKey()
-	r, err := s.client.Txn(bounded).
-		If(clientv3.Compare(clientv3.ModRevision(guard), "=", s.cache.guard)).
-		Then(append(puts, clientv3.OpPut(guard, ""))...).
-		Commit()
+	conditions, otherwise := []clientv3.Cmp{clientv3.Compare(clientv3.ModRevision(guard), "=", s.cache.guard)}, []clientv3.Op(nil)
+	if absent != "" {
+		conditions = append(conditions, clientv3.Compare(clientv3.CreateRevision(absent), "=", 0))
+		otherwise = append(otherwise, clientv3.OpGet(absent, clientv3.WithCountOnly()))
+	}
+	r, err := s.client.Txn(bounded).If(conditions...).Then(append(puts, clientv3.OpPut(guard, ""))...).Else(otherwise...).Commit()
 	if err != nil {
 		staged.Rollback()
 		if err == rpctypes.ErrTooManyOps || err == rpctypes.ErrRequestTooLarge {
@@ -90,6 +102,9 @@ func (s *Store) try(ctx context.Context, ops []store.Op) (rev int64, done bool, 
 	}
 	if !r.Succeeded {
 		staged.Rollback()
+		if absent != "" && r.Responses[0].GetResponseRange().Count > 0 {
+			return 0, true, fmt.Errorf("transaction refused: %w", store.ErrPresent)
+		}
 		_, err := s.refresh(ctx)
 		return 0, false, err
 	}

@@ -127,11 +127,19 @@ func (s *Store) List(ctx context.Context, kind model.Kind) ([]model.Object, int6
 
 // Txn implements store.Store.
 func (s *Store) Txn(ctx context.Context, ops ...store.Op) (int64, error) {
+	return s.TxnWithout(ctx, "", ops...)
+}
+
+// TxnWithout implements store.Shared. At the empty path there is nothing.
+func (s *Store) TxnWithout(ctx context.Context, path string, ops ...store.Op) (int64, error) {
 	v := s.srv
 	v.mu.Lock()
 	defer v.mu.Unlock()
 	if err := s.reachable(ctx); err != nil {
 		return 0, err
+	}
+	if path != "" && v.shared[path] != nil {
+		return 0, fmt.Errorf("transaction refused: %w", store.ErrPresent)
 	}
 	staged, err := v.graph.Stage(ops...)
 	if err != nil {

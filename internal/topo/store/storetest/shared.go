@@ -3,6 +3,7 @@ package storetest
 import (
 	"bytes"
 	"context"
+	"errors"
 	"fmt"
 	"sync"
 	"sync/atomic"
@@ -31,6 +32,8 @@ func RunShared(t *testing.T, start func(t *testing.T) SharedCluster) {
 		{"ClaimRace", testSharedRace},
 		{"Close", testSharedClose},
 		{"Abandoned", testSharedAbandoned},
+		{"Without", testSharedWithout},
+		{"WithoutRace", testSharedWithoutRace},
 	} {
 		t.Run(c.name, func(t *testing.T) { c.test(t, start(t)) })
 	}
@@ -224,4 +227,58 @@ func testSharedAbandoned(t *testing.T, c SharedCluster) {
 	v.await("host/1", "", "host/2", "")
 	c.Abandon(t, a)
 	v.await("host/2", "")
+}
+
+// What is done while an entry is not there is refused when it is, whoever it belongs to.
+func testSharedWithout(t *testing.T, c SharedCluster) {
+	a, b := c.Open(t), c.Open(t)
+	x, ctx := join(t, a), withPatience(t)
+	must(t, x.Put(ctx, "host/1", nil))
+	must(t, x.Put(ctx, "host/22", nil)) // is no host/2
+	for _, s := range []store.Shared{a, b} {
+		if _, err := s.TxnWithout(ctx, "host/1", create(bridge(1, ""))...); !errors.Is(err, store.ErrPresent) {
+			t.Errorf("while the entry is there: %v", err)
+		}
+	}
+	rev, err := b.TxnWithout(ctx, "host/2", create(bridge(1, ""))...)
+	if err != nil || rev == 0 {
+		t.Errorf("there has never been one: %d, %v", rev, err)
+	}
+	must(t, x.Delete(ctx, "host/1"))
+	if _, err := b.TxnWithout(ctx, "host/1", create(bridge(1, ""))...); !errors.Is(err, store.ErrExists) {
+		t.Errorf("what is refused anyway: %v", err)
+	}
+	if _, err := b.TxnWithout(ctx, "host/1", create(bridge(2, ""))...); err != nil {
+		t.Errorf("it is gone: %v", err)
+	}
+}
+
+// What is done without an entry is done before the entry is there.
+func testSharedWithoutRace(t *testing.T, c SharedCluster) {
+	a, b := c.Open(t), c.Open(t)
+	x, ctx := join(t, a), withPatience(t)
+	v := watchShared(t, b, "host/")
+	for round := range byte(20) {
+		path := fmt.Sprint("host/", round)
+		var wg sync.WaitGroup
+		wg.Go(func() {
+			if err := x.Put(ctx, path, nil); err != nil {
+				t.Error(err)
+			}
+		})
+		rev, err := b.TxnWithout(ctx, path, create(bridge(1+round, ""))...)
+		wg.Wait()
+		put := int64(0)
+		for put == 0 {
+			if e := v.next(); e.Path == path {
+				put = e.Revision
+			}
+		}
+		switch {
+		case err == nil && rev > put:
+			t.Errorf("round %d: done at %d, and the entry is of %d", round, rev, put)
+		case err != nil && !errors.Is(err, store.ErrPresent):
+			t.Errorf("round %d: %v", round, err)
+		}
+	}
 }
