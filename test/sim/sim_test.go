@@ -150,6 +150,7 @@ func TestNamedSeeds(t *testing.T) {
 		"a block is claimed and nobody knows":                     160,
 		"messages of other hosts that wait are not counted":       603,
 		"a worker waits for who does not wait for it":             1050,
+		"a port waits for its filter, and a router does not":      2021,
 		"a port is taken from a host that is back":                6452,
 	} {
 		t.Run(name, func(t *testing.T) {

@@ -31,9 +31,10 @@ func (m *Mirror) followPart(ctx context.Context, s store.Bundles) (synced bool, 
 	}
 	m.attach(f)
 	defer m.detach()
-	mark, sweep := time.NewTicker(markEvery), time.NewTicker(min(sweepEvery, max(m.Idle/4, time.Millisecond)))
+	mark, sweep, late := time.NewTicker(markEvery), time.NewTicker(min(sweepEvery, max(m.Idle/4, time.Millisecond))), time.NewTicker(maxBehind/4)
 	defer mark.Stop()
 	defer sweep.Stop()
+	defer late.Stop()
 	compare := time.NewTimer(rand.N(m.Compare))
 	defer compare.Stop()
 	for {
@@ -56,6 +57,10 @@ func (m *Mirror) followPart(ctx context.Context, s store.Bundles) (synced bool, 
 			f.Mark()
 		case <-sweep.C:
 			m.sweep()
+		case <-late.C:
+			if m.part.overdue(m.Clock.Now()) {
+				m.update(newDirty())
+			}
 		case <-compare.C:
 			go m.compareOnce(ctx, s, compare)
 		case e, ok := <-f.Events():
@@ -150,8 +155,12 @@ func (x *PartSteps) Step(ctx context.Context) (did bool, err error) {
 		m.hearAll(e, x.feed.Events())
 		return true, nil
 	default:
-		return false, nil
 	}
+	if m.part.overdue(m.Clock.Now()) {
+		m.update(newDirty())
+		return true, nil
+	}
+	return false, nil
 }
 
 // Tend does what is due at intervals: Sweep lets go of what is not needed, and asks how far the mirror is.

@@ -4,6 +4,7 @@ import (
 	"maps"
 	"reflect"
 	"slices"
+	"time"
 
 	"github.com/viaduct-net/viaduct/internal/topo/model"
 	"github.com/viaduct-net/viaduct/internal/topo/store"
@@ -134,10 +135,10 @@ func (m *Mirror) attach(f store.Feed) {
 	for _, o := range p.objects {
 		o.at = 0
 	}
-	p.unused = nil
-	out := m.settle(d)
+	p.unused, p.behind = nil, 0
+	p.ready.with(m.settle(d))
 	f.Want(m.held()...)
-	m.publish(out, m.Snapshot().Revision)
+	m.update(newDirty())
 }
 
 // detach is called when the feed has broken.
@@ -151,20 +152,24 @@ func (m *Mirror) held() []model.Bundle {
 	return slices.SortedFunc(maps.Keys(m.part.bundles), model.CompareBundles)
 }
 
-// update publishes what has changed, and finds out how far the mirror is.
+// update shows what has changed, unless something has to be shown with it that is still to come, and finds out how far the mirror is.
 func (m *Mirror) update(d dirty) {
 	p := m.part
 	out := m.settle(d)
+	p.ready.with(out)
 	first := len(p.waiting) == 0 && !slices.ContainsFunc(m.roots(), func(b model.Bundle) bool { return !p.loaded(b) })
 	revision := m.Snapshot().Revision
 	stale := m.stale()
 	if p.upTo != 0 && !stale {
 		revision = p.upTo
 	}
-	if len(out.hosts) > 0 || len(out.things()) > 0 {
-		m.changes.Add(1)
+	switch {
+	case p.feed == nil: // what the store has told of is not whole; this is news of something else
+		m.show(out, revision)
+	case !m.holdsBack(stale):
+		out, p.ready = p.ready, newDirty()
+		m.show(out, revision)
 	}
-	m.publish(out, revision)
 	m.objects.Store(int64(len(p.objects)))
 	m.bundles.Store(int64(len(p.bundles)))
 	if first {
@@ -181,6 +186,48 @@ func (m *Mirror) update(d dirty) {
 		p.marked = true
 		p.feed.Mark()
 	}
+}
+
+// show publishes things that are settled.
+func (m *Mirror) show(d dirty, revision int64) {
+	things := d.things()
+	for _, t := range things {
+		if w := m.part.things[t]; w != nil {
+			if w.known = true; m.asks.known(t) {
+				w.used = m.Clock.Now()
+			}
+		}
+	}
+	if len(d.hosts) > 0 || len(things) > 0 {
+		m.changes.Add(1)
+	}
+	m.publish(d, revision)
+}
+
+// maxBehind is for how long at most nothing is shown because something else is still to come: what the store does not answer for longer
+// breaks the feed anyway.
+const maxBehind = 5 * time.Second
+
+// holdsBack reports whether what has changed is not to be shown yet: something that is shown is known to be older.
+func (m *Mirror) holdsBack(stale bool) bool {
+	p, now := m.part, m.Clock.Now()
+	switch {
+	case !stale:
+		p.behind = 0
+	case p.behind == 0:
+		p.behind = now
+	}
+	select {
+	case <-m.synced:
+		return stale && now < p.behind+int64(maxBehind)
+	default:
+		return false // nobody decides by it yet
+	}
+}
+
+// overdue reports whether what is held back has been so for long enough.
+func (p *part) overdue(now int64) bool {
+	return p.feed != nil && p.behind != 0 && p.behind+int64(maxBehind) <= now && (len(p.ready.hosts) > 0 || len(p.ready.things()) > 0)
 }
 
 // stale reports whether something in the snapshot is known not to be up to date, or may not be.

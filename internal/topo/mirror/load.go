@@ -1,7 +1,6 @@
 package mirror
 
 import (
-	"maps"
 	"slices"
 	"sync"
 	"time"
@@ -84,7 +83,7 @@ func (m *Mirror) loadAsked() {
 // it is again, it may soon be away once more: then, too, everything stays for that long.
 func (m *Mirror) sweep() {
 	p, now := m.part, m.Clock.Now()
-	if !m.following.Load() || p.since+int64(m.Idle) > now {
+	if !m.following.Load() || p.since+int64(m.Idle) > now || p.behind != 0 {
 		return
 	}
 	if len(p.objects) < 2*m.Reach {
@@ -132,13 +131,8 @@ func (m *Mirror) sweep() {
 			d.thing(t)
 		}
 	}
-	rest := m.settle(newDirty())
-	for _, t := range rest.things() {
-		d.thing(t)
-	}
-	maps.Copy(d.hosts, rest.hosts)
-	m.changes.Add(1)
-	m.publish(d, m.Snapshot().Revision)
+	d.with(m.settle(newDirty()))
+	m.show(d, m.Snapshot().Revision)
 	m.objects.Store(int64(len(p.objects)))
 	m.bundles.Store(int64(len(p.bundles)))
 }

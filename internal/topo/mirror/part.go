@@ -2,6 +2,7 @@ package mirror
 
 import (
 	"cmp"
+	"maps"
 	"slices"
 
 	"github.com/google/uuid"
@@ -14,7 +15,8 @@ import (
 
 // part is the part of the network that a mirror holds: things that ports of this host or their packets need, each with the bundles that it is
 // built from. A thing is shown, or known not to exist, when all of these have been loaded. When it needs more than before, it
-// stays as it was until that has been loaded, too: whatever happens to the store meanwhile, what worked works.
+// stays as it was until that has been loaded, too: whatever happens to the store meanwhile, what worked works. And so does everything else, so that
+// no packet is decided by a mixture of two networks, like none that there was; but not for longer than maxBehind.
 //
 // All of it belongs to the goroutine of Run.
 type part struct {
@@ -24,6 +26,9 @@ type part struct {
 	bundles map[model.Bundle]*bundle
 	objects map[model.Key]*object
 	repin   bool // what pinned follows from has changed
+
+	ready  dirty // may be shown, but for what has to be shown with it
+	behind int64 // since when something shown is not what the store has, by Mirror.Clock; 0: everything is
 
 	feed   store.Feed     // nil: the store is away
 	asked  []model.Bundle // to be wanted from it
@@ -38,7 +43,7 @@ type part struct {
 type wanted struct {
 	needs []model.Bundle // each once
 	used  int64          // when it was needed, by Mirror.Clock
-	known bool           // it is in the snapshot, or known to be absent
+	known bool           // it is shown: in the snapshot, or known to be absent
 }
 
 // bundle is held because things need it.
@@ -68,7 +73,7 @@ func (m *Mirror) roots() []model.Bundle {
 func NewPart(host uuid.UUID) *Mirror {
 	m := New(host)
 	m.part = &part{things: make(map[view.Thing]*wanted), waiting: make(map[view.Thing]struct{}), pinned: make(map[view.Thing]struct{}),
-		bundles: make(map[model.Bundle]*bundle), objects: make(map[model.Key]*object), repin: true}
+		bundles: make(map[model.Bundle]*bundle), objects: make(map[model.Key]*object), repin: true, ready: newDirty()}
 	for _, b := range m.roots() {
 		m.part.bundles[b] = &bundle{users: 1}
 	}
@@ -146,12 +151,10 @@ func (m *Mirror) settle(d dirty) dirty {
 			bs, along := m.builder().needs(t)
 			if !p.need(w, bs) {
 				p.waiting[t] = struct{}{}
+				p.ready.without(t)
 				continue
 			}
 			delete(p.waiting, t)
-			if w.known = true; m.asks.known(t) {
-				w.used = now
-			}
 			out.thing(t)
 			for _, a := range along {
 				if p.things[a] == nil {
@@ -252,6 +255,16 @@ func (d dirty) things() (list []view.Thing) {
 }
 
 func (d dirty) thing(t view.Thing) { d.kinds()[t.Kind][t.ID] = struct{}{} }
+
+func (d dirty) without(t view.Thing) { delete(d.kinds()[t.Kind], t.ID) }
+
+// with adds what is in e.
+func (d dirty) with(e dirty) {
+	for _, t := range e.things() {
+		d.thing(t)
+	}
+	maps.Copy(d.hosts, e.hosts)
+}
 
 func (d dirty) kinds() [view.ThingBalancer + 1]map[uuid.UUID]struct{} {
 	return [...]map[uuid.UUID]struct{}{

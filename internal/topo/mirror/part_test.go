@@ -523,6 +523,77 @@ func TestPartStaysWhole(t *testing.T) {
 	}
 }
 
+// While a port stays as it was because it needs more, so does everything else: what is shown is a network that there was. What does not come is not waited
+// for without end, and meanwhile what the store has told does not count, even if the feed breaks.
+func TestShownTogether(t *testing.T) {
+	server := mem.NewServer()
+	w := server.Client()
+	defer w.Close()
+	far := view.Thing{Kind: view.ThingPort, ID: id(91)}
+	chain := model.Bundle{Kind: model.BundleChain, ID: id(60)}
+	if _, err := w.Txn(t.Context(), create(append(sample(), &model.Chain{Meta: model.Meta{ID: chain.ID, Name: "c"}},
+		&model.Bridge{Meta: model.Meta{ID: id(90)}}, &model.Port{Meta: model.Meta{ID: far.ID}, BridgeID: id(90)})...)...); err != nil {
+		t.Fatal(err)
+	}
+	r := newPart(server)
+	defer r.close()
+	r.clock.Advance(time.Second)
+	r.quiesce(t)
+	write := func(o model.Object) {
+		t.Helper()
+		if _, err := w.Txn(t.Context(), replace(o)); err != nil {
+			t.Fatal(err)
+		}
+	}
+	is := func(when string, filtered bool, name string, known bool) {
+		t.Helper()
+		s := r.Snapshot()
+		if got := s.Port(vm1).Inbound != uuid.Nil; got != filtered || s.Bridge(br).Name != name || (s.Port(far.ID) != nil) != known {
+			t.Errorf("%s: filtered %v, bridge %q, known %v", when, got, s.Bridge(br).Name, s.Port(far.ID) != nil)
+		}
+	}
+	lost := func(es []store.BundleEvent) []store.BundleEvent {
+		return slices.DeleteFunc(es, func(e store.BundleEvent) bool { return e.Bundle == chain })
+	}
+	p := vm1Port()
+	p.InboundFilterID = chain.ID
+	r.store.bend = lost
+	write(p)
+	r.quiesce(t)
+	write(&model.Bridge{Meta: model.Meta{ID: br, Name: "renamed"}, AdminStateUp: true})
+	r.Load(vm1, []view.Thing{far})
+	r.quiesce(t)
+	is("the chain is on its way", false, "net", false)
+	r.store.breakFeed()
+	for err := error(nil); err == nil; {
+		_, err = r.steps.Step(t.Context())
+	}
+	is("the feed breaks", false, "net", false)
+	r.quiesce(t)
+	r.clock.Advance(maxBehind - 1)
+	r.quiesce(t)
+	is("the chain does not come", false, "net", false)
+	r.clock.Advance(1)
+	r.quiesce(t)
+	is("it has not come for long", false, "renamed", true)
+	write(&model.Bridge{Meta: model.Meta{ID: br, Name: "renamed again"}, AdminStateUp: true})
+	r.quiesce(t)
+	is("and then", false, "renamed again", true)
+	r.store.bend = nil
+	for range 2 {
+		if err := r.steps.Compare(t.Context()); err != nil {
+			t.Fatal(err)
+		}
+		r.quiesce(t)
+	}
+	is("it has come", true, "renamed again", true)
+	p.InboundFilterID = uuid.Nil
+	write(p)
+	write(&model.Bridge{Meta: model.Meta{ID: br, Name: "net"}, AdminStateUp: true})
+	r.quiesce(t)
+	is("nothing more is needed", false, "net", true)
+}
+
 // What one port asks for and does not get is bounded.
 func TestLoadIsBounded(t *testing.T) {
 	r := newPart(mem.NewServer())
