@@ -18,7 +18,7 @@ type Bundles interface {
 // Feed is a stream of bundles. Safe for concurrent use.
 type Feed interface {
 	// Want asks for bundles: first an event with the whole of each comes, then its changes. Of one that is wanted already,
-	// the whole comes once more. It does not wait.
+	// the whole comes once more. What comes is not newer than the rest: changes of others up to its revision have come before it. It does not wait.
 	Want(bs ...model.Bundle)
 	// Leave ends that; events that are under way may still come. It does not wait.
 	Leave(bs ...model.Bundle)

@@ -40,6 +40,15 @@ type feed struct {
 	ended  []int64                   // watches that nobody wants any more; guarded by mu
 	marked bool                      // a mark has been asked for, and not come; guarded by mu
 	behind map[model.Bundle]bool     // was told, and is to be read anew; guarded by mu
+	upTo   int64                     // every change up to here of what was told has been told; guarded by mu
+	early  []whole                   // have been read later than that, and wait for it; guarded by mu
+	began  bool                      // something was told; guarded by mu
+}
+
+// whole is what is to be told of a bundle.
+type whole struct {
+	of *watched
+	e  store.BundleEvent
 }
 
 // watched is a bundle. It is watched first and read then, so that whatever etcd says of all watches (Mark) is true of it from the
@@ -51,7 +60,7 @@ type watched struct {
 	seen   int64 // that of the last change before
 }
 
-// markEvery is how often etcd is asked for a mark: it gives none while a watch has to catch up.
+// markEvery is how often etcd is asked how far the watches are (its progress notification): it does not say while one has to catch up.
 const markEvery = 20 * time.Millisecond
 
 // Feed implements store.Bundles.
@@ -165,15 +174,19 @@ func (f *feed) request() error {
 			}
 		}
 		f.mu.Lock()
-		marked := f.marked
+		ask := f.marked || len(f.early) > 0
 		f.mu.Unlock()
-		if again = nil; marked {
-			if err := f.stream.Send(&pb.WatchRequest{RequestUnion: &pb.WatchRequest_ProgressRequest{ProgressRequest: &pb.WatchProgressRequest{}}}); err != nil {
+		if again = nil; ask {
+			if err := f.askProgress(); err != nil {
 				return err
 			}
 			again = time.After(markEvery)
 		}
 	}
+}
+
+func (f *feed) askProgress() error {
+	return f.stream.Send(&pb.WatchRequest{RequestUnion: &pb.WatchRequest_ProgressRequest{ProgressRequest: &pb.WatchProgressRequest{}}})
 }
 
 // watch ends and begins watches.
@@ -214,7 +227,13 @@ func (f *feed) open() error {
 	f.mu.Lock()
 	ws := slices.Clone(f.unread[:min(maxReads, len(f.unread))])
 	f.unread = f.unread[len(ws):]
+	began := f.began
 	f.mu.Unlock()
+	if began { // so that the answer is there with what is read, mostly
+		if err := f.askProgress(); err != nil {
+			return err
+		}
+	}
 	bs := make([]model.Bundle, len(ws))
 	for i, w := range ws {
 		bs[i] = w.bundle
@@ -234,17 +253,26 @@ func (f *feed) open() error {
 func (f *feed) tellWhole(w *watched, e store.BundleEvent) bool {
 	f.order.Lock()
 	defer f.order.Unlock()
+	return f.tellOrdered(w, e)
+}
+
+// tellOrdered tells a whole, or keeps it until others are as far. It is called with order held.
+func (f *feed) tellOrdered(w *watched, e store.BundleEvent) bool {
 	f.mu.Lock()
-	wanted := f.ids[w.id] == w
-	if wanted && w.seen > e.Revision { // it has changed while it was read
+	tell := false
+	switch {
+	case f.ids[w.id] != w: // not wanted any more
+	case w.seen > e.Revision: // it has changed while it was read
 		f.unread = append(f.unread, w)
-		wanted = false
-	} else if wanted {
+	case f.began && e.Revision > f.upTo:
+		f.early = append(f.early, whole{w, e})
+	default:
+		f.upTo, f.began, tell = max(f.upTo, e.Revision), true, true
 		w.whole = e.Revision
 		delete(f.behind, w.bundle)
 	}
 	f.mu.Unlock()
-	return !wanted || f.send(e)
+	return !tell || f.send(e)
 }
 
 func (f *feed) send(e store.BundleEvent) bool {
@@ -357,10 +385,23 @@ func (f *feed) receive() error {
 	}
 }
 
-// mark passes on how far all watches are.
+// mark passes on how far all watches are, and what has waited for that.
 func (f *feed) mark(revision int64) bool {
 	f.order.Lock()
 	defer f.order.Unlock()
+	f.mu.Lock()
+	f.upTo = max(f.upTo, revision)
+	early := f.early
+	f.early = nil
+	f.mu.Unlock()
+	for _, x := range early {
+		if !f.tellOrdered(x.of, x.e) {
+			return false
+		}
+	}
+	if len(early) > 0 {
+		f.signal() // some may be to be read once more
+	}
 	f.mu.Lock()
 	told := f.marked && len(f.behind) == 0
 	f.marked = f.marked && !told

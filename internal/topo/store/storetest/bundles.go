@@ -2,6 +2,7 @@ package storetest
 
 import (
 	"context"
+	"fmt"
 	"maps"
 	"math/rand/v2"
 	"net/netip"
@@ -37,6 +38,7 @@ func RunBundles(t *testing.T, start func(t *testing.T) PartsCluster) {
 		{"Leave", testBundlesLeave},
 		{"Over", testBundlesOver},
 		{"Mark", testBundlesMark},
+		{"InOrder", testBundlesInOrder},
 		{"End", testBundlesEnd},
 	} {
 		t.Run(c.name, func(t *testing.T) { c.test(t, start(t)) })
@@ -348,6 +350,60 @@ func testBundlesMark(t *testing.T, c PartsCluster) {
 		r.Mark()
 		if mark(rev); seq != int64(2+i/2) {
 			t.Fatalf("marked at %d without change %d: only %d", rev, 2+i/2, seq)
+		}
+	}
+}
+
+// A whole that comes is not newer than what has come of others.
+func testBundlesInOrder(t *testing.T, c PartsCluster) {
+	s, w := c.Open(t), c.Open(t)
+	mustTxn(t, s, create(bridge(1, "a"), bridge(2, "b"))...)
+	r := feed(t, s)
+	a, b := model.Bundle{Kind: model.BundleBridge, ID: id(1)}, model.Bundle{Kind: model.BundleBridge, ID: id(2)}
+	r.Want(a)
+	r.next(t)
+	stop, written := make(chan struct{}), make(chan []int64)
+	go func() {
+		var revs []int64
+		defer func() { written <- revs }()
+		for n := 0; ; n++ {
+			select {
+			case <-stop:
+				return
+			default:
+			}
+			rev, err := w.Txn(context.Background(), store.Op{Verb: store.Replace, Object: bridge(1, fmt.Sprint("a", n))})
+			if err != nil {
+				t.Error(err)
+				return
+			}
+			revs = append(revs, rev)
+		}
+	}()
+	type come struct{ whole, other int64 }
+	var wholes []come
+	for range 200 {
+		r.Want(b)
+		for {
+			if e := r.next(t); e.Bundle == b {
+				wholes = append(wholes, come{e.Revision, r.at[a].rev})
+				break
+			}
+		}
+	}
+	close(stop)
+	for {
+		select {
+		case revs := <-written:
+			for _, x := range wholes {
+				for _, rev := range revs {
+					if rev <= x.whole && rev > x.other {
+						t.Fatalf("a whole of revision %d comes while %d is the last that has come of another, which has changed at %d", x.whole, x.other, rev)
+					}
+				}
+			}
+			return
+		case <-r.Events(): // whoever asks has to read
 		}
 	}
 }
