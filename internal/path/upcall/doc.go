@@ -11,7 +11,7 @@
 //	|time(a) - time(b)| <= quantum + cost of the most expensive packet
 //
 // and a port that has been idle waits at most one turn of each port that is active. One that was idle for
-// a whole round, as those are that send little, waits for the turn under way alone, and for its like.
+// a whole round, as those are that send little, waits for the batch under way alone, and for its like.
 //
 // The source is read without blocking at the end of each turn, and when tokens have gone back, so that a miss on an
 // idle port is seen at once while another port's backlog is being served.

@@ -55,7 +55,6 @@ type Queue struct {
 	onlyUrgent bool
 
 	head, tail *port // active ports
-	begun      bool  // the head's turn is under way
 	fresh      *port // the last of those that were let in at the front; nil: there is none
 	mark       *port // the last one of this round: when its turn ends so does the round
 	active     int
@@ -122,7 +121,6 @@ func (q *Queue) Next(timeout time.Duration) (*datapath.Miss, error) {
 		}
 	}
 	p := q.pick()
-	q.begun = true
 	fresh := q.fresh != nil
 	m := p.pop()
 	q.ahead(p, aheadBy-1)
@@ -338,12 +336,9 @@ func (q *Queue) activate(p *port) {
 	}
 }
 
-// pushNext lets p in at the front, behind the turn that is under way and those that were let in before.
+// pushNext lets p in at the front, behind those that were let in before. A turn that is under way goes on after theirs.
 func (q *Queue) pushNext(p *port) {
 	after := q.fresh
-	if after == nil && q.begun {
-		after = q.head
-	}
 	q.fresh = p
 	if after == nil {
 		p.next, q.head = q.head, p
@@ -374,7 +369,7 @@ func (q *Queue) popFront() *port {
 	if q.fresh == p { // nobody that was let in is left
 		q.fresh = nil
 	}
-	q.look, q.begun = true, false
+	q.look = true
 	return p
 }
 

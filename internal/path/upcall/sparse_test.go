@@ -1,13 +1,14 @@
 package upcall
 
 import (
+	"slices"
 	"testing"
 	"time"
 
 	"pgregory.net/rapid"
 )
 
-// A port that sends now and then waits for the turn under way alone, however many others want more than they get.
+// A port that sends now and then waits for the turn under way alone, when the source is not looked at before it ends, however many others want more than they get.
 func TestSparseComesNext(t *testing.T) {
 	s := &script{}
 	q := newQueue(s, 50)
@@ -106,5 +107,31 @@ func TestSparseIsToldApart(t *testing.T) {
 	}
 	if serve(t, q, s, busy); q.Apart() {
 		t.Fatal("a port that always waits is not apart")
+	}
+}
+
+// A turn that is under way when the source is looked at waits for who sends little, and then goes on.
+func TestSparseInTheMidstOfATurn(t *testing.T) {
+	s := &script{}
+	q := newQueue(s, 100)
+	s.add(10, 100)
+	s.add(11, 100)
+	busy := func(uint32) int64 { return 10 }
+	var got []uint32
+	serveOne := func() {
+		p, _ := serve(t, q, s, busy)
+		got = append(got, p)
+	}
+	for range 33 { // three turns, and three packets of one
+		serveOne()
+	}
+	s.add(1, 1)
+	q.Look()
+	for range 9 {
+		serveOne()
+	}
+	want := []uint32{11, 11, 11, 1, 11, 11, 11, 11, 11, 11, 11, 10}
+	if !slices.Equal(got[30:], want) {
+		t.Fatalf("order %v, want %v", got[30:], want)
 	}
 }

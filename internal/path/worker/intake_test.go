@@ -102,7 +102,7 @@ func TestSparseLeavesAlone(t *testing.T) {
 		t.Fatalf("a batch of %d packets", n)
 	}
 	r.in("b udp eth=b>r:blue ip=10.0.1.11>10.0.2.10 ports=1000>53")
-	for range 5 { // behind the turn under way, if that has not ended
+	for range 5 {
 		turn()
 		got := r.got()
 		if !strings.Contains(strings.Join(got, "\n"), "10.0.1.11") {
