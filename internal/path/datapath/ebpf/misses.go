@@ -11,7 +11,6 @@ import (
 	"unsafe"
 
 	"github.com/cilium/ebpf"
-	"github.com/cilium/ebpf/ringbuf"
 	"golang.org/x/sys/unix"
 
 	"github.com/viaduct-net/viaduct/internal/base/match"
@@ -27,12 +26,12 @@ const (
 	tagLen     = 4
 )
 
-// queue is one worker's ring.
+// queue is one worker's ring. It is read in place, and mapped once: the agent's memory is counted by what it maps, and to map it takes time, too.
 type queue struct {
-	ring   *ebpf.Map
-	reader *ringbuf.Reader
-	rec    ringbuf.Record
+	ring *ebpf.Map
+	size int // of the ring
 
+	wait *waiter // of who reads
 	poll lookout // of who reads
 
 	leftMu sync.Mutex
@@ -40,7 +39,7 @@ type queue struct {
 	some   atomic.Bool      // there are some left
 
 	mapped   sync.Mutex // close unmaps what workers, and who asks for what waits, are looking at
-	mem      []byte     // the ring; guarded by mapped; nil: closed
+	mem      []byte     // the ring (ringMemory); guarded by mapped; nil: closed
 	progress *progress  // guarded by mapped
 }
 
@@ -54,28 +53,26 @@ func newQueue(size int) (*queue, error) {
 
 // queueOf reads a ring, which is closed with it, from where it was last read: but for what was not done, the last misses, most at most.
 func queueOf(ring *ebpf.Map, most int) (_ *queue, err error) {
-	q := &queue{ring: ring}
+	q := &queue{ring: ring, size: int(ring.MaxEntries())}
 	defer func() {
 		if err != nil {
 			q.close()
 		}
 	}()
-	// Once: mapping a ring costs milliseconds, and at its start an agent asks for the misses of each of its ports.
-	page, size := os.Getpagesize(), int(ring.MaxEntries())
-	if q.mem, err = unix.Mmap(ring.FD(), 0, 2*page+2*size, unix.PROT_READ, unix.MAP_SHARED); err != nil {
+	if q.mem, err = unix.Mmap(ring.FD(), 0, ringMemory(q.size), unix.PROT_READ, unix.MAP_SHARED); err != nil {
 		return nil, fmt.Errorf("map a ring into memory: %w", err)
 	}
 	if q.progress, err = newProgress(ring); err != nil {
 		return nil, err
 	}
-	q.progress.rewind(q.mem, size, most)
-	q.reader, err = ringbuf.NewReader(ring)
+	q.progress.rewind(q.mem, q.size, most)
+	q.wait, err = newWaiter(ring.FD())
 	return q, err
 }
 
 func (q *queue) close() {
-	if q.reader != nil {
-		q.reader.Close()
+	if q.wait != nil {
+		q.wait.close()
 	}
 	q.ring.Close()
 	q.mapped.Lock()
@@ -110,11 +107,8 @@ func ringSize(tokens int) int {
 	return size
 }
 
-// pollUnit is what the reader rounds times to wait down to.
-const pollUnit = time.Millisecond
-
 // Wake implements datapath.Datapath.
-func (d *Datapath) Wake(worker int) { _ = d.queues[worker].reader.Flush() } // fails only when it is closed
+func (d *Datapath) Wake(worker int) { d.queues[worker].wait.wake() }
 
 // ReadMisses implements datapath.Datapath.
 func (d *Datapath) ReadMisses(worker int, ms []*datapath.Miss, timeout time.Duration) (int, error) {
@@ -124,9 +118,6 @@ func (d *Datapath) ReadMisses(worker int, ms []*datapath.Miss, timeout time.Dura
 	q := d.queues[worker]
 	if q.some.Load() {
 		return q.takeLeft(ms), nil
-	}
-	if timeout <= 0 && q.empty() { // a worker asks before each batch leaves
-		return 0, nil
 	}
 	if d.opts.Poll <= 0 || timeout <= 0 {
 		return q.read(worker, ms, timeout)
@@ -139,36 +130,59 @@ func (d *Datapath) ReadMisses(worker int, ms []*datapath.Miss, timeout time.Dura
 }
 
 // read is ReadMisses without a look out. What is there already costs no system call.
-func (q *queue) read(worker int, ms []*datapath.Miss, timeout time.Duration) (int, error) {
-	deadline := time.Now().Add(timeout)
-	q.reader.SetDeadline(deadline)
-	n := 0
-	for n < len(ms) {
-		err := q.reader.ReadInto(&q.rec)
-		switch {
-		case err == nil:
-			if err := q.decode(ms[n]); err != nil {
-				return n, err
-			}
-			n++
-			if q.rec.Remaining == 0 {
-				return n, nil // without asking the kernel once more
-			}
-		case errors.Is(err, os.ErrDeadlineExceeded):
-			// The reader may report the last call's deadline first, and its own by up to a millisecond early,
-			// which is what it counts in.
-			if n > 0 || timeout < pollUnit || time.Until(deadline) < pollUnit {
-				return n, nil
-			}
-		case errors.Is(err, ringbuf.ErrFlushed):
-			return n, nil // woken
-		case errors.Is(err, os.ErrClosed):
-			return n, datapath.ErrClosed
-		default:
-			return n, fmt.Errorf("worker %d: %w", worker, err)
+func (q *queue) read(worker int, ms []*datapath.Miss, timeout time.Duration) (n int, err error) {
+	var end time.Time
+	for woken := false; ; {
+		if n, err = q.take(ms); err != nil && !errors.Is(err, datapath.ErrClosed) {
+			err = fmt.Errorf("worker %d: %w", worker, err)
+		}
+		if n > 0 || err != nil || woken || timeout < pollUnit {
+			return n, err
+		}
+		if now := time.Now(); end.IsZero() {
+			end = now.Add(timeout)
+		} else {
+			timeout = end.Sub(now)
+		}
+		if woken, err = q.wait.wait(timeout); err != nil {
+			return 0, err
 		}
 	}
-	return n, nil
+}
+
+// take copies what is on the ring, as far as it is whole, and gives its room back to the kernel.
+func (q *queue) take(ms []*datapath.Miss) (n int, err error) {
+	q.mapped.Lock()
+	defer q.mapped.Unlock()
+	if q.mem == nil {
+		return 0, datapath.ErrClosed
+	}
+	page := os.Getpagesize()
+	data, position := q.mem[2*page:], q.progress.word(readAt)
+	first := atomic.LoadUint64(position)
+	at, written := first, atomic.LoadUint64((*uint64)(unsafe.Pointer(&q.mem[page])))
+	for n < len(ms) && at < written && err == nil {
+		rec := data[at&uint64(q.size-1):]
+		head := atomic.LoadUint32((*uint32)(unsafe.Pointer(&rec[0])))
+		if head&ringBusy != 0 {
+			break // it is being written: the kernel tells when it is whole, or has told
+		}
+		length := int(head &^ ringDiscard)
+		if length > missMax {
+			err = fmt.Errorf("miss record of %d bytes", length)
+			break
+		}
+		if head&ringDiscard == 0 {
+			if err = decodeMiss(rec[ringHeader:ringHeader+length], ms[n]); err == nil {
+				n++
+			}
+		}
+		at += uint64(length+ringHeader+7) &^ 7
+	}
+	if at != first { // for all of them at once: writers look at it
+		atomic.StoreUint64(position, at)
+	}
+	return n, err
 }
 
 func (q *queue) takeLeft(ms []*datapath.Miss) int {
@@ -183,9 +197,8 @@ func (q *queue) takeLeft(ms []*datapath.Miss) int {
 	return n
 }
 
-// decode copies the record into m; a tag that was in the skb's metadata goes back into the frame.
-func (q *queue) decode(m *datapath.Miss) error {
-	raw := q.rec.RawSample
+// decodeMiss copies a record into m; a tag that was in the skb's metadata goes back into the frame.
+func decodeMiss(raw []byte, m *datapath.Miss) error {
 	if len(raw) < missHeader {
 		return fmt.Errorf("miss record of %d bytes", len(raw))
 	}

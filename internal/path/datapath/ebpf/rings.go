@@ -5,7 +5,6 @@ import (
 	"fmt"
 	"os"
 	"sync/atomic"
-	"time"
 	"unsafe"
 
 	"github.com/cilium/ebpf"
@@ -91,13 +90,10 @@ func (d *Datapath) drain(rings []*ebpf.Map) error {
 		if err != nil {
 			return errors.Join(err, closeAll(rings[i+1:]))
 		}
-		q.reader.SetDeadline(time.Now()) // do not wait
 		for {
-			if err = q.reader.ReadInto(&q.rec); err != nil {
-				break
-			}
 			m := new(datapath.Miss)
-			if err = q.decode(m); err != nil {
+			var n int
+			if n, err = q.take([]*datapath.Miss{m}); n == 0 {
 				break
 			}
 			to := d.queues[int(m.Key.ConnectionHash())%len(d.queues)]
@@ -105,7 +101,7 @@ func (d *Datapath) drain(rings []*ebpf.Map) error {
 			to.some.Store(true)
 		}
 		q.close()
-		if !errors.Is(err, os.ErrDeadlineExceeded) {
+		if err != nil {
 			return errors.Join(err, closeAll(rings[i+1:]))
 		}
 	}
@@ -139,8 +135,16 @@ func (q *queue) eachWaiting(fn func(port uint32)) {
 	q.mapped.Lock()
 	defer q.mapped.Unlock()
 	if q.mem != nil {
-		eachRecord(q.mem, int(q.ring.MaxEntries()), fn)
+		eachRecord(q.mem, q.size, fn)
 	}
+}
+
+// ringMemory is how much of a ring is mapped: a page with the reader's position, one with the writers', and the data, followed by as much of its
+// beginning as lets a record that goes on there be read in one piece. The kernel would show all of it twice.
+func ringMemory(size int) int {
+	page := os.Getpagesize()
+	again := (ringHeader + missMax + page - 1) / page * page
+	return 2*page + size + min(size, again)
 }
 
 // The header of a record on a ring (BPF_RINGBUF_*_BIT).
@@ -150,8 +154,7 @@ const (
 	ringDiscard = 1 << 30
 )
 
-// eachRecord tells of the ports of the records on a ring that have not been read. What is read or written meanwhile is told of or not. The ring's
-// memory is one page with the reader's position, one with the writers', and the data twice in a row.
+// eachRecord tells of the ports of the records on a ring that have not been read. What is read or written meanwhile is told of or not.
 func eachRecord(mem []byte, size int, fn func(port uint32)) {
 	page := os.Getpagesize()
 	position := func(at int) uint64 { return atomic.LoadUint64((*uint64)(unsafe.Pointer(&mem[at]))) }
