@@ -7,6 +7,7 @@ import (
 	"net/url"
 
 	"go.etcd.io/etcd/server/v3/embed"
+	"google.golang.org/grpc"
 
 	"github.com/viaduct-net/viaduct/internal/pki"
 )
@@ -63,6 +64,7 @@ func Embed(ctx context.Context, c EmbedConfig) (*Server, error) {
 	// It elects itself, so what elections wait for is only delay at the start.
 	cfg.TickMs, cfg.ElectionMs = 10, 100
 	cfg.MaxTxnOps, cfg.MaxRequestBytes = maxTxnOps, maxRequest
+	cfg.GRPCAdditionalServerOptions = []grpc.ServerOption{grpc.StaticStreamWindowSize(window), grpc.StaticConnWindowSize(window)}
 	// An hour of history lets a watch resume after any outage that matters; later ones list again.
 	cfg.AutoCompactionMode, cfg.AutoCompactionRetention = embed.CompactorModePeriodic, "1h"
 	e, err := embed.StartEtcd(cfg)

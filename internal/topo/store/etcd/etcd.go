@@ -112,6 +112,10 @@ var reconnect = grpc.ConnectParams{
 	MinConnectTimeout: 3 * time.Second,
 }
 
+// window is how much one connection, and each of its streams, may have on its way to a client that has not read it. It is fixed: gRPC would find out how much
+// is of use by a ping of its own for what comes (and the pong for that), which is what most of the messages of a store were in which little happens at a time.
+const window = 4 << 20 // bytes: 40 ms at a gigabit
+
 // Open makes a client. It does not wait for the cluster: calls fail with
 // store.ErrUnavailable while it cannot be reached.
 func Open(cfg Config) (*Store, error) {
@@ -144,7 +148,7 @@ func Open(cfg Config) (*Store, error) {
 		DialKeepAliveTimeout: 5 * time.Second,
 		PermitWithoutStream:  true,
 		MaxCallSendMsgSize:   maxRequest, // what is too much is the server's to say
-		DialOptions:          []grpc.DialOption{grpc.WithConnectParams(reconnect)},
+		DialOptions:          []grpc.DialOption{grpc.WithConnectParams(reconnect), grpc.WithStaticStreamWindowSize(window), grpc.WithStaticConnWindowSize(window)},
 		Logger:               zap.NewNop(), // failures reach the caller as errors
 	})
 	if err != nil {

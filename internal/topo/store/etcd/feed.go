@@ -20,6 +20,10 @@ import (
 // maxReads is how many bundles are read in one request.
 const maxReads = 64
 
+// maxReady is how many events may be ready that the consumer has not taken: what one transaction did to several bundles comes in an event each, and is dealt with
+// together by who finds them there.
+const maxReady = 64
+
 // feed implements store.Feed on one stream of etcd's watch service. It does not use the client's own watches: each of those has a
 // goroutine and buffers, and resumes by itself where a feed is to end, so that its consumer knows that the store is away.
 type feed struct {
@@ -77,7 +81,7 @@ func (s *Store) Feed(ctx context.Context) (store.Feed, error) {
 		end()
 		return nil, failure(ctx, err)
 	}
-	f := &feed{s: s, ctx: ctx, cancel: end, stream: stream, out: make(chan store.BundleEvent), wake: make(chan struct{}, 1),
+	f := &feed{s: s, ctx: ctx, cancel: end, stream: stream, out: make(chan store.BundleEvent, maxReady), wake: make(chan struct{}, 1),
 		next: 1, of: make(map[model.Bundle]*watched), ids: make(map[int64]*watched), behind: make(map[model.Bundle]bool)}
 	var both sync.WaitGroup
 	for name, run := range map[string]func() error{"requests": f.request, "events": f.receive} {
