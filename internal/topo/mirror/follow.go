@@ -29,6 +29,10 @@ func (m *Mirror) followPart(ctx context.Context, s store.Bundles) (synced bool, 
 	if err != nil {
 		return false, err
 	}
+	soon := time.NewTimer(markWithin)
+	soon.Stop()
+	defer soon.Stop()
+	m.part.soon = soon
 	m.attach(f)
 	defer m.detach()
 	mark, sweep, late := time.NewTicker(markEvery), time.NewTicker(min(sweepEvery, max(m.Idle/4, time.Millisecond))), time.NewTicker(maxBehind/4)
@@ -52,6 +56,8 @@ func (m *Mirror) followPart(ctx context.Context, s store.Bundles) (synced bool, 
 		case <-m.asks.wake:
 			m.loadAsked()
 		case <-mark.C:
+			f.Mark()
+		case <-soon.C:
 			f.Mark()
 		case <-m.hurry:
 			f.Mark()

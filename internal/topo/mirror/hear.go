@@ -2,6 +2,7 @@ package mirror
 
 import (
 	"maps"
+	"math/rand/v2"
 	"reflect"
 	"slices"
 	"time"
@@ -184,7 +185,7 @@ func (m *Mirror) update(d dirty) {
 	}
 	if !p.marked && p.upTo < p.newest {
 		p.marked = true
-		p.feed.Mark()
+		p.markSoon()
 	}
 }
 
@@ -228,6 +229,19 @@ func (m *Mirror) holdsBack(stale bool) bool {
 // overdue reports whether what is held back has been so for long enough.
 func (p *part) overdue(now int64) bool {
 	return p.feed != nil && p.behind != 0 && p.behind+int64(maxBehind) <= now && (len(p.ready.hosts) > 0 || len(p.ready.things()) > 0)
+}
+
+// markWithin is how soon a mark is asked for after a change that nobody waits to be told of (see Hurry): it costs the store as much as the change does, and one is
+// enough for all changes of that time. At random, as hosts hear of a change at the same time.
+const markWithin = time.Second
+
+// markSoon asks how far the feed is. Until it has said so once, nothing is known of it.
+func (p *part) markSoon() {
+	if p.soon == nil || p.upTo == 0 {
+		p.feed.Mark()
+		return
+	}
+	p.soon.Reset(markWithin/2 + rand.N(markWithin/2))
 }
 
 // stale reports whether something in the snapshot is known not to be up to date, or may not be.

@@ -4,6 +4,7 @@ import (
 	"cmp"
 	"maps"
 	"slices"
+	"time"
 
 	"github.com/google/uuid"
 
@@ -35,7 +36,8 @@ type part struct {
 	unused []model.Bundle // that nothing needed when they were noted here
 	newest int64          // revision that the feed has told of
 	upTo   int64          // revision up to which the feed has told everything
-	marked bool           // a mark is on its way
+	marked bool           // a mark is on its way, or will be asked for soon
+	soon   *time.Timer    // when it is; nil: it is asked for at once
 	since  int64          // when the store was followed again, by Mirror.Clock
 }
 
