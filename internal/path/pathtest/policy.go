@@ -24,7 +24,7 @@ func (t *Topology) policy(f []string) error {
 		for _, s := range f[2:] {
 			list = append(list, prefix(s))
 		}
-		t.Groups[t.name(f[1])] = view.NewAddressGroup(ID(f[1]), f[1], list)
+		t.Groups[t.name(f[1])] = view.NewAddressGroup(ID(f[1]), f[1], list, nil)
 	case "member":
 		for _, name := range f[2:] {
 			p := t.port(name)

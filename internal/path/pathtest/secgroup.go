@@ -103,5 +103,5 @@ func (t *Topology) Members(id uuid.UUID) {
 			ports = append(ports, &model.Port{Addresses: p.Addrs})
 		}
 	}
-	t.Groups[id] = view.Members(id, t.Security[id].Name, ports)
+	t.Groups[id] = view.Members(id, t.Security[id].Name, ports, nil)
 }

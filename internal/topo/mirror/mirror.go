@@ -343,6 +343,9 @@ func (m *Mirror) publish(d dirty, revision int64) {
 
 // rebind is the list of bindings after the ports in d have changed.
 func (m *Mirror) rebind(s *view.Snapshot, d dirty) []Binding {
+	if len(d.ports) == 0 {
+		return m.bindings
+	}
 	mine := make(map[uuid.UUID]Binding, len(m.bindings))
 	for _, b := range m.bindings {
 		mine[b.Port] = b

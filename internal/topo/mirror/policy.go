@@ -2,7 +2,6 @@ package mirror
 
 import (
 	"cmp"
-	"net/netip"
 	"reflect"
 	"slices"
 
@@ -37,7 +36,8 @@ func (m *Mirror) policy(s, old *view.Snapshot, d dirty) []tag.Tag {
 		tags = append(tags, tag.Tag{Kind: tag.Chain, ID: id})
 	}
 	for _, id := range sorted(d.groups) {
-		was, is := old.AddressGroup(id), b.group(id)
+		was := old.AddressGroup(id)
+		is := b.group(id, was)
 		if ts := groupTags(id, was, is); len(ts) > 0 {
 			s.Groups = with(s.Groups, old.Groups, id, is)
 			tags = append(tags, ts...)
@@ -184,18 +184,15 @@ func (d dirty) filtered(g *model.Graph, chain uuid.UUID, seen map[uuid.UUID]bool
 	}
 }
 
-func (b builder) group(id uuid.UUID) *view.AddressGroup {
+func (b builder) group(id uuid.UUID, was *view.AddressGroup) *view.AddressGroup {
 	if !b.part.has(view.ThingGroup, id) {
 		return nil
 	}
 	x, ok := get[*model.AddressGroup](b.graph, id)
 	if !ok {
-		return b.members(id)
+		return b.members(id, was)
 	}
-	list := slices.SortedFunc(slices.Values(x.Addresses), func(a, b netip.Prefix) int {
-		return cmp.Or(a.Addr().Compare(b.Addr()), cmp.Compare(a.Bits(), b.Bits()))
-	})
-	return view.NewAddressGroup(id, x.Name, list)
+	return view.NewAddressGroup(id, x.Name, slices.Clone(x.Addresses), was)
 }
 
 // groupTags names what differs between two states of a group; nil: none. A single address that comes or
@@ -204,18 +201,10 @@ func groupTags(id uuid.UUID, was, is *view.AddressGroup) []tag.Tag {
 	if was == nil && is == nil {
 		return nil
 	}
-	set := func(g *view.AddressGroup) map[netip.Prefix]bool {
-		m := make(map[netip.Prefix]bool)
-		if g != nil {
-			for _, p := range g.Addresses {
-				m[p] = true
-			}
-		}
-		return m
-	}
 	var tags []tag.Tag
 	whole := was == nil || is == nil || was.Name != is.Name
-	for _, p := range changedKeys(set(was), set(is), func(a, b netip.Prefix) int { return a.Addr().Compare(b.Addr()) }) {
+	went, came := was.Diff(is)
+	for _, p := range append(went, came...) {
 		if p.IsSingleIP() {
 			tags = append(tags, tag.Tag{Kind: tag.Group, ID: id, Addr: match.AddrFrom(p.Addr())})
 		} else {

@@ -81,7 +81,7 @@ func (b builder) securityGroup(id uuid.UUID) *view.SecurityGroup {
 }
 
 // members are the addresses of a security group's ports; nil when there is no such group.
-func (b builder) members(id uuid.UUID) *view.AddressGroup {
+func (b builder) members(id uuid.UUID, was *view.AddressGroup) *view.AddressGroup {
 	x, ok := get[*model.SecurityGroup](b.graph, id)
 	if !ok {
 		return nil
@@ -97,7 +97,7 @@ func (b builder) members(id uuid.UUID) *view.AddressGroup {
 			}
 		}
 	}
-	return view.Members(id, x.Name, ports)
+	return view.Members(id, x.Name, ports, was)
 }
 
 // recount gives each rule its counter: the one that it had, or a new one.

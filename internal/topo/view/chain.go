@@ -1,7 +1,9 @@
 package view
 
 import (
+	"cmp"
 	"net/netip"
+	"slices"
 	"strconv"
 	"strings"
 	"sync/atomic"
@@ -82,17 +84,63 @@ func (r *Rule) Text(group func(uuid.UUID) *AddressGroup) string {
 type AddressGroup struct {
 	ID        uuid.UUID
 	Name      string
-	Addresses []netip.Prefix // in order
-	table     bart.Lite
+	Addresses []netip.Prefix // in order, each once
+	table     *bart.Lite     // never changes: groups share it
 }
 
-// NewAddressGroup makes a group, which takes the list over.
-func NewAddressGroup(id uuid.UUID, name string, addresses []netip.Prefix) *AddressGroup {
-	g := &AddressGroup{ID: id, Name: name, Addresses: addresses}
-	for _, a := range addresses {
+// NewAddressGroup makes a group, which takes the list over. was is the group that it takes the place of, nil when there is none: what they have in common is
+// not made anew.
+func NewAddressGroup(id uuid.UUID, name string, addresses []netip.Prefix, was *AddressGroup) *AddressGroup {
+	for i, a := range addresses {
+		addresses[i] = a.Masked()
+	}
+	slices.SortFunc(addresses, comparePrefixes)
+	g := &AddressGroup{ID: id, Name: name, Addresses: slices.Compact(addresses), table: new(bart.Lite)}
+	if was != nil {
+		if went, came := was.Diff(g); alteredCost*(len(went)+len(came)) < len(g.Addresses) {
+			g.table = was.table
+			for _, a := range went {
+				g.table = g.table.DeletePersist(a)
+			}
+			for _, a := range came {
+				g.table = g.table.InsertPersist(a)
+			}
+			return g
+		}
+	}
+	for _, a := range g.Addresses {
 		g.table.Insert(a)
 	}
 	return g
+}
+
+// alteredCost is how many addresses a table takes in about the time in which a copy with one more is made of it.
+const alteredCost = 8
+
+func comparePrefixes(a, b netip.Prefix) int {
+	return cmp.Or(a.Addr().Compare(b.Addr()), cmp.Compare(a.Bits(), b.Bits()))
+}
+
+// Diff lists, in order, what is in the group and not in another, and the other way round. Either may be nil, and is empty then.
+func (g *AddressGroup) Diff(is *AddressGroup) (went, came []netip.Prefix) {
+	var a, b []netip.Prefix
+	if g != nil {
+		a = g.Addresses
+	}
+	if is != nil {
+		b = is.Addresses
+	}
+	for len(a) > 0 && len(b) > 0 {
+		switch c := comparePrefixes(a[0], b[0]); {
+		case c < 0:
+			went, a = append(went, a[0]), a[1:]
+		case c > 0:
+			came, b = append(came, b[0]), b[1:]
+		default:
+			a, b = a[1:], b[1:]
+		}
+	}
+	return append(went, a...), append(came, b...)
 }
 
 // Contains reports whether a is in the group. It does not allocate. A nil group is empty.

@@ -160,26 +160,16 @@ func condition(r *model.SecurityGroupRule) model.Condition {
 	return c
 }
 
-// Members are the addresses of a security group's ports: fixed ones and allowed pairs.
-func Members(id uuid.UUID, name string, ports []*model.Port) *AddressGroup {
-	seen := make(map[netip.Prefix]bool)
-	var list []netip.Prefix
-	add := func(p netip.Prefix) {
-		if !seen[p] {
-			seen[p] = true
-			list = append(list, p)
-		}
-	}
+// Members are the addresses of a security group's ports: fixed ones and allowed pairs. was is as for NewAddressGroup.
+func Members(id uuid.UUID, name string, ports []*model.Port, was *AddressGroup) *AddressGroup {
+	list := make([]netip.Prefix, 0, len(ports))
 	for _, p := range ports {
 		for _, a := range p.Addresses {
-			add(netip.PrefixFrom(a.Addr(), a.Addr().BitLen()))
+			list = append(list, netip.PrefixFrom(a.Addr(), a.Addr().BitLen()))
 		}
 		for _, a := range p.AllowedAddressPairs {
-			add(a.Address)
+			list = append(list, a.Address)
 		}
 	}
-	slices.SortFunc(list, func(a, b netip.Prefix) int {
-		return cmp.Or(a.Addr().Compare(b.Addr()), cmp.Compare(a.Bits(), b.Bits()))
-	})
-	return NewAddressGroup(id, name, list)
+	return NewAddressGroup(id, name, list, was)
 }
