@@ -35,6 +35,8 @@ type sharer struct {
 	// wanted reports whether there is anybody to tell.
 	wanted func() bool
 
+	wake chan struct{} // holds one: there is something to tell
+
 	mu    sync.Mutex
 	dirty map[tag.Tag]struct{} // to be told; guarded by mu
 	again []tag.Tag            // that another host had told last, and took back; guarded by mu
@@ -56,7 +58,7 @@ const (
 func newSharer(a *Agent) *sharer {
 	return &sharer{
 		host: a.host.ID.String(), tables: a.tables, store: a.cfg.Shared, log: a.logs.For(logStore),
-		dirty: map[tag.Tag]struct{}{}, told: map[tag.Tag]state.Learnt{}, far: map[tag.Tag]bool{},
+		wake: make(chan struct{}, 1), dirty: map[tag.Tag]struct{}{}, told: map[tag.Tag]state.Learnt{}, far: map[tag.Tag]bool{},
 		changed: func(tags []tag.Tag) { a.changed(nil, tags) },
 		wanted:  func() bool { return reachable(a.mirror.Snapshot()) },
 	}
@@ -75,6 +77,14 @@ func (s *sharer) note(tags []tag.Tag) {
 			s.lost++
 		}
 		s.mu.Unlock()
+		s.signal()
+	}
+}
+
+func (s *sharer) signal() {
+	select {
+	case s.wake <- struct{}{}:
+	default:
 	}
 }
 
@@ -129,11 +139,10 @@ func (s *sharer) session(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	tick := time.NewTicker(shareEvery)
-	defer tick.Stop()
+	s.signal() // there may be what could not be told in an earlier one
 	for {
 		select {
-		case <-tick.C:
+		case <-s.wake:
 		case <-x.Done():
 			return errors.New("the session with the store has ended")
 		case <-ctx.Done():
@@ -144,6 +153,14 @@ func (s *sharer) session(ctx context.Context) error {
 			return err
 		}
 		s.endOld(ctx)
+		if s.untold() {
+			s.signal()
+		}
+		select {
+		case <-time.After(shareEvery):
+		case <-ctx.Done():
+			return ctx.Err()
+		}
 	}
 }
 
@@ -339,6 +356,7 @@ func (h *hearing) gone(t tag.Tag) {
 		h.mu.Lock()
 		h.again = append(h.again, t)
 		h.mu.Unlock()
+		h.signal()
 	}
 	h.drop(t)
 }

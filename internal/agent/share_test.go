@@ -33,7 +33,7 @@ func newSharing(t *testing.T, srv *mem.Server, name string) *sharing {
 	h := &sharing{t: t, store: c}
 	h.sharer = &sharer{
 		host: name, tables: state.New(state.DefaultConfig(), new(clock.Manual)), store: c, log: slog.New(slog.DiscardHandler),
-		dirty: map[tag.Tag]struct{}{}, told: map[tag.Tag]state.Learnt{}, far: map[tag.Tag]bool{}, wanted: func() bool { return true },
+		wake: make(chan struct{}, 1), dirty: map[tag.Tag]struct{}{}, told: map[tag.Tag]state.Learnt{}, far: map[tag.Tag]bool{}, wanted: func() bool { return true },
 		changed: func(tags []tag.Tag) {
 			h.mu.Lock()
 			defer h.mu.Unlock()
