@@ -327,9 +327,11 @@ func (a *Agent) run(ctx context.Context) error {
 	g, ctx := errgroup.WithContext(ctx)
 	for i, cpu := range a.pins() {
 		g.Go(func() error {
-			runtime.LockOSThread() // for good: a thread that was pinned is nobody else's
-			if err := pinThread(cpu); err != nil {
-				a.log.Warn("a packet worker is not pinned", "worker", i, "cpu", cpu, "error", err)
+			if cpu != anyCPU {
+				runtime.LockOSThread() // for good: a thread that was pinned is nobody else's
+				if err := pinThread(cpu); err != nil {
+					a.log.Warn("a packet worker is not pinned", "worker", i, "cpu", cpu, "error", err)
+				}
 			}
 			return a.workers[i].Run(ctx)
 		})

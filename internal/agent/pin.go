@@ -83,9 +83,6 @@ func coreOf(cpu int) string {
 
 // pinThread has the calling thread, which the goroutine must be locked to, run on one CPU.
 func pinThread(cpu int) error {
-	if cpu == anyCPU {
-		return nil
-	}
 	var set unix.CPUSet
 	set.Set(cpu)
 	return unix.SchedSetaffinity(0, &set)
