@@ -4,7 +4,9 @@ import (
 	"context"
 	"fmt"
 	"net/netip"
+	"os"
 	"slices"
+	"strings"
 	"time"
 
 	"github.com/viaduct-net/viaduct/internal/base/match"
@@ -144,8 +146,15 @@ func (o *options) commits(ctx context.Context, s *serverProcess, c *cloud, a *ag
 	defer stop()
 	var all, calls []float64
 	for _, sort := range sorts {
-		var took []float64
+		if o.sorts != "" && !slices.Contains(strings.Split(o.sorts, ","), sort.name) {
+			continue
+		}
+		var took, call []float64
 		hosts := 0
+		before, err := cpuTimes(os.Getpid(), s.cmd.Process.Pid)
+		if err != nil {
+			return err
+		}
 		for i := range o.rounds {
 			ch := sort.make(c, i)
 			a.expect(ch.hosts, ch.made)
@@ -153,18 +162,28 @@ func (o *options) commits(ctx context.Context, s *serverProcess, c *cloud, a *ag
 			if _, err := s.api.Txn(ctx, ch.ops...); err != nil {
 				return fmt.Errorf("%s %d: %w", sort.name, i, err)
 			}
-			call := time.Since(began)
+			called := time.Since(began)
 			last, err := a.await(ctx)
 			if err != nil {
 				return fmt.Errorf("%s %d: %w", sort.name, i, err)
 			}
-			took, calls = append(took, milliseconds(last.Sub(began))), append(calls, milliseconds(call))
+			took, call = append(took, milliseconds(last.Sub(began))), append(call, milliseconds(called))
 			hosts += len(ch.hosts)
+		}
+		after, err := cpuTimes(os.Getpid(), s.cmd.Process.Pid)
+		if err != nil {
+			return err
 		}
 		o.emit("commit_"+sort.name+"_hosts", float64(hosts)/float64(o.rounds), "hosts")
 		o.emit("commit_"+sort.name+"_p50_ms", quantile(took, 0.5), "ms")
 		o.emit("commit_"+sort.name+"_p99_ms", quantile(took, 0.99), "ms")
-		all = append(all, took...)
+		o.emit("commit_"+sort.name+"_call_p50_ms", quantile(call, 0.5), "ms")
+		o.emit("commit_"+sort.name+"_agents_cpu_ms", milliseconds(after[0]-before[0])/float64(o.rounds), "ms")
+		o.emit("commit_"+sort.name+"_server_cpu_ms", milliseconds(after[1]-before[1])/float64(o.rounds), "ms")
+		all, calls = append(all, took...), append(calls, call...)
+	}
+	if len(all) == 0 {
+		return fmt.Errorf("-sorts %s: no such sort", o.sorts)
 	}
 	o.emit("commit_p50_ms", quantile(all, 0.5), "ms")
 	o.emit("commit_p99_ms", quantile(all, 0.99), "ms")

@@ -33,6 +33,7 @@ type Figure struct {
 type options struct {
 	shape
 	rounds   int
+	sorts    string
 	settle   time.Duration
 	binary   string
 	profiles string
@@ -70,6 +71,7 @@ func run(args []string) error {
 	f.IntVar(&o.spread, "spread", 4, "VMs that a tenant has on one host")
 	f.IntVar(&o.hosted, "hosted", 50, "VMs of the host whose agent is a process of its own")
 	f.IntVar(&o.rounds, "rounds", 40, "changes of each sort")
+	f.StringVar(&o.sorts, "sorts", "", "the sorts of changes, separated by commas: policy, group, port, address, route (default: all)")
 	f.DurationVar(&o.settle, "settle", 15*time.Second, "until the memory of an agent is read: it has written to disk what it keeps by then, and collected its garbage")
 	f.StringVar(&o.binary, "binary", "", "path of viaduct (default: it is built)")
 	f.StringVar(&o.profiles, "profiles", "", "directory for CPU and heap profiles of the server and of the agents (default: none)")
