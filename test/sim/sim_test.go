@@ -8,6 +8,7 @@ import (
 	"strings"
 	"sync"
 	"testing"
+	"time"
 
 	"go.uber.org/goleak"
 
@@ -116,6 +117,45 @@ func TestOwnersAreJudged(t *testing.T) {
 	}
 	if len(s.failures) != 1 || s.failures[0].Broken != "a port has one owner" {
 		t.Errorf("%v", s.failures)
+	}
+	for _, h := range s.hosts {
+		h.kill()
+	}
+}
+
+// TestBackFromTheDead: a host that was dead, and is back, lets go of its port itself, though the one that is to have it has not heard that it is.
+func TestBackFromTheDead(t *testing.T) {
+	x := &script{n: &network{}}
+	x.s = newSim(1, t.TempDir(), nil)
+	x.n.add(&model.TunnelZone{Meta: meta("zone")})
+	for _, line := range []string{"host h1 h2", "bridge net", "vm a net h1 10.0.0.10", "start"} {
+		if err := x.do(strings.Fields(line)); err != nil {
+			t.Fatal(err)
+		}
+	}
+	s := x.s
+	h1, h2 := s.host("h1"), s.host("h2")
+	s.runFor(10 * time.Second) // who has begun just now takes nobody for dead
+	h1.client.cut(true)
+	s.runFor(15 * time.Second)
+	if h := h2.agent.Mirror().Snapshot().Hosts[h1.id]; h == nil || !h.Dead {
+		t.Fatalf("h1 is not taken for dead: %+v", h)
+	}
+	for _, w := range h2.client.learnt {
+		w.last = s.now() + int64(time.Minute) // that is when it hears
+	}
+	h1.client.cut(false)
+	s.runFor(3 * time.Second)
+	h1.client.slow = 200 * time.Millisecond // so long it goes on
+	b := model.Clone(s.store.graph.Get(model.KindBinding, id("a"))).(*model.Binding)
+	b.HostID = h2.id
+	s.commit("a moves", replace(b))
+	s.runFor(3 * time.Second)
+	if !h2.agent.Mirror().Snapshot().Hosts[h1.id].Dead {
+		t.Error("h2 has heard too soon for this to tell anything")
+	}
+	if b := s.store.graph.Get(model.KindBinding, id("a")).(*model.Binding); len(s.failures) > 0 || b.Owner() != h2.id {
+		t.Errorf("%v; host %s has the port", s.failures, s.hostOf(b.Owner()).name)
 	}
 	for _, h := range s.hosts {
 		h.kill()
