@@ -18,7 +18,7 @@
 //
 // Between the ports of a class each token goes to the port that has least out of all that are not full: least in its bucket and in flight together. Hence
 // ports that want more than they get have equally many packets waiting, however long each packet takes, and package upcall has of each what it needs to
-// serve them in order of time. Equal numbers of tokens would have them served equal numbers of packets. And who sends little has its token back first.
+// serve them in order of time. Equal numbers of tokens would have them served equal numbers of packets, as they are where another class keeps tokens short. And who sends little has its token back first.
 //
 // # Cells
 //
