@@ -49,9 +49,18 @@ func (w *Wire) Send(t testing.TB, frame []byte) {
 	}
 }
 
-// Write is Send for other goroutines than the test's.
+// Write is Send for other goroutines than the test's. It waits while frames that were sent before fill the socket's buffer: a busy machine may
+// take a while to process them.
 func (w *Wire) Write(frame []byte) (int, error) {
-	return len(frame), unix.Sendto(w.fd, frame, 0, &unix.SockaddrLinklayer{Ifindex: w.ifindex})
+	for {
+		err := unix.Sendto(w.fd, frame, 0, &unix.SockaddrLinklayer{Ifindex: w.ifindex})
+		if err != unix.EAGAIN {
+			return len(frame), err
+		}
+		if n, _ := unix.Poll([]unix.PollFd{{Fd: int32(w.fd), Events: unix.POLLOUT}}, 10_000); n == 0 {
+			return 0, err
+		}
+	}
 }
 
 // Recv returns the next frame, with its VLAN tag, or false after timeout.
