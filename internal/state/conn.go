@@ -111,6 +111,14 @@ func (t *Tables) AddConnection(c conntrack.Conn) conntrack.Verdict {
 	return v
 }
 
+// AddBoth does so with a tracked connection that is not translated as two devices know it, for less than one by one (conntrack.Table.AddBoth).
+func (t *Tables) AddBoth(a, b *conntrack.Conn) (ha, hb uint64, v conntrack.Verdict) {
+	return t.conns.AddBoth(a, b, t.clock.Now())
+}
+
+// HoldConnection is Hold by the handle that AddBoth has returned.
+func (t *Tables) HoldConnection(handle uint64) (ok bool) { return t.conns.RefAt(handle) }
+
 func (t *Tables) freePorts(c conntrack.Conn) {
 	if c.Kind == tag.Translation {
 		t.nat.Free(nat.Pool{Device: c.Device, Addr: c.Reply.Dst}, c.Reply.DstPort, t.clock.Now())

@@ -3,7 +3,6 @@ package worker
 import (
 	"github.com/viaduct-net/viaduct/internal/base/match"
 	"github.com/viaduct-net/viaduct/internal/base/packet"
-	"github.com/viaduct-net/viaduct/internal/base/tag"
 	"github.com/viaduct-net/viaduct/internal/path/datapath"
 )
 
@@ -13,14 +12,8 @@ func (w *Worker) ahead(m *datapath.Miss) {
 	if !w.flows.Ahead(&m.Key) {
 		return
 	}
-	t, ok := tupleOf(&m.Key)
-	if !ok {
-		return
-	}
-	w.tables.AheadConnection(&t)
-	if vport, ok := w.ports.Virtual(m.Key.InPort); ok {
-		about := tag.Of(tag.Connection, vport, &t)
-		w.flows.AheadTag(about.Hash())
+	if t, ok := tupleOf(&m.Key); ok {
+		w.tables.AheadConnection(&t)
 	}
 }
 

@@ -51,36 +51,89 @@ func (w *Worker) settle(v *packet.View, vport uuid.UUID, gso packet.GSO) (d deci
 // connect commits the connections that the simulation at hand has proposed: all workers see them before
 // its flow is installed. NatConflict: another connection has the same tuple meanwhile.
 func (w *Worker) connect() drop.Reason {
-	changed, why := w.changed[:0], drop.None
-	for i := range w.sim.Learn {
-		l := &w.sim.Learn[i]
-		if l.Kind != sim.LearnConnection {
+	w.changed, w.newConns = w.changed[:0], w.newConns[:0]
+	why := drop.None
+	for left := w.sim.Learn; len(left) > 0 && why == drop.None; {
+		l := &left[0]
+		if left = left[1:]; l.Kind != sim.LearnConnection {
 			continue
 		}
-		if l.Was != (match.Tuple{}) {
-			changed = w.tables.EndConnection(tag.Of(l.Conn, l.Device, &l.Orig), l.Was, changed)
+		if len(left) > 0 && together(l, &left[0]) {
+			var done bool
+			if done, why = w.connectBoth(l, &left[0]); done {
+				left = left[1:]
+				continue
+			}
 		}
-		c := conntrack.Conn{Kind: l.Conn, Device: l.Device, Orig: l.Orig, Reply: l.Reply, Owner: l.Port, Idle: time.Duration(l.Idle)}
+		if l.Was != (match.Tuple{}) {
+			w.changed = w.tables.EndConnection(tag.Of(l.Conn, l.Device, &l.Orig), l.Was, w.changed)
+		}
+		c := connOf(l)
 		switch w.tables.AddConnection(c) {
 		case conntrack.Added:
-			changed = append(changed, tag.Of(l.Conn, l.Device, &l.Orig), tag.Of(l.Conn, l.Device, &l.Reply))
-			w.begun = true
-			if moved := l.Was != (match.Tuple{}); l.Conn.IsConnection() {
-				w.freshConnection(c, 0, moved)
-			} else {
-				w.freshMember(c, moved)
-			}
+			w.added(l, &c, 0)
 		case conntrack.Conflict:
 			why = drop.NatConflict
 		case conntrack.Full:
 			why = drop.TooManyConns
 		}
-		if why != drop.None {
-			break
+	}
+	w.publish(w.changed)
+	return why
+}
+
+// connectBoth commits what together has said belongs together. Not done: it has to be one by one.
+func (w *Worker) connectBoth(l, next *sim.Learn) (done bool, why drop.Reason) {
+	c, other := connOf(l), connOf(next)
+	switch hc, ho, v := w.tables.AddBoth(&c, &other); v {
+	case conntrack.Added:
+		w.added(l, &c, hc)
+		w.added(next, &other, ho)
+		return true, drop.None
+	case conntrack.Full:
+		return true, drop.TooManyConns
+	}
+	return false, drop.None
+}
+
+func connOf(l *sim.Learn) conntrack.Conn {
+	return conntrack.Conn{Kind: l.Conn, Device: l.Device, Orig: l.Orig, Reply: l.Reply, Owner: l.Port, Idle: time.Duration(l.Idle)}
+}
+
+// together reports whether what a packet begins is one connection at two devices, which do not translate it: at the ports by which it goes in and out.
+func together(a, b *sim.Learn) bool {
+	return b.Kind == sim.LearnConnection && a.Conn == tag.Connection && b.Conn == tag.Connection && a.Device != b.Device &&
+		a.Orig == b.Orig && a.Reply == b.Reply && a.Reply == a.Orig.Reverse() && a.Was == (match.Tuple{}) && b.Was == (match.Tuple{})
+}
+
+// newConn is a connection that has just begun.
+type newConn struct {
+	tag    tag.Tag
+	handle uint64 // of Tables.HoldConnection; 0: not known
+}
+
+// added notes a connection that has begun.
+func (w *Worker) added(l *sim.Learn, c *conntrack.Conn, handle uint64) {
+	if moved := l.Was != (match.Tuple{}); l.Conn.IsConnection() {
+		w.freshConnection(*c, 0, moved)
+	} else {
+		w.freshMember(*c, moved)
+	}
+	about := tag.Of(l.Conn, l.Device, &l.Orig)
+	w.begun, w.newConns = true, append(w.newConns, newConn{about, handle})
+	if w.changed = append(w.changed, about); l.Reply != l.Orig.Reverse() { // else both directions have one hash
+		w.changed = append(w.changed, tag.Of(l.Conn, l.Device, &l.Reply))
+	}
+}
+
+// holdOn implements flow.Config.Hold. What has just begun need not be looked for.
+func (w *Worker) holdOn(t *tag.Tag) (handle uint64, ok bool) {
+	for i := range w.newConns {
+		if b := &w.newConns[i]; b.tag == *t && b.handle != 0 && w.tables.HoldConnection(b.handle) {
+			return b.handle, true
 		}
 	}
-	w.publish(changed)
-	return why
+	return w.tables.Hold(t)
 }
 
 // answered commits that connections were answered.

@@ -10,10 +10,12 @@ import (
 	"github.com/viaduct-net/viaduct/internal/base/drop"
 	"github.com/viaduct-net/viaduct/internal/base/match"
 	"github.com/viaduct-net/viaduct/internal/base/packet"
+	"github.com/viaduct-net/viaduct/internal/base/tag"
 	"github.com/viaduct-net/viaduct/internal/path/datapath"
 	"github.com/viaduct-net/viaduct/internal/path/datapath/fake"
 	"github.com/viaduct-net/viaduct/internal/path/pathtest"
 	"github.com/viaduct-net/viaduct/internal/state"
+	"github.com/viaduct-net/viaduct/internal/state/conntrack"
 )
 
 const gateway = `
@@ -198,5 +200,42 @@ floating r:out 203.0.113.11 10.0.1.11
 	}
 	if got := r.got(); len(got) != 1 {
 		t.Errorf("delivered %q", got)
+	}
+}
+
+// TestBothPortsKnow: what both ports of a connection know of it is begun together, by a simulation and by a decision that is recalled, and within the
+// sender's bound or not at all.
+func TestBothPortsKnow(t *testing.T) {
+	const bound = 9 // of connections: one more would be half of a fifth
+	r := newRigWith(t, secured, Config{}, func(c *state.Config) { c.Conntrack.MaxPerOwner = bound })
+	for i := range 6 {
+		r.in(from(1000+i, ""))
+		r.turn()
+	}
+	if n := r.tables.Stats().Connections; n != bound-1 || len(r.sent) != n/2 {
+		t.Errorf("%d connections, %d delivered", n, len(r.sent))
+	}
+	if n := r.w.Counts().Dropped[drop.TooManyConns]; n != 2 {
+		t.Errorf("%d dropped", n)
+	}
+}
+
+// TestOnePortKnows: a port that has moved here has brought what it knew; the other port's half begins by itself.
+func TestOnePortKnows(t *testing.T) {
+	r := newRig(t, secured, Config{})
+	for i := range 4 {
+		in := r.topo.MustInject(from(1000+i, ""))
+		v, _ := packet.Parse(in.View.Frame, 1)
+		tu, _ := tupleOf(&v.Key)
+		c := conntrack.Conn{Kind: tag.Connection, Device: pathtest.ID("web"), Orig: tu, Reply: tu.Reverse(), Owner: pathtest.ID("cli")}
+		if i%2 == 1 {
+			c.Device = pathtest.ID("cli")
+		}
+		r.tables.AddConnection(c)
+		r.in(from(1000+i, ""))
+		r.turn()
+	}
+	if n := r.tables.Stats().Connections; n != 8 || len(r.sent) != 4 || r.w.recall.made != 0 {
+		t.Errorf("%d connections, %d delivered, %d recalled", n, len(r.sent), r.w.recall.made)
 	}
 }

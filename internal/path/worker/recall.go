@@ -144,6 +144,7 @@ func (w *Worker) recalled(v *packet.View, vport uuid.UUID, gso packet.GSO) (d de
 	c.Tags, c.Learn = append(c.Tags, r.tags...), append(c.Learn, r.learn...)
 	for _, i := range r.conns {
 		c.Tags[i] = tag.Of(tag.Connection, r.tags[i].ID, &t)
+		w.flows.AheadTag(c.Tags[i].Hash())
 	}
 	for i := range c.Learn {
 		c.Learn[i].Orig, c.Learn[i].Reply = t, t.Reverse()

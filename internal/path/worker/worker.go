@@ -92,24 +92,25 @@ type Worker struct {
 	ports    *xlate.Ports
 	now      int64
 
-	sim     sim.Context
-	recall  *recall
-	hint    sim.Hint        // of the flow that is being adopted
-	actions action.Physical // of the decision at hand
-	changed []tag.Tag       // scratch
-	news    []tag.Tag       // changed, and not yet told to the other workers
-	made    made
-	begun   bool      // the packet at hand has begun a connection
-	answer  match.Key // what answers to it look like
-	replies replies
-	frame   []byte // scratch for a request
-	batch   batch
-	peers   peers
-	hello   func(from match.Addr)
-	taken   []uint32 // whose tokens are to be given back with the batch
-	busy    bool     // there are flows to be removed now
-	load    func(port uuid.UUID, what []view.Thing) bool
-	loading []latePacket
+	sim      sim.Context
+	recall   *recall
+	hint     sim.Hint        // of the flow that is being adopted
+	actions  action.Physical // of the decision at hand
+	changed  []tag.Tag       // scratch
+	news     []tag.Tag       // changed, and not yet told to the other workers
+	made     made
+	begun    bool      // the packet at hand has begun a connection
+	newConns []newConn // those that were added last
+	answer   match.Key // what answers to it look like
+	replies  replies
+	frame    []byte // scratch for a request
+	batch    batch
+	peers    peers
+	hello    func(from match.Addr)
+	taken    []uint32 // whose tokens are to be given back with the batch
+	busy     bool     // there are flows to be removed now
+	load     func(port uuid.UUID, what []view.Thing) bool
+	loading  []latePacket
 
 	ingress uint32 // datapath port by which the packet at hand came in; 0: a device made it
 
@@ -172,7 +173,7 @@ func New(cfg Config, d Deps) *Worker {
 		w.intake = nobody
 	}
 	cfg.Flow.Counted, cfg.Flow.Forgotten = w.passed.count, w.passed.drop
-	cfg.Flow.Holds, cfg.Flow.Hold, cfg.Flow.Release, cfg.Flow.OnBusy = w.holds, w.tables.Hold, w.tables.Release, w.refresh
+	cfg.Flow.Holds, cfg.Flow.Hold, cfg.Flow.Release, cfg.Flow.OnBusy = w.holds, w.holdOn, w.tables.Release, w.refresh
 	cfg.Flow.Came, cfg.Flow.Ahead = w.came, w.tables.AheadRelease
 	w.flows = flow.New(cfg.Flow, d.Datapath, d.Clock)
 	cfg.Queue.Urgent, cfg.Queue.Ahead = urgent, w.ahead

@@ -7,7 +7,10 @@ import (
 	"github.com/viaduct-net/viaduct/internal/base/prefetch"
 )
 
-const minSlots = 8
+const (
+	minSlots  = 8
+	pageSlots = 512 // of 4 KiB
+)
 
 // shard is a part of the index: a hash table with open addressing and linear probing. A connection is in it once when its
 // directions hash alike, which all do that are not translated, and else once for each.
@@ -92,6 +95,9 @@ func (s *shard) renew(old []slot) []slot {
 		size *= 2
 	}
 	slots := make([]slot, size)
+	for i := 0; i < size; i += pageSlots {
+		touch(&slots[i].Uint64)
+	}
 	for i := range old {
 		v := old[i].Load()
 		if ref(v) == 0 {

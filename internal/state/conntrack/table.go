@@ -3,6 +3,7 @@ package conntrack
 import (
 	"encoding/binary"
 	"hash/maphash"
+	"math"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -86,11 +87,11 @@ func (t *Table) Ahead(k tag.Kind, tu *match.Tuple) {
 }
 
 // AheadOf has the connection that a handle of Ref holds brought into the cache.
-func (t *Table) AheadOf(handle uint64) { prefetch.Value(t.slab.at(ref(handle % oneLife))) }
+func (t *Table) AheadOf(handle uint64) { prefetch.Value(t.slab.entry(ref(handle % oneLife))) }
 
 // found is where a lookup has ended.
 type found struct {
-	e     *entry
+	e     half
 	ref   ref
 	state uint64 // when it was found
 	reply bool   // the direction asked for is Reply
@@ -161,18 +162,58 @@ func (t *Table) Add(c Conn, now int64) Verdict {
 	if _, ok := t.findAt(&reply, hr); ok {
 		return Conflict
 	}
-	r, owner, ok := t.take(c.Owner)
+	r, owner, ok := t.take(&c)
 	if !ok {
 		t.refused.Add(1)
 		return Full
 	}
-	t.slab.at(r).begin(&orig, &reply.packed, owner, c.Idle, now)
+	t.slab.entry(r).begin(&orig.packed, &reply.packed, &seenBy{device: orig.device, used: now, owner: owner, idle: idleOf(&c)})
 	so.insert(ho, r)
 	if hr != ho {
 		sr.insert(hr, r)
 	}
 	return Added
 }
+
+// AddBoth is Add for a connection that is not translated as two devices know it, which then have an entry together: a and b differ in their devices and
+// owners. Added: both are, and may be held by their handles (RefAt). Conflict: one of them is there, or another is in its way; Full: one of the owners has
+// as many as it may. Then neither was added.
+func (t *Table) AddBoth(a, b *Conn, now int64) (ha, hb uint64, v Verdict) {
+	ka := key{pack(a.Kind, &a.Orig), words(a.Device)}
+	kb := key{ka.packed, words(b.Device)}
+	ia, ib := t.hash(&ka), t.hash(&kb)
+	s := &t.shards[ia%shards] // of both: they have one place
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if !t.free(&ka, ia) || !t.free(&kb, ib) {
+		return 0, 0, Conflict
+	}
+	r, na, nb, ok := t.takeBoth(a, b)
+	if !ok {
+		t.refused.Add(1)
+		return 0, 0, Full
+	}
+	sa, sb := t.slab.entry(r).beginBoth(&ka.packed,
+		&seenBy{device: ka.device, used: now, owner: na, idle: idleOf(a)},
+		&seenBy{device: kb.device, used: now, owner: nb, idle: idleOf(b)})
+	s.insert(ia, r)
+	s.insert(ib, r+1)
+	return handleOf(sa, r), handleOf(sb, r+1), Added
+}
+
+// handleOf names a connection that is at a ref and has a state, in this life.
+func handleOf(s uint64, r ref) uint64 { return s&^(oneLife-1) | uint64(r) }
+
+// free reports whether no connection has a direction or its reverse, both of which have that hash.
+func (t *Table) free(k *key, hash uint64) bool {
+	if _, ok := t.findAt(k, hash); ok {
+		return false
+	}
+	_, ok := t.findAt(&key{k.reversed(), k.device}, hash)
+	return !ok
+}
+
+func idleOf(c *Conn) uint32 { return uint32(min(milliseconds(int64(c.Idle)), math.MaxUint32)) }
 
 // lock takes the locks of two hashes' shards, in one order for everybody; unlock gives them back.
 func (t *Table) lock(a, b uint64) (sa, sb *shard) {
@@ -195,10 +236,32 @@ func unlock(sa, sb *shard) {
 	}
 }
 
-// take gives an owner room for one connection more; give takes it back.
-func (t *Table) take(id uuid.UUID) (r ref, n uint32, ok bool) {
+// take gives the owner of a connection room for it, and an entry; give takes it back.
+func (t *Table) take(c *Conn) (r ref, n uint32, ok bool) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
+	if n, ok = t.charge(c.Owner); !ok {
+		return 0, 0, false
+	}
+	return t.slab.get(), n, true
+}
+
+// takeBoth is take for two connections that are to share an entry.
+func (t *Table) takeBoth(a, b *Conn) (r ref, na, nb uint32, ok bool) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	if na, ok = t.charge(a.Owner); !ok {
+		return 0, 0, 0, false
+	}
+	if nb, ok = t.charge(b.Owner); !ok {
+		t.discharge(na)
+		return 0, 0, 0, false
+	}
+	return t.slab.get(), na, nb, true
+}
+
+// charge counts one connection more of an owner, if it may have it; discharge one less. Both are called with mu held.
+func (t *Table) charge(id uuid.UUID) (n uint32, ok bool) {
 	n, ok = t.ids[id]
 	if !ok {
 		if k := len(t.spare); k > 0 {
@@ -211,16 +274,14 @@ func (t *Table) take(id uuid.UUID) (r ref, n uint32, ok bool) {
 	}
 	o := &t.owners[n]
 	if max := t.cfg.Load().MaxPerOwner; max > 0 && o.conns >= max {
-		return 0, 0, false
+		return 0, false
 	}
 	o.conns++
 	t.n++
-	return t.slab.get(), n, true
+	return n, true
 }
 
-func (t *Table) give(r ref, n uint32) {
-	t.mu.Lock()
-	defer t.mu.Unlock()
+func (t *Table) discharge(n uint32) {
 	t.n--
 	if o := &t.owners[n]; o.conns > 1 {
 		o.conns--
@@ -229,7 +290,21 @@ func (t *Table) give(r ref, n uint32) {
 		*o = owner{}
 		t.spare = append(t.spare, n)
 	}
-	t.slab.put(r)
+}
+
+// give ends the life of what was removed, and takes its entry back unless the other half is still used.
+func (t *Table) give(r ref) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	h := t.slab.at(r)
+	t.discharge(h.owner.Load())
+	s := h.state.Load()
+	h.state.Store((s/oneLife + 1) * oneLife)
+	if s&shared != 0 {
+		t.slab.at(r ^ 1).state.And(^shared)
+	} else {
+		t.slab.put(r)
+	}
 }
 
 func (t *Table) of(tg *tag.Tag) (found, bool) {
@@ -244,10 +319,15 @@ func (t *Table) Ref(tg *tag.Tag) (handle uint64, ok bool) {
 	if !ok {
 		return 0, false
 	}
-	if _, _, ok = f.e.change(f.state, func(s uint64) uint64 { return s + oneRef }); !ok {
-		return 0, false
-	}
-	return f.state&^(oneLife-1) | uint64(f.ref), true
+	handle = handleOf(f.state, f.ref)
+	return handle, t.RefAt(handle)
+}
+
+// RefAt is Ref by a handle that is known; false: the connection is gone.
+func (t *Table) RefAt(handle uint64) (ok bool) {
+	h := t.slab.at(ref(handle % oneLife))
+	_, _, ok = h.change(handle, func(s uint64) uint64 { return s + oneRef })
+	return ok
 }
 
 // Unref is the counterpart of Ref: the connection's time runs from the last one. It may be gone meanwhile.
@@ -313,7 +393,7 @@ func (t *Table) Get(tg *tag.Tag) (c Conn, s State, ok bool) {
 }
 
 // conn reads a connection that is alive with the state s.
-func (t *Table) conn(e *entry, s uint64) (c Conn, seen State, ok bool) {
+func (t *Table) conn(e half, s uint64) (c Conn, seen State, ok bool) {
 	orig, reply := e.directions(s)
 	c.Kind, c.Orig = orig.unpack()
 	_, c.Reply = reply.unpack()
@@ -373,8 +453,7 @@ func (t *Table) remove(r ref, s uint64, evenHeld bool, tags []tag.Tag) []tag.Tag
 	}
 	unlock(so, sr)
 	c, _, _ := t.conn(e, s)
-	e.state.Store((s/oneLife + 1) * oneLife)
-	t.give(r, e.owner.Load())
+	t.give(r)
 	if removed := t.cfg.Load().OnRemove; removed != nil {
 		removed(c)
 	}
@@ -382,7 +461,7 @@ func (t *Table) remove(r ref, s uint64, evenHeld bool, tags []tag.Tag) []tag.Tag
 }
 
 // each calls f for the connections at refs from first up to last, with their states.
-func (t *Table) each(first, last ref, f func(ref, *entry, uint64)) {
+func (t *Table) each(first, last ref, f func(ref, half, uint64)) {
 	for r := first; r <= last; r++ {
 		e := t.slab.at(r)
 		if s := e.state.Load(); s&alive != 0 {
@@ -395,12 +474,12 @@ func (t *Table) each(first, last ref, f func(ref, *entry, uint64)) {
 func (t *Table) last() ref {
 	t.mu.Lock()
 	defer t.mu.Unlock()
-	return t.slab.next
+	return t.slab.last()
 }
 
 // Forget removes the connections of a device that is gone, and those that a port that is gone owned.
 func (t *Table) Forget(id uuid.UUID, tags []tag.Tag) []tag.Tag {
-	t.each(1, t.last(), func(r ref, e *entry, s uint64) {
+	t.each(firstRef, t.last(), func(r ref, e half, s uint64) {
 		if c, _, ok := t.conn(e, s); ok && (c.Device == id || c.Owner == id) {
 			tags = t.remove(r, s, true, tags)
 		}
@@ -412,15 +491,15 @@ func (t *Table) Forget(id uuid.UUID, tags []tag.Tag) []tag.Tag {
 // changed to tags. To be called about once a second.
 func (t *Table) Tick(now int64, tags []tag.Tag) []tag.Tag {
 	t.mu.Lock()
-	first, last := t.cursor+1, t.slab.next
+	first, last := max(t.cursor+1, firstRef), t.slab.last()
 	if first > last {
-		first = 1
+		first = firstRef
 	}
 	last = min(last, first+last/ticks)
 	t.cursor = last
 	t.mu.Unlock()
 	cfg := t.cfg.Load()
-	t.each(first, last, func(r ref, e *entry, s uint64) {
+	t.each(first, last, func(r ref, e half, s uint64) {
 		if held(s) {
 			return
 		}
@@ -436,7 +515,7 @@ func (t *Table) Tick(now int64, tags []tag.Tag) []tag.Tag {
 // missed.
 func (t *Table) Each(fn func(c *Conn, s State, held bool)) {
 	var c Conn
-	t.each(1, t.last(), func(_ ref, e *entry, s uint64) {
+	t.each(firstRef, t.last(), func(_ ref, e half, s uint64) {
 		var seen State
 		var ok bool
 		if c, seen, ok = t.conn(e, s); ok {

@@ -44,13 +44,20 @@ type handle struct {
 	uint64
 }
 
-func (o *oracle) find(k tag.Kind, t match.Tuple) (c *known, reply bool) {
+func (o *oracle) find(k tag.Kind, device uuid.UUID, t match.Tuple) (c *known, reply bool) {
 	for _, c := range o.conns {
-		if c.Kind == k && (c.Orig == t || c.Reply == t) {
+		if c.Kind == k && c.Device == device && (c.Orig == t || c.Reply == t) {
 			return c, c.Orig != t
 		}
 	}
 	return nil, false
+}
+
+// knows reports whether one of a connection's directions is there.
+func (o *oracle) knows(c Conn) bool {
+	a, _ := o.find(c.Kind, c.Device, c.Orig)
+	b, _ := o.find(c.Kind, c.Device, c.Reply)
+	return a != nil || b != nil
 }
 
 func (o *oracle) owned(id uuid.UUID) (n int) {
@@ -63,13 +70,13 @@ func (o *oracle) owned(id uuid.UUID) (n int) {
 }
 
 func (o *oracle) add(c Conn, now int64) Verdict {
-	if x, reply := o.find(c.Kind, c.Orig); x != nil {
+	if x, reply := o.find(c.Kind, c.Device, c.Orig); x != nil {
 		if !reply && x.Reply == c.Reply {
 			return Known
 		}
 		return Conflict
 	}
-	if x, _ := o.find(c.Kind, c.Reply); x != nil {
+	if x, _ := o.find(c.Kind, c.Device, c.Reply); x != nil {
 		return Conflict
 	}
 	if o.owned(c.Owner) >= o.max {
@@ -100,6 +107,8 @@ func TestTableAgainstOracle(t *testing.T) {
 		tb := New(cfg)
 		now, want := int64(0), 0
 		var handles []handle
+		at := func(t *rapid.T) uuid.UUID { return uuid.UUID{15: rapid.ByteRange(1, 2).Draw(t, "device")} }
+		owner := func(t *rapid.T) uuid.UUID { return uuid.UUID{rapid.ByteRange(1, 2).Draw(t, "owner")} }
 		draw := func(t *rapid.T) match.Tuple {
 			b := rapid.ByteRange(1, 2)
 			p := rapid.Uint16Range(1, 2)
@@ -110,15 +119,39 @@ func TestTableAgainstOracle(t *testing.T) {
 		}
 		t.Repeat(map[string]func(*rapid.T){
 			"add": func(t *rapid.T) {
-				c := Conn{Kind: kind(t), Device: device, Orig: draw(t), Reply: draw(t), Owner: uuid.UUID{rapid.ByteRange(1, 2).Draw(t, "owner")}}
+				c := Conn{Kind: kind(t), Device: at(t), Orig: draw(t), Reply: draw(t), Owner: owner(t)}
 				if got, want := tb.Add(c, now), o.add(c, now); got != want {
 					t.Fatalf("Add(%+v) = %v, want %v", c, got, want)
 				}
 			},
+			"add both": func(t *rapid.T) {
+				a := Conn{Kind: kind(t), Device: at(t), Orig: draw(t), Owner: owner(t)}
+				a.Reply = a.Orig.Reverse()
+				b := a
+				b.Owner = owner(t)
+				b.Device[15] ^= 3
+				want, before := Added, slices.Clone(o.conns)
+				if o.knows(a) || o.knows(b) {
+					want = Conflict
+				} else if max(o.add(a, now), o.add(b, now)) == Full {
+					want, o.conns = Full, before
+				}
+				_, h, got := tb.AddBoth(&a, &b, now)
+				if got != want {
+					t.Fatalf("AddBoth(%+v, %+v) = %v, want %v", a, b, got, want)
+				}
+				if c, _ := o.find(b.Kind, b.Device, b.Orig); got == Added {
+					if !tb.RefAt(h) {
+						t.Fatalf("%+v is not where it was put", b)
+					}
+					c.refs++
+					handles = append(handles, handle{c, h})
+				}
+			},
 			"ref": func(t *rapid.T) {
-				k, tu := kind(t), draw(t)
-				tg := tag.Of(k, device, &tu)
-				c, _ := o.find(k, tu)
+				k, d, tu := kind(t), at(t), draw(t)
+				tg := tag.Of(k, d, &tu)
+				c, _ := o.find(k, d, tu)
 				h, ok := tb.Ref(&tg)
 				if ok != (c != nil) {
 					t.Fatalf("Ref(%v), want %v", tg, c != nil)
@@ -139,20 +172,17 @@ func TestTableAgainstOracle(t *testing.T) {
 				h.refs, h.used = h.refs-1, now
 			},
 			"reset": func(t *rapid.T) {
-				k, tu := kind(t), draw(t)
-				tg := tag.Of(k, device, &tu)
+				k, d, tu := kind(t), at(t), draw(t)
+				tg := tag.Of(k, d, &tu)
 				tb.Ended(&tg, true, nil)
-				if c, _ := o.find(k, tu); c != nil {
+				if c, _ := o.find(k, d, tu); c != nil {
 					want += o.remove(func(x *known) bool { return x == c })
 				}
 			},
 			"forget": func(t *rapid.T) {
-				id := uuid.UUID{rapid.ByteRange(1, 2).Draw(t, "owner")}
-				if id == device {
-					id = uuid.UUID{9}
-				}
+				id := rapid.OneOf(rapid.Custom(at), rapid.Custom(owner)).Draw(t, "id")
 				tb.Forget(id, nil)
-				want += o.remove(func(c *known) bool { return c.Owner == id })
+				want += o.remove(func(c *known) bool { return c.Owner == id || c.Device == id })
 			},
 			"time": func(t *rapid.T) {
 				now += int64(rapid.IntRange(0, 90).Draw(t, "s")) * int64(time.Second)
@@ -163,9 +193,9 @@ func TestTableAgainstOracle(t *testing.T) {
 			},
 			"": func(t *rapid.T) {
 				for _, k := range []tag.Kind{tag.Connection, tag.Translation} {
-					tu := draw(t)
-					c, reply := o.find(k, tu)
-					f, ok := tb.Lookup(k, device, &tu)
+					d, tu := at(t), draw(t)
+					c, reply := o.find(k, d, tu)
+					f, ok := tb.Lookup(k, d, &tu)
 					if ok != (c != nil) {
 						t.Fatalf("Lookup(%v) = %v", tu, ok)
 					}
@@ -179,6 +209,21 @@ func TestTableAgainstOracle(t *testing.T) {
 					if c.Orig != c.Reply && (f.Other != other || f.Reply != reply) {
 						t.Fatalf("Lookup(%v) = %+v, want %+v %v", tu, f, other, reply)
 					}
+				}
+				held := 0
+				for _, c := range o.conns {
+					held += min(c.refs, 1)
+				}
+				tb.Each(func(c *Conn, _ State, is bool) {
+					if x, _ := o.find(c.Kind, c.Device, c.Orig); x == nil || x.Conn != *c {
+						t.Fatalf("there is %+v, want %+v", c, x)
+					}
+					if is {
+						held--
+					}
+				})
+				if held != 0 {
+					t.Fatalf("%d more are held", held)
 				}
 				if tb.Len() != len(o.conns) || removed != want {
 					t.Fatalf("%d connections, %d removed, want %d, %d", tb.Len(), removed, len(o.conns), want)
@@ -292,6 +337,30 @@ func TestReadersSeeWholeConnections(t *testing.T) {
 	}
 	var writers, readers sync.WaitGroup
 	var done atomic.Bool
+	for w := range 2 { // entries of two, of which each half goes by itself
+		writers.Go(func() {
+			for n := range rounds {
+				a := nth((8+w)<<8 | n%own)
+				a.Owner = uuid.UUID{byte(8 + w)}
+				b := a
+				b.Device = uuid.UUID{2}
+				if _, _, v := tb.AddBoth(&a, &b, 0); v != Added {
+					t.Errorf("AddBoth: %v", v)
+				}
+				for _, c := range [...]*Conn{&b, &a} {
+					orig := tag.Of(c.Kind, c.Device, &c.Orig)
+					h, ok := tb.Ref(&orig)
+					if got, _, there := tb.Get(&orig); !ok || !there || got != *c {
+						t.Errorf("%+v is %+v", c, got)
+					}
+					tb.Unref(h, 1)
+					if gone := tb.Ended(&orig, true, nil); len(gone) != 2 || gone[0] != orig {
+						t.Errorf("removed %v", gone)
+					}
+				}
+			}
+		})
+	}
 	for w := range 3 {
 		writers.Go(func() {
 			for n := range rounds {
@@ -333,6 +402,59 @@ func TestReadersSeeWholeConnections(t *testing.T) {
 	readers.Wait()
 	if tb.Len() != 0 || len(tb.ids) != 0 {
 		t.Errorf("%d connections, %d owners left", tb.Len(), len(tb.ids))
+	}
+}
+
+// TestHalves: what two devices have together is two connections in everything but memory.
+func TestHalves(t *testing.T) {
+	cfg := DefaultConfig()
+	cfg.MaxPerOwner = 2
+	tb := New(cfg)
+	a := nth(7)
+	a.Kind, a.Owner = tag.Connection, uuid.UUID{8}
+	b := a
+	b.Device, b.Owner = uuid.UUID{2}, uuid.UUID{9}
+	ta, tgb := tag.Of(a.Kind, a.Device, &a.Orig), tag.Of(b.Kind, b.Device, &b.Orig)
+	_, hb, v := tb.AddBoth(&a, &b, 0)
+	if _, _, again := tb.AddBoth(&b, &a, 0); v != Added || again != Conflict || tb.Len() != 2 || tb.slab.places != 1 {
+		t.Fatalf("%v, %v: %d connections in %d entries", v, again, tb.Len(), tb.slab.places)
+	}
+	if !tb.RefAt(hb) {
+		t.Fatal("not there")
+	}
+	tb.Replied(&ta)
+	if got, s, ok := tb.Get(&ta); !ok || got != a || s != Replied {
+		t.Errorf("%+v, %v, want %+v", got, s, a)
+	}
+	if got, s, ok := tb.Get(&tgb); !ok || got != b || s != 0 {
+		t.Errorf("%+v, %v, want %+v", got, s, b)
+	}
+	if gone := tb.Forget(a.Device, nil); len(gone) != 2 || tb.Has(&ta) || !tb.Has(&tgb) { // its port moves away
+		t.Fatalf("gone: %v", gone)
+	}
+	if tb.Add(a, 0) != Added || tb.slab.places != 2 {
+		t.Error("the half of an entry that is in use was used again")
+	}
+	for range ticks {
+		tb.Tick(int64(time.Hour), nil)
+	}
+	if tb.Len() != 1 || !tb.Has(&tgb) {
+		t.Error("what a flow holds has expired, or what none does has not")
+	}
+	tb.Unref(hb, int64(time.Hour))
+	if gone := tb.Ended(&tgb, true, nil); len(gone) != 2 || tb.Len() != 0 || len(tb.slab.free) != 2 || len(tb.ids) != 0 {
+		t.Errorf("%d connections, free %v, owners %v", tb.Len(), tb.slab.free, tb.ids)
+	}
+	if tb.Unref(hb, 0); tb.RefAt(hb) {
+		t.Error("one that is gone is held")
+	}
+	// Neither or both, within the bound.
+	b.Owner = a.Owner
+	other := nth(8)
+	other.Owner = a.Owner
+	tb.Add(other, 0)
+	if _, _, v := tb.AddBoth(&a, &b, 0); v != Full || tb.Len() != 1 || tb.Has(&ta) || tb.Refused() != 1 {
+		t.Error("beyond the owner's bound")
 	}
 }
 
