@@ -18,6 +18,7 @@ import (
 	"github.com/viaduct-net/viaduct/internal/state"
 	"github.com/viaduct-net/viaduct/internal/state/arp"
 	"github.com/viaduct-net/viaduct/internal/state/conntrack"
+	"github.com/viaduct-net/viaduct/internal/state/fragment"
 	"github.com/viaduct-net/viaduct/internal/state/mac"
 	"github.com/viaduct-net/viaduct/internal/state/nat"
 	"github.com/viaduct-net/viaduct/internal/topo/store"
@@ -183,6 +184,7 @@ func stateConfig(s *conf.Settings) state.Config {
 			MaxPerOwner: s.Conntrack.MaxPerPort, TCPNew: s.Conntrack.TCPNew, TCP: s.Conntrack.TCP, TCPClosed: s.Conntrack.TCPClosed,
 			UDPNew: s.Conntrack.UDPNew, UDP: s.Conntrack.UDP, Other: s.Conntrack.Other,
 		},
-		NAT: nat.Config{Idle: s.NAT.BlockIdle, Retry: s.NAT.BlockRetry},
+		NAT:       nat.Config{Idle: s.NAT.BlockIdle, Retry: s.NAT.BlockRetry},
+		Fragments: fragment.DefaultConfig(),
 	}
 }

@@ -16,10 +16,12 @@ import (
 	"github.com/viaduct-net/viaduct/internal/base/htb"
 	"github.com/viaduct-net/viaduct/internal/base/logs"
 	"github.com/viaduct-net/viaduct/internal/base/packet"
+	"github.com/viaduct-net/viaduct/internal/base/tag"
 	"github.com/viaduct-net/viaduct/internal/conf"
 	"github.com/viaduct-net/viaduct/internal/path/datapath"
 	"github.com/viaduct-net/viaduct/internal/path/datapath/fake"
 	"github.com/viaduct-net/viaduct/internal/state"
+	"github.com/viaduct-net/viaduct/internal/state/fragment"
 	"github.com/viaduct-net/viaduct/internal/topo/model"
 	"github.com/viaduct-net/viaduct/internal/topo/store/etcd"
 )
@@ -77,12 +79,28 @@ func TestDefaults(t *testing.T) {
 		t.Error(d)
 	}
 	want, got := state.DefaultConfig(), stateConfig(s)
-	if want.ARP != got.ARP || want.MAC != got.MAC || want.NAT != got.NAT {
+	if want.ARP != got.ARP || want.MAC != got.MAC || want.NAT != got.NAT || want.Fragments != got.Fragments {
 		t.Errorf("%+v, want %+v", got, want)
 	}
 	want.Conntrack.OnRemove, got.Conntrack.OnRemove = nil, nil
 	if d := cmp.Diff(want.Conntrack, got.Conntrack); d != "" {
 		t.Error(d)
+	}
+}
+
+// Fragments of one datagram may have one of the tables' seconds between them, as configured at the start and while the agent runs.
+func TestFirstFragmentsAreRemembered(t *testing.T) {
+	clk, cfg := new(clock.Manual), stateConfig(conf.Defaults())
+	tables := state.New(cfg, clk)
+	for id := range uint32(2) {
+		datagram := tag.Tag{Kind: tag.Fragment, ID: ids(6), N: id}
+		tables.RememberFragment(datagram, fragment.First{SrcPort: 7})
+		clk.Advance(time.Second)
+		tables.Tick()
+		if port, _, _, ok := tables.FirstFragment(datagram); !ok || port != 7 {
+			t.Errorf("datagram %d: port %d, %v", id, port, ok)
+		}
+		tables.Reconfigure(cfg)
 	}
 }
 
