@@ -225,13 +225,16 @@ static __always_inline int parse_arp(struct __sk_buff *skb, struct flow_key *k, 
 	return 0;
 }
 
-/* k and p must be zeroed; k->in_port and k->tun_key are the caller's. */
-static __always_inline int parse(struct __sk_buff *skb, struct flow_key *k, struct pkt *p)
+/* k and p must be zeroed; k->in_port and k->tun_key are the caller's.
+ *
+ * A global function: the verifier looks at it once, and at what follows as after any key. Were it inline, it would follow each of the ways
+ * through it to the end of the program: 201,905 instructions and 14 s on an emulated Linux 6.1, in place of 10,071. */
+__noinline int parse(struct __sk_buff *skb, struct flow_key *k, struct pkt *p)
 {
 	__u32 off = 14;
 	__u16 h[7], tag[2];
 
-	if (bpf_skb_load_bytes(skb, 0, h, 14))
+	if (!k || !p || bpf_skb_load_bytes(skb, 0, h, 14))
 		return -1;
 	__builtin_memcpy(p->eth, h, 12);
 	__builtin_memcpy(k->eth_dst, h, 12);

@@ -5,8 +5,9 @@
 
 #include "maps.h"
 
-/* Takes bytes from the bucket of a port and direction. Returns 1 when they are not there: the packet is to be dropped. */
-static __always_inline int exceeds(__u32 no, __u32 direction, __u32 bytes)
+/* Takes bytes from the bucket of a port and direction. Returns 1 when they are not there: the packet is to be dropped. Global, as parse
+ * is: its loop is looked at once, and not for each caller. */
+__noinline int exceeds(__u32 no, __u32 direction, __u32 bytes)
 {
 	__u32 i = (no & slot_mask) * RATES + direction;
 	struct rate *r = bpf_map_lookup_elem(&rates, &i);

@@ -2,6 +2,8 @@
 /* A miss: admission first, then one copy of the frame onto the worker's ring. */
 #pragma once
 
+#include <linux/pkt_cls.h>
+
 #include "credit.h"
 #include "maps.h"
 #include "parse.h"
@@ -120,20 +122,24 @@ static __always_inline enum drop_reason submit(struct __sk_buff *skb, struct mis
 	return submit_max(skb, ring, m);
 }
 
-static __always_inline void upcall(struct __sk_buff *skb, const struct flow_key *k, const struct pkt *p, __u8 reason)
+/* Returns TC_ACT_SHOT: whatever comes of it, the packet goes no further here. Global, as parse is. */
+__noinline int upcall(struct __sk_buff *skb, const struct flow_key *k, const struct pkt *p, __u32 reason)
 {
-	struct miss m = { .key = *k, .reason = reason };
+	struct miss m = { .reason = reason };
 	struct port_stats *st;
 	enum drop_reason why;
 	__s64 *cell;
 
+	if (!k || !p)
+		return TC_ACT_SHOT;
+	m.key = *k;
 	if (skb->len + sizeof(m) > MISS_MAX) {
 		count_drop(k->in_port, DROP_TOO_BIG);
-		return;
+		return TC_ACT_SHOT;
 	}
 	cell = admit(k->in_port, &m.lent);
 	if (!cell)
-		return;
+		return TC_ACT_SHOT;
 	m.time = bpf_ktime_get_ns();
 	m.gso_size = skb->gso_size;
 	m.gso_segs = gso_segs(skb, p);
@@ -145,9 +151,10 @@ static __always_inline void upcall(struct __sk_buff *skb, const struct flow_key 
 	if (why != DROP_NONE) {
 		__sync_fetch_and_add(cell, 1);
 		count_drop(k->in_port, why);
-		return;
+		return TC_ACT_SHOT;
 	}
 	st = slot_of(&stats, k->in_port);
 	if (st)
 		st->admitted++;
+	return TC_ACT_SHOT;
 }
