@@ -67,9 +67,10 @@ const packedSize = 5 * 8
 // hash is the same for a direction and its reverse, so that both of what is not translated are in one place. The place is the same for all devices, so that
 // what both ports of a connection know of it is there too: the second look finds in the cache what the first has waited for. The bits of the
 // device tell them apart, however many devices of others have such a connection.
-func (t *Table) hash(k *key) uint64 {
-	return t.placeOf(&k.packed) ^ (k.device[0]^k.device[1])*0x9e3779b97f4a7c15&deviceBits
-}
+func (t *Table) hash(k *key) uint64 { return t.placeOf(&k.packed) ^ k.bits() }
+
+// bits are the device's in the hash.
+func (k *key) bits() uint64 { return (k.device[0] ^ k.device[1]) * 0x9e3779b97f4a7c15 & deviceBits }
 
 // deviceBits are those of a hash that are not of the place: the highest, more than a shard has slots for (home).
 const deviceBits = 0xfff << 52
@@ -181,8 +182,9 @@ func (t *Table) Add(c Conn, now int64) Verdict {
 func (t *Table) AddBoth(a, b *Conn, now int64) (ha, hb uint64, v Verdict) {
 	ka := key{pack(a.Kind, &a.Orig), words(a.Device)}
 	kb := key{ka.packed, words(b.Device)}
-	ia, ib := t.hash(&ka), t.hash(&kb)
-	s := &t.shards[ia%shards] // of both: they have one place
+	place := t.placeOf(&ka.packed) // of both
+	ia, ib := place^ka.bits(), place^kb.bits()
+	s := &t.shards[place%shards]
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if !t.free(&ka, ia) || !t.free(&kb, ib) {
