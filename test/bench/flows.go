@@ -73,14 +73,14 @@ func (b *bench) bestRate(ctx context.Context, l *lab.Lab) (best float64, first u
 	if err != nil {
 		return 0, 0, err
 	}
-	return b.search(ctx, vms[0], vms[1], rates, 0)
+	return b.search(ctx, vms[0], vms[1], traffic.ModePorts, rates, 0)
 }
 
-// search is the best rate of new flows from one VM to another of those that are delivered when the list's are offered, and the number of the first flow
+// search is the best rate of new flows from one VM to another, or of answers, of those that are delivered when the list's are offered, and the number of the first flow
 // that was not sent.
-func (b *bench) search(ctx context.Context, from, to ns.Space, offered []int, first uint32) (best float64, next uint32, err error) {
+func (b *bench) search(ctx context.Context, from, to ns.Space, mode traffic.Mode, offered []int, first uint32) (best float64, next uint32, err error) {
 	for _, rate := range offered {
-		perSecond, sent, err := b.deliver(ctx, from, to, traffic.ModePorts, rate, first)
+		perSecond, sent, err := b.deliver(ctx, from, to, mode, rate, first)
 		if err != nil {
 			return 0, 0, err
 		}

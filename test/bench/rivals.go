@@ -13,6 +13,7 @@ import (
 	"github.com/viaduct-net/viaduct/internal/base/drop"
 	"github.com/viaduct-net/viaduct/internal/lab/attacks"
 	"github.com/viaduct-net/viaduct/internal/lab/examples"
+	"github.com/viaduct-net/viaduct/internal/lab/traffic"
 )
 
 // contests are the networks in which new flows are set up: bridge, router, bridge; the same with Open vSwitch made to set up each flow; and the suite's, with a
@@ -127,7 +128,7 @@ func (b *bench) contest(ctx context.Context, a arena, rogue string, offered []in
 	if err != nil {
 		return c, err
 	}
-	if c.best, _, err = b.search(ctx, from, to, offered, 1<<30); err != nil {
+	if c.best, _, err = b.search(ctx, from, to, traffic.ModePorts, offered, 1<<30); err != nil {
 		return c, err
 	}
 	now, err := workNow(to, a.processes()...)
