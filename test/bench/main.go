@@ -82,7 +82,7 @@ func main() {
 	}
 }
 
-func run() error {
+func run() (err error) {
 	var (
 		b    = bench{emit: emit}
 		only = flag.String("only", "", "measurements to make, separated by commas (default all but attacks and rivals, see make bench-attacks, and drivers, which needs openvswitch.ko): "+names())
@@ -123,7 +123,12 @@ func run() error {
 			return fmt.Errorf("build viaduct: %w", err)
 		}
 	}
+	undo, err := preferSoftirqs()
+	if err != nil {
+		return err
+	}
 	var errs []error
+	defer func() { err = errors.Join(err, undo()) }()
 	for _, m := range chosen {
 		fmt.Fprintln(os.Stderr, "measuring", m.name)
 		if err := m.run(ctx, &b); err != nil {

@@ -315,21 +315,21 @@ func (q *Queue) remove(p *port) {
 // not yet paid by sitting out: else sending its expensive packets one at a time
 // would cost it nothing.
 //
-// A port that owes nothing and has sat out a whole round, or since when nobody was waiting, comes next, behind its like: who sends little does not wait for all who
+// A port that has sat out a whole round, beyond those for what it owed, or since when nobody was waiting, comes next, behind its like: who sends little does not wait for all who
 // send much (RFC 8290, section 4.1, does so for flows). It can do so once a round at most, so that it takes
 // no more than its turn, and everybody else has one before it does so again.
 func (q *Queue) activate(p *port) {
 	quantum := int64(q.cfg.Quantum)
-	owed := p.deficit < 0 && p.left >= q.forgiven
-	if !owed {
+	need := uint64(0) // rounds until it may be served
+	if p.deficit >= 0 || p.left < q.forgiven {
 		p.deficit = quantum
 	} else {
-		need := uint64(-p.deficit/quantum) + 1 // rounds until it may be served
+		need = uint64(-p.deficit/quantum) + 1
 		p.deficit += quantum * int64(min(max(q.round-p.left, 1), need))
 	}
 	p.active = true
 	q.active++
-	if !owed && (p.left+1 < q.round || p.left < q.forgiven) {
+	if p.left+need+1 < q.round || p.left < q.forgiven {
 		q.pushNext(p)
 	} else {
 		q.pushBack(p)
