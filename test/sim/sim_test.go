@@ -98,8 +98,9 @@ func TestRepeats(t *testing.T) {
 	}
 }
 
-// TestOwnersAreJudged: a port that is taken by force from a host that lives is seen to have two owners.
-func TestOwnersAreJudged(t *testing.T) {
+// twoHosts runs a cloud of the hosts h1, which has the VM a, and h2.
+func twoHosts(t *testing.T) *Sim {
+	t.Helper()
 	x := &script{n: &network{}}
 	x.s = newSim(1, t.TempDir(), nil)
 	x.n.add(&model.TunnelZone{Meta: meta("zone")})
@@ -108,7 +109,12 @@ func TestOwnersAreJudged(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
-	s := x.s
+	return x.s
+}
+
+// TestOwnersAreJudged: a port that is taken by force from a host that lives is seen to have two owners.
+func TestOwnersAreJudged(t *testing.T) {
+	s := twoHosts(t)
 	b := model.Clone(s.store.graph.Get(model.KindBinding, id("a"))).(*model.Binding)
 	b.HostID, b.FromID = id("h2"), id("h2")
 	s.commit("by force", replace(b))
@@ -125,15 +131,7 @@ func TestOwnersAreJudged(t *testing.T) {
 
 // TestBackFromTheDead: a host that was dead, and is back, lets go of its port itself, though the one that is to have it has not heard that it is.
 func TestBackFromTheDead(t *testing.T) {
-	x := &script{n: &network{}}
-	x.s = newSim(1, t.TempDir(), nil)
-	x.n.add(&model.TunnelZone{Meta: meta("zone")})
-	for _, line := range []string{"host h1 h2", "bridge net", "vm a net h1 10.0.0.10", "start"} {
-		if err := x.do(strings.Fields(line)); err != nil {
-			t.Fatal(err)
-		}
-	}
-	s := x.s
+	s := twoHosts(t)
 	h1, h2 := s.host("h1"), s.host("h2")
 	s.runFor(10 * time.Second) // who has begun just now takes nobody for dead
 	h1.client.cut(true)

@@ -138,3 +138,29 @@ func TestSparseInTheMidstOfATurn(t *testing.T) {
 		t.Fatalf("order %v, want %v", got[30:], want)
 	}
 }
+
+// A port that sends little comes next although each of its packets costs more than a quantum: it has paid by sitting out.
+func TestSparseAndDearComesNext(t *testing.T) {
+	s := &script{}
+	const rogues, quantum = 4, 50
+	q := newQueue(s, quantum)
+	for i := range rogues {
+		s.add(uint32(10+i), 3000)
+	}
+	pay := func(port uint32) int64 {
+		if port == 1 {
+			return quantum + 20
+		}
+		return 10
+	}
+	for range 20 {
+		for range 8 * rogues * quantum / 10 { // eight rounds
+			serve(t, q, s, pay)
+		}
+		s.add(1, 1)
+		q.Look()
+		if p, _ := serve(t, q, s, pay); p != 1 {
+			t.Fatalf("port %d is served before it", p)
+		}
+	}
+}

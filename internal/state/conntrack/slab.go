@@ -28,7 +28,6 @@ func (s *slab) at(r ref) half { return s.entry(r).half(r.second()) }
 func (s *slab) last() ref { return 2*s.places + 1 }
 
 // get takes an entry: its first half. It is put back when neither is used.
-
 func (s *slab) get() ref {
 	if n := len(s.free); n > 0 {
 		r := s.free[n-1]
