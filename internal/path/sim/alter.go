@@ -58,7 +58,7 @@ func (c *Context) isDoubleTagged() bool {
 }
 
 // ruleNAT translates one end of the packet as a rule says; each device and port does that once to each end at
-// most. What is translated already stays so: the answers could not be translated back twice.
+// most, also when the packet comes by again. What is translated already stays so: the answers could not be translated back twice.
 func (c *Context) ruleNAT(n *view.NAT, at *place, b *branch) natResult {
 	if !c.hasIP() || c.isND() { // neighbour discovery has its addresses in its body too
 		return natPassed
@@ -67,19 +67,19 @@ func (c *Context) ruleNAT(n *view.NAT, at *place, b *branch) natResult {
 		return c.reverseNAT(kindOf(n), at.id, b)
 	}
 	src, dst := c.readIPs(b)
-	end, mine := dst, translatedDst
+	end, mine, done := dst, translatedDst, b.destinationBy(at.id)
 	if n.Source {
-		end, mine = src, translatedSrc
+		end, mine, done = src, translatedSrc, b.sourceBy(at.id)
 	}
 	switch {
-	case b.nat&mine != 0, end.Is4() != n.Is4(), !isHost(end), !c.isIP(b):
+	case done, end.Is4() != n.Is4(), !isHost(end), !c.isIP(b):
 		return natPassed
 	// To translate an answer is to translate it back.
 	case n.Source && at.rules.HasDestination(&src) && c.reverseNAT(tag.Destination, at.id, b) == natApplied,
 		!n.Source && at.rules.HasSource(&dst) && c.reverseNAT(tag.Translation, at.id, b) == natApplied:
 		return natApplied
-	case n.Static() && end == n.Targets[0].From: // it has been here before, or is to be left alone by later rules
-		b.nat |= mine
+	case n.Static() && end == n.Targets[0].From: // it is to be left alone by later rules
+		b.translate(mine, at.id)
 		return natApplied
 	case n.Static():
 		return c.ruleStaticNAT(n, at, b)
@@ -108,7 +108,7 @@ func (c *Context) ruleStaticNAT(n *view.NAT, at *place, b *branch) natResult {
 			return natPassed
 		case ok:
 			c.rewrite(b, t, other.Reverse(), quoted)
-			b.nat |= translates(k)
+			b.translate(translates(k), at.id)
 			return natApplied
 		case !quoted:
 			as := t
@@ -124,7 +124,7 @@ func (c *Context) ruleStaticNAT(n *view.NAT, at *place, b *branch) natResult {
 		}
 	}
 	c.staticNAT(b, n.Source, to)
-	b.nat |= translates(k)
+	b.translate(translates(k), at.id)
 	return natApplied
 }
 
@@ -214,7 +214,7 @@ func (c *Context) relatedNAT(id uuid.UUID, ends translated, b *branch) {
 		}
 		if ok && changes&ends != 0 {
 			c.rewrite(b, t, other.Reverse(), quoted)
-			b.nat |= changes
+			b.translate(changes, id)
 			return
 		}
 	}

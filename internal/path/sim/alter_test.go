@@ -210,6 +210,73 @@ func TestRuleNATKeepsItsChoice(t *testing.T) {
 	}
 }
 
+// TestTranslatedOnce: a packet that passes a bridge twice, because its router turns it round, is translated there once, and so are
+// those after it and the answers.
+func TestTranslatedOnce(t *testing.T) {
+	for _, rule := range []string{"snat:203.0.113.8@5000-5999 src=10.0.1.5", "snat:203.0.113.8@5000-5999 dst=10.0.1.6", "snat:203.0.113.8 dst=10.0.1.6"} {
+		t.Run(rule, func(t *testing.T) {
+			w := &world{t: t, topo: pathtest.MustParse(`
+bridge in
+router r
+vm va in 02:00:00:00:00:0a 10.0.1.5
+vm vb in 02:00:00:00:00:0b 10.0.1.6
+link in r=10.0.1.254/24
+route r 203.0.113.8/32 via 10.0.1.5 out r:in
+rule pre ` + rule + `
+filter in pre pre
+`)}
+			for port := range 50 { // what port they get is hashed
+				line := fmt.Sprintf("va tcp eth=va>r:in ip=10.0.1.5>10.0.1.6 ports=%d>80", 1000+port)
+				in := w.topo.MustInject(line)
+				_, first := w.outcome(t, &in)
+				if first.Key.Src.String() != "203.0.113.8" {
+					t.Fatalf("not translated: %s", first.Key.Src)
+				}
+				in = w.topo.MustInject(line + " ttl=9")
+				if _, again := w.outcome(t, &in); again.Key.SrcPort != first.Key.SrcPort {
+					t.Fatalf("port %d becomes %d, then %d", 1000+port, first.Key.SrcPort, again.Key.SrcPort)
+				}
+				back := w.topo.MustInject(fmt.Sprintf("vb tcp eth=vb>r:in ip=10.0.1.6>203.0.113.8 ports=80>%d", first.Key.SrcPort))
+				if to, got := w.outcome(t, &back); to != "va" || got.Key.DstPort != uint16(1000+port) || got.Key.Dst.String() != "10.0.1.5" {
+					t.Fatalf("the answer comes to %s as %s:%d", to, got.Key.Dst, got.Key.DstPort)
+				}
+			}
+			if n := w.topo.State.Tables.Stats().Connections; n != 50 {
+				t.Errorf("%d connections", n)
+			}
+		})
+	}
+}
+
+// TestTranslatedInBetween: what somebody else has translated meanwhile is translated again by the bridge that it passes twice, and not to the
+// port that this very packet has taken there before; dropped when there is no other one.
+func TestTranslatedInBetween(t *testing.T) {
+	for pool, want := range map[string]string{"5000-5003": "forward none 2", "5000": "error drop nat_conflict 0"} {
+		w := &world{t: t, topo: pathtest.MustParse(`
+bridge in
+router r
+vm va in 02:00:00:00:00:0a 10.0.1.5
+vm vb in 02:00:00:00:00:0b 10.0.1.6
+link in r=10.0.1.254/24
+rule pre snat:203.0.113.8@` + pool + ` dst=10.0.1.6
+filter in pre pre
+rule post snat:203.0.113.9@6000-6015 dst=10.0.1.6
+filter r post post
+`)}
+		in := w.topo.MustInject("va tcp eth=va>r:in ip=10.0.1.5>10.0.1.6 ports=1000>80")
+		c := w.send(&in) // fails when what is proposed contradicts itself
+		translations := 0
+		for i := range c.Learn {
+			if l := &c.Learn[i]; l.Kind == sim.LearnConnection && l.Reply.Dst.String() == "203.0.113.8" {
+				translations++
+			}
+		}
+		if got := fmt.Sprint(c.Result, " ", c.Reason, " ", translations); got != want {
+			t.Errorf("%s: %s, want %s", pool, got, want)
+		}
+	}
+}
+
 // TestRedirectLoopsEnd: rules that send a packet round and round end as a loop does.
 func TestRedirectLoopsEnd(t *testing.T) {
 	for _, text := range []string{

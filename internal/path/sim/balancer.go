@@ -51,7 +51,7 @@ func (c *Context) balance(r *view.Router, in *view.Port, b *branch) natResult {
 		if m := x.Find(other.Src, other.SrcPort); m != nil && !m.Down {
 			c.explainMember(b, l, x, m, "that of the connection")
 			c.rewrite(b, t, other.Reverse(), quoted)
-			b.nat |= translatedDst
+			b.translate(translatedDst, r.ID)
 			return natApplied
 		}
 		// Its member is gone. Another one does not know the connection, and says so: the client need not wait.
@@ -160,7 +160,7 @@ func (c *Context) unbalance(r *view.Router, b *branch) {
 		}
 	}
 	if backend && c.reverseNAT(tag.Destination, r.ID, b) == natApplied {
-		b.nat &^= translatedSrc // that of a load balancer may stand for another one
+		b.nat, b.by[0] = b.nat&^translatedSrc, uuid.Nil // that of a load balancer may stand for another one
 	}
 }
 

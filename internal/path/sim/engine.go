@@ -32,14 +32,15 @@ type header struct {
 // from one to the next.
 type branch struct {
 	header
-	devices  uint8       // bridges and routers traversed
-	nat      translated  // by the device at hand
-	flooded  bool        // one of several copies
-	proposal int         // the last of scratch.proposals, plus 1
-	trail    int32       // the last of them: 1 + its index in scratch.trail; 0: none yet
-	at       header      // as it reached the device at hand: what complaints are about
-	in       *view.Port  // by which it did; nil: generated there
-	node     *trace.Node // where the branch's steps are added; nil: not traced
+	devices  uint8        // bridges and routers traversed
+	nat      translated   // by the device at hand
+	by       [2]uuid.UUID // who has translated the source and the destination last: a device or a port
+	flooded  bool         // one of several copies
+	proposal int          // the last of scratch.proposals, plus 1
+	trail    int32        // the last of them: 1 + its index in scratch.trail; 0: none yet
+	at       header       // as it reached the device at hand: what complaints are about
+	in       *view.Port   // by which it did; nil: generated there
+	node     *trace.Node  // where the branch's steps are added; nil: not traced
 }
 
 // output is a branch that reached an exterior port.

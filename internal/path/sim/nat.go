@@ -30,7 +30,7 @@ func (c *Context) reverseNAT(k tag.Kind, device uuid.UUID, b *branch) natResult 
 		return natPassed
 	}
 	c.rewrite(b, t, other.Reverse(), quoted)
-	b.nat |= translates(k).opposite() | translatedBack
+	b.translate(translates(k).opposite()|translatedBack, device)
 	return natApplied
 }
 
@@ -42,7 +42,7 @@ func (c *Context) knownNAT(k tag.Kind, device uuid.UUID, b *branch, t *match.Tup
 		return natPassed, true // an answer, which has been or will be translated the other way round
 	case ok:
 		c.rewrite(b, *t, other.Reverse(), quoted)
-		b.nat |= translates(k)
+		b.translate(translates(k), device)
 		return natApplied, true
 	case quoted:
 		return c.natDrop(b, drop.NatProtocol), true // RFC 5508 section 4.2: about a connection that nobody knows
@@ -66,6 +66,23 @@ func translates(k tag.Kind) translated {
 	}
 	return translatedSrc
 }
+
+// translate notes that a device or a port has translated some ends.
+func (b *branch) translate(ends translated, by uuid.UUID) {
+	b.nat |= ends
+	if ends&translatedSrc != 0 {
+		b.by[0] = by
+	}
+	if ends&translatedDst != 0 {
+		b.by[1] = by
+	}
+}
+
+// sourceBy tells whether a device or port has translated the source: now, or when the packet passed it before, and nobody has since.
+func (b *branch) sourceBy(id uuid.UUID) bool { return b.nat&translatedSrc != 0 || b.by[0] == id }
+
+// destinationBy is the same of the destination.
+func (b *branch) destinationBy(id uuid.UUID) bool { return b.nat&translatedDst != 0 || b.by[1] == id }
 
 func (t translated) opposite() translated { return t ^ bothEnds }
 
@@ -113,13 +130,26 @@ func (c *Context) connect(k tag.Kind, device uuid.UUID, b *branch, t, as match.T
 	reply := as.Reverse()
 	c.depend(tag.Of(k, device, &reply))
 	c.scratch.asked = reply
-	if _, _, _, taken := c.State.Connection(k, device, &c.scratch.asked); taken {
+	if _, _, _, taken := c.State.Connection(k, device, &c.scratch.asked); taken || c.proposed(b, k, device, &reply) {
 		return false
 	}
 	c.propose(b, Learn{Kind: LearnConnection, Conn: k, Device: device, Port: c.scratch.ingress, Orig: t, Reply: reply})
 	c.rewrite(b, t, as, false)
-	b.nat |= translates(k)
+	b.translate(translates(k), device)
 	return true
+}
+
+// proposed tells whether a connection that is answered like this has been proposed for the packet already: a packet can pass a device
+// several times, translated by others in between.
+func (c *Context) proposed(b *branch, k tag.Kind, device uuid.UUID, reply *match.Tuple) bool {
+	for last := b.proposal; last > 0; {
+		p := &c.scratch.proposals[last-1]
+		if l := &p.learn; l.Kind == LearnConnection && l.Conn == k && l.Device == device && l.Reply == *reply {
+			return true
+		}
+		last = p.prev
+	}
+	return false
 }
 
 // sourceNAT translates the source to addr and a port from lo to hi that a device uses for no other connection
@@ -159,9 +189,16 @@ func (c *Context) tryNAT(device uuid.UUID, b *branch, addr match.Addr, lo, hi ui
 	}
 	to := t
 	to.Src, to.SrcPort = addr, port
+	for i, reply := uint16(1), to.Reverse(); c.proposed(b, tag.Translation, device, &reply); i++ { // State does not know of it: ask for a neighbour
+		if i > 2 {
+			return c.natDrop(b, drop.NatConflict), false
+		}
+		to.SrcPort, _ = c.State.FreePort(device, &c.scratch.asked, addr, lo, hi, port^i)
+		reply.DstPort = to.SrcPort
+	}
 	c.propose(b, Learn{Kind: LearnConnection, Conn: tag.Translation, Device: device, Port: c.scratch.ingress, Orig: t, Reply: to.Reverse()})
 	c.rewrite(b, t, to, false)
-	b.nat |= translatedSrc
+	b.translate(translatedSrc, device)
 	return natApplied, false
 }
 

@@ -37,7 +37,7 @@ func (c *Context) natIn(r *view.Router, b *branch) (o outside) {
 		c.depend(tag.Tag{Kind: tag.Floating, ID: id, Addr: dst})
 		if fixed, ok := p.Floating[dst]; ok {
 			c.staticNAT(b, false, fixed)
-			b.nat |= translatedDst
+			b.translate(translatedDst, r.ID)
 			return outside{port: p}
 		}
 		if own, ok := masquerades(p); ok && own == dst && c.reverseNAT(tag.Translation, r.ID, b) == natApplied {
@@ -72,7 +72,7 @@ func (c *Context) translateOut(r *view.Router, in, out *view.Port, o outside, b 
 // turned round to the inside, is translated as if it had been there: else the answer would not come this
 // way. False ends the branch.
 func (c *Context) natOut(r *view.Router, in, out *view.Port, o outside, b *branch) bool {
-	if len(r.NAT) == 0 || b.nat&translatedSrc != 0 {
+	if len(r.NAT) == 0 || b.sourceBy(r.ID) {
 		return true
 	}
 	p := out

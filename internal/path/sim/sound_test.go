@@ -217,7 +217,11 @@ func checkTwin(t *rapid.T, topo *pathtest.Topology, a, b *sim.Context, in pathte
 	if dropped && (b.Reason == drop.TTLExpired || b.Reason == drop.ExceedsMTU) {
 		return // dropped either way; only the error message is missed
 	}
-	if a.Result != b.Result || a.Reason != b.Reason || !slices.Equal(a.Actions, b.Actions) {
+	as, bs := a.Actions, b.Actions
+	if b.UserSpace && maxLen(bs) == math.MaxInt && maxLen(as) < math.MaxInt {
+		as = as[1:] // its TTL expires on a way that ends for the other one too, behind a port with an MTU; only the error message is missed
+	}
+	if a.Result != b.Result || a.Reason != b.Reason || !slices.Equal(as, bs) {
 		t.Fatalf("mask %s\nkey  %+v\n%s %s %+v\ntwin %+v\n%s %s %+v", a.Mask,
 			v.Key, a.Result, a.Reason, a.Actions, twin.Key, b.Result, b.Reason, b.Actions)
 	}
