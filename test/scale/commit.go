@@ -144,7 +144,11 @@ func (o *options) commits(ctx context.Context, s *serverProcess, c *cloud, a *ag
 		return err
 	}
 	defer stop()
-	var all, calls []float64
+	idle, err := findDamon()
+	if err != nil {
+		return err
+	}
+	var all, calls, alone []float64
 	for _, sort := range sorts {
 		if o.sorts != "" && !slices.Contains(strings.Split(o.sorts, ","), sort.name) {
 			continue
@@ -158,6 +162,10 @@ func (o *options) commits(ctx context.Context, s *serverProcess, c *cloud, a *ag
 		for i := range o.rounds {
 			ch := sort.make(c, i)
 			a.expect(ch.hosts, ch.made)
+			before, err := idle.ran()
+			if err != nil {
+				return err
+			}
 			began := time.Now()
 			if _, err := s.api.Txn(ctx, ch.ops...); err != nil {
 				return fmt.Errorf("%s %d: %w", sort.name, i, err)
@@ -166,6 +174,11 @@ func (o *options) commits(ctx context.Context, s *serverProcess, c *cloud, a *ag
 			last, err := a.await(ctx)
 			if err != nil {
 				return fmt.Errorf("%s %d: %w", sort.name, i, err)
+			}
+			if now, err := idle.ran(); err != nil {
+				return err
+			} else if now == before {
+				alone = append(alone, milliseconds(last.Sub(began)))
 			}
 			took, call = append(took, milliseconds(last.Sub(began))), append(call, milliseconds(called))
 			hosts += len(ch.hosts)
@@ -187,6 +200,10 @@ func (o *options) commits(ctx context.Context, s *serverProcess, c *cloud, a *ag
 	}
 	o.emit("commit_p50_ms", quantile(all, 0.5), "ms")
 	o.emit("commit_p99_ms", quantile(all, 0.99), "ms")
+	if n := len(all) - len(alone); n > 0 && len(alone) > 0 {
+		o.emit("commit_beside_damon", float64(n)/float64(len(all))*100, "%")
+		o.emit("commit_without_damon_p99_ms", quantile(alone, 0.99), "ms")
+	}
 	o.emit("commit_call_p50_ms", quantile(calls, 0.5), "ms")
 	o.emit("commit_call_p99_ms", quantile(calls, 0.99), "ms")
 	return nil

@@ -159,10 +159,12 @@ func (o *options) measure(ctx context.Context) (err error) {
 		return err
 	}
 	say("measuring changes")
+	runtime.GC() // of this process, all agents' at once: hosts of their own collect each for itself
 	if err := o.commits(ctx, s, c, agents); err != nil {
 		return err
 	}
 	say("measuring the start of an agent")
+	runtime.GC()
 	if err := o.agentStart(ctx, s, c); err != nil {
 		return fmt.Errorf("agent of %s: %w", lastHost, err)
 	}
