@@ -13,6 +13,7 @@ import (
 
 	"github.com/viaduct-net/viaduct/internal/agent/debug"
 	"github.com/viaduct-net/viaduct/internal/base/drop"
+	"github.com/viaduct-net/viaduct/internal/lab"
 	"github.com/viaduct-net/viaduct/internal/lab/attacks"
 	"github.com/viaduct-net/viaduct/internal/lab/examples"
 	"github.com/viaduct-net/viaduct/internal/lab/ns"
@@ -20,23 +21,26 @@ import (
 	"github.com/viaduct-net/viaduct/internal/lab/traffic"
 )
 
-// refuse: refuse_cpu is what 100,000 frames per second that are refused, since their port has no token left, take of the agent's CPU time. Two floods are
-// compared, one of twice what is served and one as fast as the sender can. The agent has a CPU, and the sender another one that is never idle: where CPUs share a core, the smaller flood would
-// leave the agent more of it.
-func refuse(ctx context.Context, b *bench) (err error) {
-	// What is served should be little, so it is dear: through groups of a hundred rules. The bound on connections is met soon, and from then on a packet costs what the one
-	// before did.
-	text, err := withGroups(examples.TwoSubnets)
-	if err != nil {
-		return err
-	}
-	a, err := arenaOf(ctx, b, text, b.flowConf)
-	if err != nil {
-		return err
-	}
-	defer func() { err = errors.Join(err, a.close()) }()
-	r := refusal{b: b, arena: a.(labArena)}
-	if r.rogue, err = a.space(flooder); err != nil {
+// refuse: refuse_cpu is what 100,000 frames per second that are refused, since their port has no token left, take of the agent's CPU time. VMs have no tokens
+// at all, so that the agent does nothing else; of a flood that is served in part the cost of what is served would have to be known to a thousandth. The agent has a CPU, and the sender another one that is never
+// idle: where CPUs share a core, a sender that sleeps would make the agent faster.
+func refuse(ctx context.Context, b *bench) error {
+	return b.withLabOf(ctx, examples.TwoHosts, b.flowConf, func(l *lab.Lab) error {
+		r := refusal{b: b, lab: l}
+		return r.beside(ctx)
+	})
+}
+
+type refusal struct {
+	b      *bench
+	lab    *lab.Lab
+	rogue  ns.Space
+	sender int // its CPU
+}
+
+// beside measures with sender and agent on CPUs of their own.
+func (r *refusal) beside(ctx context.Context) (err error) {
+	if r.rogue, err = r.lab.Space(flooder); err != nil {
 		return err
 	}
 	var allowed unix.CPUSet
@@ -53,10 +57,10 @@ func refuse(ctx context.Context, b *bench) (err error) {
 		return errors.New("needs two CPUs")
 	}
 	r.sender = cpus[len(cpus)-1]
-	if err := pin(r.arena.Hosts[0].PID, cpus[0]); err != nil {
+	if err := pin(r.lab.Hosts[0].PID, cpus[0]); err != nil {
 		return err
 	}
-	burner, err := b.tools().StartReady(ctx, r.rogue, "burn", "--cpus=1", "--nice=19", "--duration=10m")
+	burner, err := r.b.tools().StartReady(ctx, r.rogue, "burn", "--cpus=1", "--nice=19", "--duration=10m")
 	if err != nil {
 		return err
 	}
@@ -64,70 +68,68 @@ func refuse(ctx context.Context, b *bench) (err error) {
 	if err := errors.Join(pin(burner.PID(), r.sender), yieldAlways(burner.PID())); err != nil {
 		return err
 	}
-	return errors.Join(r.measure(ctx), a.balanced(ctx))
+	return r.measure(ctx)
 }
 
 // flooder is the VM that floods.
-const flooder = "mallory"
+const flooder = "alice"
 
-// leastMore is how many frames per second must be refused more under the larger flood.
-const leastMore = 100_000
+// Of a flood, per second: this many frames are refused at least, and that many are served at most; else something else was measured.
+const (
+	leastRefused = 100_000
+	mostServed   = 10
+)
 
-type refusal struct {
-	b      *bench
-	arena  labArena
-	rogue  ns.Space
-	sender int // its CPU
-	first  uint32
+// noTokens leaves none to VMs: they draw on what has accumulated at the root, where there is nothing while the tunnel's bucket is full.
+var noTokens = []string{
+	"agent.datapath.vm_incoming_burst_capacity=0", "agent.datapath.vtep_incoming_burst_capacity=0",
+	"agent.datapath.tunnel_incoming_burst_capacity=1", "agent.datapath.global_incoming_burst_capacity=1",
 }
 
-// served is what the agent has done for a flood, and what it has taken, per second.
+// served is what the agent has done, and what it has taken, per second.
 type served struct{ cpu, admitted, refused float64 }
 
-// refusedCost is what a frame that is refused costs, in seconds: what the agent takes under the larger flood beyond what the packets that it serves cost it under the
-// smaller one. It serves other numbers of them, since it is never idle under either.
-func refusedCost(small, large served) float64 {
-	return (large.cpu - small.cpu*large.admitted/small.admitted) / (large.refused - small.refused)
-}
-
-func (r *refusal) measure(ctx context.Context) error {
-	if _, err := r.flood(ctx, 0, 3*time.Second); err != nil { // bounds are met, tables have their size
-		return err
-	}
-	most, err := r.flood(ctx, 0, time.Second)
+func (r *refusal) measure(ctx context.Context) (err error) {
+	p, err := r.b.tools().Start(ctx, r.rogue, "flood", "--mode="+string(traffic.ModePorts), "--target=10.0.2.10", "--duration=10m", fmt.Sprintf("--nice=%d", rogueNice))
 	if err != nil {
 		return err
 	}
-	rate := int(2 * most.admitted)
+	defer func() {
+		_ = unix.Kill(p.PID(), unix.SIGCONT) // so that it hears
+		err = errors.Join(err, stopAll([]*tool.Process{p}))
+	}()
+	// It has asked for its gateway's address when it sends, which takes tokens.
+	if err := errors.Join(awaitTraffic(ctx, r.rogue, 1), pin(p.PID(), r.sender), unix.Kill(p.PID(), unix.SIGSTOP)); err != nil {
+		return err
+	}
+	if _, err := r.lab.Configure(ctx, noTokens...); err != nil {
+		return err
+	}
 	var costs []float64
 	for i := range r.b.rounds {
-		var got [2]served
+		var got [2]served                         // without, with a flood
 		for _, k := range []int{i % 2, 1 - i%2} { // what drifts is neither's
-			if got[k], err = r.flood(ctx, []int{rate, 0}[k], min(r.b.duration, 3*time.Second)); err != nil {
+			if err := unix.Kill(p.PID(), []unix.Signal{unix.SIGSTOP, unix.SIGCONT}[k]); err != nil {
 				return err
 			}
-			fmt.Fprintf(os.Stderr, "  %.0f served/s, %.0f refused/s: %.4f CPUs, %.3f us for one served\n", got[k].admitted, got[k].refused, got[k].cpu, 1e6*got[k].cpu/got[k].admitted)
+			if got[k], err = r.watch(ctx, min(r.b.duration, 5*time.Second)); err != nil {
+				return err
+			}
 		}
-		if got[1].refused-got[0].refused < leastMore {
-			return fmt.Errorf("%.0f frames/s are refused of one flood, %.0f of the other: too much alike", got[0].refused, got[1].refused)
+		fmt.Fprintf(os.Stderr, "  %.0f refused/s, %.1f served/s: %.5f CPUs; without %.5f\n", got[1].refused, got[1].admitted, got[1].cpu, got[0].cpu)
+		if got[1].refused < leastRefused || got[1].admitted > mostServed {
+			return fmt.Errorf("of the flood %.0f frames/s are refused and %.0f served: want %d at least and %d at most", got[1].refused, got[1].admitted, leastRefused, mostServed)
 		}
-		costs = append(costs, 100*100_000*refusedCost(got[0], got[1]))
+		costs = append(costs, 100*100_000*(got[1].cpu-got[0].cpu)/got[1].refused)
 	}
-	fmt.Fprintf(os.Stderr, "  rounds, in %% of a CPU for 100,000/s: %.2f\n", costs)
+	fmt.Fprintf(os.Stderr, "  rounds, in %% of a CPU for 100,000/s: %.3f\n", costs)
 	r.b.emit(figure("refuse_cpu", median(costs), "% of a CPU"))
 	return nil
 }
 
-// flood sends at a rate, 0: as fast as the sender can, and looks at the agent for a while.
-func (r *refusal) flood(ctx context.Context, rate int, d time.Duration) (s served, err error) {
-	p, err := r.b.tools().Start(ctx, r.rogue, "flood", "--mode="+string(traffic.ModePorts), "--target=10.0.2.66", fmt.Sprintf("--rate=%d", rate),
-		"--duration=1m", fmt.Sprintf("--nice=%d", rogueNice), fmt.Sprintf("--first=%d", r.first))
-	if err != nil {
-		return s, err
-	}
-	r.first += 1 << 23
-	defer func() { err = errors.Join(err, stopAll([]*tool.Process{p})) }()
-	if err := errors.Join(awaitTraffic(ctx, r.rogue, 1000), pin(p.PID(), r.sender), sleep(ctx, settling)); err != nil {
+// watch looks at the agent for a while, once what was before has settled.
+func (r *refusal) watch(ctx context.Context, d time.Duration) (s served, err error) {
+	if err := sleep(ctx, settling); err != nil {
 		return s, err
 	}
 	from, err := r.now(ctx)
@@ -145,7 +147,7 @@ func (r *refusal) flood(ctx context.Context, rate int, d time.Duration) (s serve
 
 // now is what there was since the agent's start.
 func (r *refusal) now(ctx context.Context) (s served, err error) {
-	ports, err := debug.NewClient(r.arena.Hosts[0].Socket()).Ports(ctx)
+	ports, err := debug.NewClient(r.lab.Hosts[0].Socket()).Ports(ctx)
 	if err != nil {
 		return s, err
 	}
@@ -153,7 +155,7 @@ func (r *refusal) now(ctx context.Context) (s served, err error) {
 	if i < 0 {
 		return s, fmt.Errorf("the agent knows no port %s", flooder)
 	}
-	cpu, err := attacks.CPUTime(r.arena.Hosts[0].PID)
+	cpu, err := attacks.CPUTime(r.lab.Hosts[0].PID)
 	return served{cpu.Seconds(), float64(ports[i].Admitted), float64(ports[i].Drops[drop.NoCredit.String()])}, err
 }
 
