@@ -2,6 +2,7 @@ package mirror
 
 import (
 	"context"
+	"maps"
 	"net/netip"
 	"reflect"
 	"slices"
@@ -163,7 +164,7 @@ func compare(t *rapid.T, s store.Store, m *Mirror) {
 	}
 	forget(got.Security)
 	forget(want.Security)
-	if !reflect.DeepEqual(got.Security, want.Security) || !reflect.DeepEqual(got.Groups, want.Groups) {
+	if !reflect.DeepEqual(got.Security, want.Security) || !maps.EqualFunc(got.Groups, want.Groups, sameAddresses) {
 		t.Fatalf("groups have drifted:\n%+v\n%+v\nwant\n%+v\n%+v", got.Security, got.Groups, want.Security, want.Groups)
 	}
 	if !reflect.DeepEqual(got.Balancers, want.Balancers) {
@@ -181,6 +182,14 @@ func compare(t *rapid.T, s store.Store, m *Mirror) {
 	if again, tags := m.next(got, m.reset(initial), got.Revision); len(tags) > 0 || !reflect.DeepEqual(again, got) {
 		t.Fatalf("the same state again changes %v", tags)
 	}
+}
+
+// sameAddresses compares groups without what looks addresses up in them: that can be another one by how it came about (view.TestNextAddressGroup).
+func sameAddresses(a, b *view.AddressGroup) bool {
+	if a == nil || b == nil {
+		return a == b
+	}
+	return a.ID == b.ID && a.Name == b.Name && slices.Equal(a.Addresses, b.Addresses)
 }
 
 // mustTagBalancer demands tags for what connections to a load balancer depend on.

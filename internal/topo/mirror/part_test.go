@@ -184,7 +184,9 @@ func (r *partRig) compareWhole(t *rapid.T) {
 		case view.ThingChain:
 			a, b = got.Chain(th.ID), want.Chain(th.ID)
 		case view.ThingGroup:
-			a, b = got.AddressGroup(th.ID), want.AddressGroup(th.ID)
+			if x, y := got.AddressGroup(th.ID), want.AddressGroup(th.ID); !sameAddresses(x, y) {
+				t.Fatalf("group %+v, want %+v", x, y)
+			}
 		case view.ThingSecurity:
 			a, b = got.SecurityGroup(th.ID), want.SecurityGroup(th.ID)
 		case view.ThingBalancer:
