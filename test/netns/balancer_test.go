@@ -125,8 +125,8 @@ func balances(t *testing.T, l *lab.Lab) {
 		apply(t, l, "{kind: pool_member, name: web-2, pool: web, address: 10.0.1.11, port: 8080, weight: 0}")
 		eventually(t, "everything goes to web-3", func(context.Context) error {
 			for range 10 {
-				if got := get(t, world, "http://203.0.113.80/name"); got != "web-3" {
-					return fmt.Errorf("it went to %s", got)
+				if got, err := fetch(world, "http://203.0.113.80/name"); err != nil || got != "web-3" { // where CPUs are scarce, a check of it can be late, and it is down for a moment
+					return fmt.Errorf("it went to %q: %v", got, err)
 				}
 			}
 			return nil
