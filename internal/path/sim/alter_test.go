@@ -210,21 +210,23 @@ func TestRuleNATKeepsItsChoice(t *testing.T) {
 	}
 }
 
-// TestTranslatedOnce: a packet that passes a bridge twice, because its router turns it round, is translated there once, and so are
-// those after it and the answers.
-func TestTranslatedOnce(t *testing.T) {
-	for _, rule := range []string{"snat:203.0.113.8@5000-5999 src=10.0.1.5", "snat:203.0.113.8@5000-5999 dst=10.0.1.6", "snat:203.0.113.8 dst=10.0.1.6"} {
-		t.Run(rule, func(t *testing.T) {
-			w := &world{t: t, topo: pathtest.MustParse(`
+// turned is a network whose router sends back to the bridge what comes from there: such packets pass the bridge twice.
+const turned = `
 bridge in
 router r
 vm va in 02:00:00:00:00:0a 10.0.1.5
 vm vb in 02:00:00:00:00:0b 10.0.1.6
 link in r=10.0.1.254/24
 route r 203.0.113.8/32 via 10.0.1.5 out r:in
-rule pre ` + rule + `
 filter in pre pre
-`)}
+`
+
+// TestTranslatedOnce: a packet that passes a bridge twice, because its router turns it round, is translated there once, and so are
+// those after it and the answers.
+func TestTranslatedOnce(t *testing.T) {
+	for _, rule := range []string{"snat:203.0.113.8@5000-5999 src=10.0.1.5", "snat:203.0.113.8@5000-5999 dst=10.0.1.6", "snat:203.0.113.8 dst=10.0.1.6"} {
+		t.Run(rule, func(t *testing.T) {
+			w := &world{t: t, topo: pathtest.MustParse(turned + "rule pre " + rule + "\n")}
 			for port := range 50 { // what port they get is hashed
 				line := fmt.Sprintf("va tcp eth=va>r:in ip=10.0.1.5>10.0.1.6 ports=%d>80", 1000+port)
 				in := w.topo.MustInject(line)
@@ -252,14 +254,7 @@ filter in pre pre
 // port that this very packet has taken there before; dropped when there is no other one.
 func TestTranslatedInBetween(t *testing.T) {
 	for pool, want := range map[string]string{"5000-5003": "forward none 2", "5000": "error drop nat_conflict 0"} {
-		w := &world{t: t, topo: pathtest.MustParse(`
-bridge in
-router r
-vm va in 02:00:00:00:00:0a 10.0.1.5
-vm vb in 02:00:00:00:00:0b 10.0.1.6
-link in r=10.0.1.254/24
-rule pre snat:203.0.113.8@` + pool + ` dst=10.0.1.6
-filter in pre pre
+		w := &world{t: t, topo: pathtest.MustParse(turned + "rule pre snat:203.0.113.8@" + pool + " dst=10.0.1.6" + `
 rule post snat:203.0.113.9@6000-6015 dst=10.0.1.6
 filter r post post
 `)}
