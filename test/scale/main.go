@@ -34,6 +34,7 @@ type options struct {
 	shape
 	rounds   int
 	sorts    string
+	starts   int
 	settle   time.Duration
 	binary   string
 	profiles string
@@ -72,6 +73,7 @@ func run(args []string) error {
 	f.IntVar(&o.hosted, "hosted", 50, "VMs of the host whose agent is a process of its own")
 	f.IntVar(&o.rounds, "rounds", 40, "changes of each sort")
 	f.StringVar(&o.sorts, "sorts", "", "the sorts of changes, separated by commas: policy, group, port, address, route (default: all)")
+	f.IntVar(&o.starts, "starts", 5, "starts of the agent that is a process of its own; the median counts")
 	f.DurationVar(&o.settle, "settle", 15*time.Second, "until the memory of an agent is read: it has written to disk what it keeps by then, and collected its garbage")
 	f.StringVar(&o.binary, "binary", "", "path of viaduct (default: it is built)")
 	f.StringVar(&o.profiles, "profiles", "", "directory for CPU and heap profiles of the server and of the agents (default: none)")
@@ -83,6 +85,9 @@ func run(args []string) error {
 	}
 	if err := o.check(); err != nil {
 		return err
+	}
+	if o.rounds < 1 || o.starts < 1 {
+		return errors.New("-rounds and -starts: at least one")
 	}
 	ctx, stop := signal.NotifyContext(context.Background(), syscall.SIGINT, syscall.SIGTERM)
 	defer stop()
