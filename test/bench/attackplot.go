@@ -45,9 +45,9 @@ func drawAttacks(in io.Reader, out io.Writer, plot string) error {
 	for _, n := range rogues {
 		fmt.Fprintf(out, "\n%d attacking:\n\n| attack |", n)
 		for _, net := range nets {
-			fmt.Fprintf(out, " %s: lost | p50, p99, p99.9 us | TCP | CPUs | MiB |", net)
+			fmt.Fprintf(out, " %s: lost | p50, p99, p99.9 us | beside senders: p99 | TCP | to beside senders | CPUs | MiB |", net)
 		}
-		fmt.Fprintf(out, "\n| --- |%s\n", strings.Repeat(" --- | --- | --- | --- | --- |", len(nets)))
+		fmt.Fprintf(out, "\n| --- |%s\n", strings.Repeat(strings.Repeat(" --- |", 7), len(nets)))
 		for _, a := range order {
 			fmt.Fprintf(out, "| %s |", a)
 			for _, net := range nets {
@@ -56,10 +56,11 @@ func drawAttacks(in io.Reader, out io.Writer, plot string) error {
 					l, ok = all[cell(net, a, 0)]
 				}
 				if !ok {
-					fmt.Fprint(out, " | | | | |")
+					fmt.Fprint(out, strings.Repeat(" |", 7))
 					continue
 				}
-				fmt.Fprintf(out, " %s | %d, %d, %d%s | %.2f | %.2f | %.0f |", percent(l), l.P50, l.P99, l.P999, map[bool]string{true: " (disturbed)"}[l.Disturbed], l.TCPRatio, l.SwitchCPU, l.RSS)
+				fmt.Fprintf(out, " %s | %d, %d, %d%s | %d | %.2f | %.2f | %.2f | %.0f |", percent(l), l.P50, l.P99, l.P999, map[bool]string{true: " (disturbed)"}[l.Disturbed],
+					l.SendersP99, l.TCPRatio, l.SendersTCPRatio, l.SwitchCPU, l.RSS)
 			}
 			fmt.Fprintln(out)
 		}

@@ -51,10 +51,23 @@ type attackLine struct {
 	P999  int64 `json:"p999_us"`
 	Late  int64 `json:"late_us"` // what the machine has kept the prober waiting, at worst
 
+	Dropped map[string]uint64 `json:"victims_dropped,omitempty"` // by their ports, by reason
+
 	TCP       float64   `json:"tcp_gbit"`
-	TCPBurner float64   `json:"tcp_burner_gbit"` // with burners in the attack's place
-	TCPRatio  float64   `json:"tcp_ratio"`       // median of the rounds
+	TCPRatio  float64   `json:"tcp_ratio"` // to that with burners in the attack's place; median of the rounds
 	TCPRounds []float64 `json:"tcp_ratios"`
+	TCPCPUs   float64   `json:"tcp_cpus"` // what the stream's two ends had
+
+	BurnersTCPCPUs float64 `json:"burners_tcp_cpus"`
+
+	// With senders in the attack's place, whose frames no switch sees.
+	SendersSent      float64   `json:"senders_sent_per_s"`
+	SendersLost      int64     `json:"senders_lost"`
+	SendersP99       int64     `json:"senders_p99_us"`
+	SendersLate      int64     `json:"senders_late_us"`
+	SendersTCPRatio  float64   `json:"senders_tcp_ratio"` // median of the rounds
+	SendersTCPRounds []float64 `json:"senders_tcp_ratios"`
+	SendersTCPCPUs   float64   `json:"senders_tcp_cpus"`
 
 	SwitchCPU float64 `json:"switch_cpus"` // while the victim probes
 	RogueCPU  float64 `json:"rogue_cpus"`
@@ -107,8 +120,8 @@ var arenas = map[string]func(context.Context, *bench, int) (arena, error){"viadu
 // worst are the suite's figures of a network; those of Viaduct have no prefix.
 func worst(net string, lines []attackLine) []Figure {
 	var lost int64
-	idle, ratio, tcp := attackLine{}, 0.0, math.Inf(1)
-	var p99 int64
+	idle, ratio, tcp, sendersTCP := attackLine{}, 0.0, math.Inf(1), math.Inf(1)
+	var p99, sendersP99 int64
 	disturbed := false
 	for _, l := range lines {
 		disturbed = disturbed || l.Disturbed
@@ -119,14 +132,16 @@ func worst(net string, lines []attackLine) []Figure {
 		lost = max(lost, l.Lost)
 		p99 = max(p99, l.P99)
 		ratio = max(ratio, float64(l.P99)/float64(max(idle.P99, 1)))
-		tcp = min(tcp, l.TCPRatio)
+		tcp, sendersTCP = min(tcp, l.TCPRatio), min(sendersTCP, l.SendersTCPRatio)
+		sendersP99 = max(sendersP99, l.SendersP99)
 	}
 	prefix := ""
 	if net != "viaduct" {
 		prefix = net + "_"
 	}
 	fs := []Figure{figure(prefix+"attack_loss", float64(lost), "flows"), figure(prefix+"attack_p99_us", float64(p99), "us"),
-		figure(prefix+"attack_p99_ratio", ratio, "ratio"), figure(prefix+"attack_tcp_ratio", tcp, "ratio")}
+		figure(prefix+"attack_p99_ratio", ratio, "ratio"), figure(prefix+"attack_tcp_ratio", tcp, "ratio"),
+		figure(prefix+"attack_senders_p99_us", float64(sendersP99), "us"), figure(prefix+"attack_senders_tcp_ratio", sendersTCP, "ratio")}
 	for i := range fs {
 		fs[i].Disturbed = disturbed
 	}
@@ -151,7 +166,12 @@ func (b *bench) attackAll(ctx context.Context, a arena, net string, rogues int, 
 	if err := b.warm(ctx, alice); err != nil {
 		return nil, err
 	}
-	r := rivals{b: b, arena: a, alice: alice, bob: bob}
+	others, err := newSenders(rogues)
+	if err != nil {
+		return nil, err
+	}
+	defer func() { err = errors.Join(err, others.close()) }()
+	r := rivals{b: b, arena: a, senders: others, alice: alice, bob: bob}
 	idle := attackLine{Figure: "attack", Net: net, Attack: "idle"}
 	if err := r.idle(ctx, &idle); err != nil {
 		return nil, fmt.Errorf("idle: %w", err)
@@ -176,12 +196,15 @@ func (b *bench) attackAll(ctx context.Context, a arena, net string, rogues int, 
 
 func told(l attackLine) {
 	_ = json.NewEncoder(os.Stdout).Encode(l) // a reader that has left ends us by SIGPIPE
-	disturbed := ""
-	if l.Disturbed {
-		disturbed = fmt.Sprintf("; DISTURBED: others took %.2f CPUs", l.Others)
+	notes := ""
+	if len(l.Dropped) > 0 {
+		notes = fmt.Sprintf("; victims dropped %v", l.Dropped)
 	}
-	fmt.Fprintf(os.Stderr, "  %-8s %d x %-13s %7.0f/s: %4d of %4d flows lost, p50 %d us, p99 %d us, p99.9 %d us (late %d us); TCP %.2f of %.2f Gbit/s, %.2f; switch %.2f CPUs, rogues %.2f, %.0f MiB%s\n",
-		l.Net, l.Rogues, l.Attack, l.Sent, l.Lost, l.Flows, l.P50, l.P99, l.P999, l.Late, l.TCP, l.TCPBurner, l.TCPRatio, l.SwitchCPU, l.RogueCPU, l.RSS, disturbed)
+	if l.Disturbed {
+		notes += fmt.Sprintf("; DISTURBED: others took %.2f CPUs", l.Others)
+	}
+	fmt.Fprintf(os.Stderr, "  %-8s %d x %-13s %7.0f/s: %4d of %4d flows lost, p50 %d us, p99 %d us, p99.9 %d us (late %d us); TCP %.2f Gbit/s, %.2f with %.2f CPUs (%.2f); beside senders (%.0f/s) %d lost, p99 %d us (late %d us), TCP %.2f (%.2f); switch %.2f CPUs, rogues %.2f, %.0f MiB%s\n",
+		l.Net, l.Rogues, l.Attack, l.Sent, l.Lost, l.Flows, l.P50, l.P99, l.P999, l.Late, l.TCP, l.TCPRatio, l.TCPCPUs, l.BurnersTCPCPUs, l.SendersSent, l.SendersLost, l.SendersP99, l.SendersLate, l.SendersTCPRatio, l.SendersTCPCPUs, l.SwitchCPU, l.RogueCPU, l.RSS, notes)
 }
 
 // warm returns when the victims reach each other: the first flows pay for what is made once.

@@ -8,6 +8,7 @@ import (
 	"sync"
 	"time"
 
+	"github.com/viaduct-net/viaduct/internal/lab/attacks"
 	"github.com/viaduct-net/viaduct/internal/lab/tool"
 	"github.com/viaduct-net/viaduct/internal/lab/traffic"
 )
@@ -71,6 +72,16 @@ func (m *meter) await(t time.Time, most time.Duration) bool {
 			return false
 		}
 	}
+}
+
+// cpu is the time that both ends have run so far; an end that is no more has none.
+func (m *meter) cpu() (sum time.Duration) {
+	for _, p := range []*tool.Process{m.send, m.receive} {
+		if d, err := attacks.CPUTime(p.PID()); err == nil {
+			sum += d
+		}
+	}
+	return sum
 }
 
 // gbit is the mean rate between two times. A stream that stands still, or has ended, has 0.

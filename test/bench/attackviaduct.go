@@ -64,6 +64,24 @@ func (a labArena) inject(ctx context.Context) error {
 	return err
 }
 
+// dropped counts by reason what the victims' ports have dropped so far.
+func (a labArena) dropped(ctx context.Context) (map[string]uint64, error) {
+	ports, err := debug.NewClient(a.Hosts[0].Socket()).Ports(ctx)
+	if err != nil {
+		return nil, err
+	}
+	sum := make(map[string]uint64)
+	for _, p := range ports {
+		if p.Name != "alice" && p.Name != "bob" {
+			continue
+		}
+		for reason, n := range p.Drops {
+			sum[reason] += n
+		}
+	}
+	return sum, nil
+}
+
 // balanced reports packets and tokens that do not add up.
 func (a labArena) balanced(ctx context.Context) error {
 	agent := debug.NewClient(a.Hosts[0].Socket())

@@ -6,6 +6,7 @@ import (
 	"strings"
 
 	"github.com/viaduct-net/viaduct/internal/lab/attacks"
+	"github.com/viaduct-net/viaduct/internal/lab/ns"
 )
 
 // deafRules drop what a VM hears that is for all, before its network stack looks at it.
@@ -28,17 +29,21 @@ func deafen(a arena, rogues int) error {
 		if err != nil {
 			return err
 		}
-		cmd := exec.Command("nft", "-f", "-")
-		cmd.Stdin = strings.NewReader(deafRules)
-		err = s.Do(func() error {
-			if out, err := cmd.CombinedOutput(); err != nil {
-				return fmt.Errorf("nft in VM %s: %w: %s", v.Name, err, out)
-			}
-			return nil
-		})
-		if err != nil {
-			return err
+		if err := filter(s, deafRules); err != nil {
+			return fmt.Errorf("VM %s: %w", v.Name, err)
 		}
 	}
 	return nil
+}
+
+// filter gives a namespace rules of nftables.
+func filter(s ns.Space, rules string) error {
+	cmd := exec.Command("nft", "-f", "-")
+	cmd.Stdin = strings.NewReader(rules)
+	return s.Do(func() error {
+		if out, err := cmd.CombinedOutput(); err != nil {
+			return fmt.Errorf("nft: %w: %s", err, out)
+		}
+		return nil
+	})
 }
