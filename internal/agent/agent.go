@@ -75,6 +75,7 @@ type Agent struct {
 	log      *slog.Logger
 	boot     conf.Resolved // what the agent was started with
 	clock    clock.Clock
+	cpu      func() clock.CPU // nil beside a clock that is turned by hand
 	dp       datapath.Datapath
 	host     *model.Host
 	policy   *htb.Policy
@@ -133,7 +134,7 @@ func sleep(ctx context.Context, d time.Duration) error {
 func Run(ctx context.Context, cfg Config) error {
 	a := &Agent{
 		events: newEvents(),
-		cfg:    cfg, logs: cfg.Log, log: cfg.Log.For(""), clock: clock.NewSystem(),
+		cfg:    cfg, logs: cfg.Log, log: cfg.Log.For(""), clock: clock.NewSystem(), cpu: clock.CPUNow,
 		hostsChanged: make(chan struct{}, 1), reports: make(chan string, 1), auditEvery: make(chan time.Duration, 1),
 		served: make(chan struct{}),
 		sleep:  sleep, call: (*worker.Worker).Call, makeTunnel: (*Tunnel).ensure,
@@ -181,7 +182,7 @@ func (a *Agent) build() {
 		c.ID, c.Host, c.Hold = i, a.host.ID, true // until connections are known: see serve
 		c.Queue.Now = kernelClock(a.clock)
 		a.workers = append(a.workers, worker.New(c, worker.Deps{
-			Datapath: a.dp, State: a.tables, Tokens: a.policy, Clock: a.clock, Changed: a.changed, Hello: a.tellHost, Fault: a.faulty, Load: a.mirror.Load,
+			Datapath: a.dp, State: a.tables, Tokens: a.policy, Clock: a.clock, CPU: a.cpu, Changed: a.changed, Hello: a.tellHost, Fault: a.faulty, Load: a.mirror.Load,
 		}))
 	}
 	a.ports = newPorts(a.dp, a.policy, a.workers, a.tunnelKey, a.rates, a.logs.For(logDatapath))

@@ -9,10 +9,26 @@ import (
 // batch is what stage 8 does in one go for several packets: flows are installed
 // first, then packets are sent, then tokens go back.
 type batch struct {
-	misses []*datapath.Miss // to be recycled after their frames were sent
+	misses []ended // to be recycled after their frames were sent
 	execs  []datapath.Exec
 	arena  action.Physical // memory of the execs' actions
 	copies int             // how many packets leave: a flood is one for each port
+}
+
+// ended is a miss that is through all stages but the last, and how many packets leave because of it.
+type ended struct {
+	*datapath.Miss
+	copies int
+}
+
+// end adds a miss that has come to its end since so many copies were there.
+func (b *batch) end(m *datapath.Miss, before int) {
+	b.misses = append(b.misses, ended{m, b.copies - before})
+}
+
+// share is what a miss has of the time that the batch has taken: its flow and each of its packets count as one.
+func (b *batch) share(m ended, took int64) int64 {
+	return took * int64(1+m.copies) / int64(len(b.misses)+b.copies)
 }
 
 // full says that what is waiting should leave now. Most of a batch's time is sending: a few broadcasts would have others wait for as long as
@@ -72,11 +88,11 @@ func (w *Worker) emit() {
 			w.executed(&b.execs[i])
 		}
 	}
-	if n := len(b.misses); n > 0 {
+	if len(b.misses) > 0 {
 		w.now = w.clock.Now()
-		share, at := (w.now-start)/int64(n), w.queue.Now()
+		took, at := w.meter.spent(w.now-start, w.now), w.queue.Now()
 		for _, m := range b.misses {
-			w.queue.Settle(m, share, at) // on top of what its stages took
+			w.queue.Settle(m.Miss, b.share(m, took), at) // on top of what its stages took
 		}
 	}
 	if len(w.taken) > 0 {

@@ -124,14 +124,14 @@ func (w *Worker) restart(woken []prep.Woken) {
 		w.counts.Waiting--
 		w.ingress = p.Miss.Key.InPort
 		w.beginTrace(p.Miss, " (waited, starts again)")
-		before := w.counts.Consumed
+		before, copies := w.counts.Consumed, w.batch.copies
 		kept := w.guarded(p.Miss)
 		w.endTrace()
 		if !p.Dup {
 			consumed = w.counts.Consumed != before
 		}
 		if !kept {
-			w.batch.misses = append(w.batch.misses, p.Miss)
+			w.batch.end(p.Miss, copies)
 		}
 	}
 }

@@ -57,6 +57,7 @@ type Deps struct {
 	State    *state.Tables // shared by all workers
 	Tokens   Tokens
 	Clock    clock.Clock
+	CPU      func() clock.CPU // of the calling goroutine; nil: ports are charged for whatever time passes, by Clock
 	// Changed tells every worker but by that what these tags name has changed; the tags are by's memory.
 	// by is nil when no worker has caused it; it may then be called on any goroutine.
 	Changed func(by *Worker, tags []tag.Tag)
@@ -105,6 +106,7 @@ type Worker struct {
 	replies  replies
 	frame    []byte // scratch for a request
 	batch    batch
+	meter    meter
 	peers    peers
 	hello    func(from match.Addr)
 	taken    []uint32 // whose tokens are to be given back with the batch
@@ -166,6 +168,7 @@ func New(cfg Config, d Deps) *Worker {
 		ports:    xlate.NewPorts(),
 		replies:  newReplies(cfg.Replies),
 		recall:   newRecall(),
+		meter:    meter{cpu: d.CPU},
 		bell:     make(chan struct{}, 1),
 	}
 	w.settler, _ = d.Datapath.(datapath.Settler)
@@ -209,6 +212,7 @@ func (w *Worker) Turn(wait time.Duration) error {
 		return nil
 	}
 	m, err := w.queue.Next(wait)
+	w.meter.begin(w.clock.Now())
 	for ; m != nil && err == nil; m, err = w.queue.Next(0) {
 		w.serve(m)
 		if w.batch.full(w.cfg.Batch) || w.queue.Apart() {
@@ -241,17 +245,17 @@ func (w *Worker) serve(m *datapath.Miss) {
 	w.taken = append(w.taken, owner(m))
 	w.ingress = m.Key.InPort
 	w.beginTrace(m, "")
-	kept := false
+	kept, copies := false, w.batch.copies
 	if w.late && w.queue.Now()-m.Time > int64(tooLate) {
 		w.drop(drop.ParkTimeout)
 	} else {
 		kept = w.guarded(m)
 	}
 	w.endTrace()
-	cost := w.clock.Now() - start
-	w.queue.Keep(m, cost)
+	now := w.clock.Now()
+	w.queue.Keep(m, w.meter.spent(now-start, now))
 	if !kept {
-		w.batch.misses = append(w.batch.misses, m)
+		w.batch.end(m, copies)
 	}
 }
 
