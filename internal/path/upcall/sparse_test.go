@@ -164,3 +164,83 @@ func TestSparseAndDearComesNext(t *testing.T) {
 		}
 	}
 }
+
+// Turns that a port has not had pay for a packet of its own that costs many of them, or that the machine was slow with: the next one is not kept waiting. A second
+// one it has to pay for.
+func TestSavingsPayForADearPacket(t *testing.T) {
+	s := &script{}
+	const rogues, quantum = 4, 50
+	q := newQueue(s, quantum)
+	for i := range rogues {
+		s.add(uint32(10+i), 9000)
+	}
+	next := int64(10) // cost of the victim's next packet
+	pay := func(port uint32) int64 {
+		if port == 1 {
+			return next
+		}
+		return 10
+	}
+	rounds := func(n int) {
+		for range n * rogues * quantum / 10 {
+			serve(t, q, s, pay)
+		}
+	}
+	waits := func() (before int) {
+		s.add(1, 1)
+		q.Look()
+		for {
+			if p, _ := serve(t, q, s, pay); p == 1 {
+				return before
+			}
+			before++
+		}
+	}
+	rounds(savings + 2)
+	next = 30 * quantum
+	if n := waits(); n > 0 {
+		t.Fatalf("%d are served before its first packet", n)
+	}
+	if n := waits(); n > 0 {
+		t.Fatalf("%d are served before its second one, though it has saved %d turns", n, savings)
+	}
+	next = 10
+	if n := waits(); n < rogues*quantum/10 { // 60 turns were used
+		t.Fatalf("only %d are served before its third one", n)
+	}
+	rounds(savings)
+	if n := waits(); n > 0 {
+		t.Fatalf("%d are served before it, though it has paid", n)
+	}
+}
+
+// However long a port has sent nothing, it gets no more than its savings ahead of those who always wait; and others who have saved have
+// their turns between its own.
+func TestSavingsAreBounded(t *testing.T) {
+	s := &script{}
+	const quantum, cost = 50, 10
+	q := newQueue(s, quantum)
+	s.add(10, 20_000)
+	s.add(11, 20_000)
+	busy := func(uint32) int64 { return cost }
+	for range 10_000 { // a thousand rounds
+		serve(t, q, s, busy)
+	}
+	s.add(1, 2000)
+	s.add(2, 2000)
+	q.Look()
+	served := map[uint32]int64{}
+	for range 4000 {
+		p, _ := serve(t, q, s, busy)
+		served[p] += cost
+		if d := served[1] - served[2]; max(d, -d) > quantum+cost {
+			t.Fatalf("of two that have saved one is %d ns ahead: %v", d, served)
+		}
+		if lead := served[1] - min(served[10], served[11]); lead > (savings+2)*quantum+cost {
+			t.Fatalf("%d ns ahead of who always waits: %v", lead, served)
+		}
+	}
+	if lead := served[1] - max(served[10], served[11]); lead < (savings-2)*quantum {
+		t.Errorf("%d ns ahead: it has not had what it saved", lead)
+	}
+}
