@@ -89,6 +89,7 @@ type Agent struct {
 	events   *events
 	troubles *troubles
 	mended   atomic.Uint64 // parts of the datapath that were put back
+	memory   atomic.Int64  // limitMemory's limit in bytes; 0: GOMEMLIMIT stands
 
 	auditEvery chan time.Duration // holds the last one
 	reports    chan string        // holds the last one

@@ -12,11 +12,14 @@ import (
 	"runtime/metrics"
 	"strconv"
 	"strings"
+
+	"github.com/viaduct-net/viaduct/internal/base/offheap"
 )
 
 // The agent that needs more memory than its control group may have is killed, and the next one begins where it ended: that interrupts nothing
 // but new flows, and again and again. So the garbage collector is told of a limit below the group's. Of what the agent holds, the bounds are
-// configured: flows (about 533 bytes each with the kernel's part), connections, neighbours.
+// configured: flows (about 533 bytes each with the kernel's part), connections, neighbours. Tables of the former two are not in the collector's memory
+// (ADR 29): they are within the limit as well, and the collector's own is what they leave of it.
 
 // softPart is which part of the group's limit the collector may use: the rest is for what it does not see, stacks of threads and the
 // kernel's maps, which are the group's too.
@@ -25,6 +28,7 @@ const softPart = 0.9
 // limitMemory tells the garbage collector of a limit, in MiB; 0: what suits the control group. The variable GOMEMLIMIT, when it is set, stands.
 func (a *Agent) limitMemory(mib int64) {
 	if os.Getenv("GOMEMLIMIT") != "" {
+		a.memory.Store(0)
 		return
 	}
 	limit := int64(math.MaxInt64)
@@ -33,9 +37,26 @@ func (a *Agent) limitMemory(mib int64) {
 	} else if n, ok := groupLimit("/proc/self/cgroup", "/sys/fs/cgroup"); ok {
 		limit = int64(float64(n) * softPart)
 	}
-	if debug.SetMemoryLimit(limit) != limit && limit != math.MaxInt64 {
+	if a.memory.Swap(limit) != limit && limit != math.MaxInt64 {
 		a.log.Info("memory is limited", "mib", limit>>20)
 	}
+	leave(limit, int64(offheap.Mapped()))
+}
+
+// leave tells the collector of what tables leave of a limit.
+func leave(limit, tables int64) {
+	if limit != math.MaxInt64 {
+		limit = max(limit-tables, 0)
+	}
+	debug.SetMemoryLimit(limit)
+}
+
+// memoryLimit is what the agent is kept within; math.MaxInt64: there is no limit.
+func (a *Agent) memoryLimit() int64 {
+	if limit := a.memory.Load(); limit != 0 {
+		return limit
+	}
+	return debug.SetMemoryLimit(-1)
 }
 
 // groupLimit is the least of the memory limits of the control groups that the process is in, of either version (cgroups(7)).
@@ -85,12 +106,16 @@ func readLimit(file string) (int64, error) {
 	return strconv.ParseInt(text, 10, 64)
 }
 
-// checkMemory says when the collector cannot keep the agent within the limit: it then works all the time, and packets wait for it.
+// checkMemory has the collector follow the tables, and says when it cannot keep the agent within the limit: it then works all the time, and packets
+// wait for it.
 func (a *Agent) checkMemory() {
-	limit := debug.SetMemoryLimit(-1)
+	limit, tables := a.memoryLimit(), int64(offheap.Mapped())
+	if a.memory.Load() != 0 {
+		leave(limit, tables)
+	}
 	s := []metrics.Sample{{Name: "/memory/classes/total:bytes"}, {Name: "/memory/classes/heap/released:bytes"}}
 	metrics.Read(s)
-	used := int64(s[0].Value.Uint64() - s[1].Value.Uint64())
+	used := int64(s[0].Value.Uint64()-s[1].Value.Uint64()) + tables
 	var err error
 	if limit != math.MaxInt64 && used > limit {
 		err = fmt.Errorf("%d MiB are in use, and the limit is %d MiB; raise MemoryMax (systemctl edit viaduct-agent) or agent.memory.limit, or lower agent.datapath.max_flow_count",

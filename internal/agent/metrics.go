@@ -5,7 +5,6 @@ import (
 	"context"
 	"math"
 	"runtime"
-	debugrt "runtime/debug"
 	"slices"
 	"time"
 
@@ -14,6 +13,7 @@ import (
 
 	"github.com/viaduct-net/viaduct/internal/agent/debug"
 	"github.com/viaduct-net/viaduct/internal/base/drop"
+	"github.com/viaduct-net/viaduct/internal/base/offheap"
 	"github.com/viaduct-net/viaduct/internal/path/flow"
 	"github.com/viaduct-net/viaduct/internal/path/upcall"
 	"github.com/viaduct-net/viaduct/internal/path/worker"
@@ -50,7 +50,8 @@ var (
 	agentTrouble  = gauge("agent_trouble", "1 while this is wrong with the host; the agent goes on.", "trouble")
 	agentTroubles = counter("agent_troubles_total", "How often this has begun to be wrong.", "trouble")
 	mendedParts   = counter("datapath_mended_total", "Parts of the datapath that somebody had taken away and the agent has put back.")
-	memoryLimit   = gauge("agent_memory_limit_bytes", "Memory that the agent's garbage collector keeps it within; absent when there is no limit.")
+	memoryLimit   = gauge("agent_memory_limit_bytes", "Memory that the agent's garbage collector keeps it within, tables included; absent when there is no limit.")
+	tableBytes    = gauge("agent_tables_bytes", "Memory of the tables of flows and connections that is not in Go's heap: taken from the kernel, which may not have all of it in use.")
 	agentUnseen   = gauge("agent_ports_without_series", "Ports that are added up under the name others.")
 
 	portInfo      = gauge("port_info", "1, with what the port is called.", "port_id", "port", "device", "interface")
@@ -225,7 +226,8 @@ func (a *Agent) collectTroubles(s sink) {
 		s.put(agentTroubles, float64(a.troubles.begun(what)), what)
 	}
 	s.put(mendedParts, float64(a.mended.Load()))
-	if n := debugrt.SetMemoryLimit(-1); n != math.MaxInt64 {
+	s.put(tableBytes, float64(offheap.Mapped()))
+	if n := a.memoryLimit(); n != math.MaxInt64 {
 		s.put(memoryLimit, float64(n))
 	}
 }

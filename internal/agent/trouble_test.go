@@ -15,6 +15,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	agentdebug "github.com/viaduct-net/viaduct/internal/agent/debug"
+	"github.com/viaduct-net/viaduct/internal/base/offheap"
 	"github.com/viaduct-net/viaduct/internal/path/datapath"
 	"github.com/viaduct-net/viaduct/internal/topo/store/disk"
 )
@@ -159,13 +160,21 @@ func TestMemoryShort(t *testing.T) {
 	a.troubles = newTroubles(a.log, a.events)
 	t.Setenv("GOMEMLIMIT", "")
 	a.limitMemory(1) // MiB: less than any process has
-	if n := debug.SetMemoryLimit(-1); n != 1<<20 {
-		t.Errorf("the limit is %d", n)
+	if n := debug.SetMemoryLimit(-1); n > 1<<20 || a.memoryLimit() != 1<<20 {
+		t.Errorf("the limit is %d, the collector's %d", a.memoryLimit(), n)
 	}
 	if a.checkMemory(); len(a.troubles.texts()) != 1 || !strings.Contains(a.troubles.texts()[0], "agent.memory.limit") {
 		t.Errorf("%q", a.troubles.texts())
 	}
+	a.limitMemory(1 << 10)
+	var m offheap.Memory
+	s := offheap.Make[byte](&m, 64<<20)
+	if a.checkMemory(); !offheap.OnHeap && debug.SetMemoryLimit(-1) > 960<<20 {
+		t.Errorf("the collector's limit is %d, of 1 GiB with a table of 64 MiB", debug.SetMemoryLimit(-1))
+	}
+	offheap.Free(&m, s)
 	t.Setenv("GOMEMLIMIT", "off")
+	debug.SetMemoryLimit(1 << 20)
 	a.limitMemory(2)
 	if n := debug.SetMemoryLimit(-1); n != 1<<20 {
 		t.Errorf("the limit is %d although the variable is set", n)

@@ -13,6 +13,7 @@ import (
 
 	"github.com/viaduct-net/viaduct/internal/base/clock"
 	"github.com/viaduct-net/viaduct/internal/base/match"
+	"github.com/viaduct-net/viaduct/internal/base/offheap"
 	"github.com/viaduct-net/viaduct/internal/base/tag"
 	"github.com/viaduct-net/viaduct/internal/state"
 	"github.com/viaduct-net/viaduct/internal/state/conntrack"
@@ -91,11 +92,12 @@ func cpu(f func()) time.Duration {
 	return time.Duration(now() - start)
 }
 
+// heap is what is in use of Go's heap, and of the tables beside it.
 func heap() uint64 {
 	var m runtime.MemStats
 	runtime.GC()
 	runtime.ReadMemStats(&m)
-	return m.HeapAlloc
+	return m.HeapAlloc + offheap.Mapped()
 }
 
 // established has n TCP connections of a thousand ports, each answered.

@@ -13,6 +13,7 @@ import (
 	"time"
 
 	"github.com/viaduct-net/viaduct/internal/base/clock"
+	"github.com/viaduct-net/viaduct/internal/base/offheap"
 	"github.com/viaduct-net/viaduct/internal/base/tag"
 	"github.com/viaduct-net/viaduct/internal/path/datapath"
 	"github.com/viaduct-net/viaduct/internal/path/datapath/ebpf"
@@ -131,7 +132,7 @@ func (b *bench) goThrough(t *flow.Table, dp *ebpf.Datapath) error {
 	return nil
 }
 
-// memory is what this process has on its heap, and what the kernel has in slabs that it cannot give back.
+// memory is what this process has on its heap and in tables beside it, and what the kernel has in slabs that it cannot give back.
 func memory() (heap, slab uint64, err error) {
 	runtime.GC()
 	runtime.GC()
@@ -142,7 +143,7 @@ func memory() (heap, slab uint64, err error) {
 		return 0, 0, err
 	}
 	kb, err := strconv.ParseUint(strings.TrimSuffix(info["SUnreclaim"], " kB"), 10, 64)
-	return m.HeapInuse, kb << 10, err
+	return m.HeapInuse + offheap.Mapped(), kb << 10, err
 }
 
 // tableMemory is what the kernel counts for the empty table of flows: its buckets.

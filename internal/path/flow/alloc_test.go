@@ -3,12 +3,14 @@ package flow
 import (
 	"fmt"
 	"reflect"
+	"runtime"
 	"testing"
 	"time"
 
 	"github.com/viaduct-net/viaduct/internal/base/action"
 	"github.com/viaduct-net/viaduct/internal/base/clock"
 	"github.com/viaduct-net/viaduct/internal/base/match"
+	"github.com/viaduct-net/viaduct/internal/base/offheap"
 	"github.com/viaduct-net/viaduct/internal/base/tag"
 	"github.com/viaduct-net/viaduct/internal/path/datapath"
 )
@@ -69,6 +71,41 @@ func TestNoAllocationInSteadyState(t *testing.T) {
 	}
 	if s := tb.Stats(); s.Evicted == 0 || s.Expired == 0 || s.Invalidated == 0 {
 		t.Errorf("not everything was exercised: %+v", s)
+	}
+}
+
+// A table that grows takes next to nothing from Go's heap: who does so while the garbage collector marks may have to wait for it.
+func TestGrowthIsNotTheCollectors(t *testing.T) {
+	const n, most = 50_000, 128 << 10 // flows, bytes: what small tables begin with, and lists of chunks
+	tb := New(Config{MaxFlows: n, Idle: time.Hour}, sink{}, new(clock.Manual))
+	ts := []tag.Tag{{Kind: tag.Device}, {Kind: tag.Port, N: 1}, {Kind: tag.Route}, {Kind: tag.Connection}}
+	var before, after runtime.MemStats
+	runtime.ReadMemStats(&before)
+	for i := range n {
+		ts[2].N, ts[3].N = uint32(i%1000), uint32(i)
+		tb.Add(key(1, i), match.SrcPort|match.DstPort|match.Src, natted[i%len(natted):], ts, Normal)
+		if i%64 == 63 {
+			_ = tb.Flush()
+		}
+	}
+	for k := range tb.Flows() { // what was put back must have a place, too
+		tb.InvalidatePort(k.Key.InPort)
+		break
+	}
+	for tb.Tend(64) {
+		_ = tb.Flush()
+	}
+	runtime.ReadMemStats(&after)
+	if s := tb.Stats(); s.Flows != 0 || s.Invalidated == 0 {
+		t.Errorf("not everything was exercised: %+v", s)
+	}
+	if offheap.OnHeap {
+		t.Skip("all memory is Go's")
+	}
+	if got := after.TotalAlloc - before.TotalAlloc; got > most {
+		t.Errorf("%d flows took %d bytes of Go's heap, more than %d", n, got, most)
+	} else {
+		t.Logf("%d bytes", got)
 	}
 }
 

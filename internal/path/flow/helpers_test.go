@@ -238,7 +238,7 @@ func consistent(t *Table) error {
 	return nil
 }
 
-func used[T any](s *slab[T]) int { return int(s.next) - len(s.free) }
+func used[T any](s *slab[T]) int { return int(s.next - s.spare) }
 
 func newTable(tb testing.TB, cfg Config) (*Table, *installer, *clock.Manual) {
 	tb.Helper()

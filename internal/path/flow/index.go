@@ -1,5 +1,7 @@
 package flow
 
+import "github.com/viaduct-net/viaduct/internal/base/offheap"
+
 // index finds refs by hash: open addressing with linear probing, deletion by
 // shifting back, so that churn leaves no tombstones and needs no rehashing.
 // A slot holds 32 bits of the hash and the ref; the key stays with the value,
@@ -8,8 +10,9 @@ package flow
 //	for p, r := x.first(h); r != 0; p, r = x.next(p, h) { ... }
 //
 // It grows while it is used: each insert moves a few refs from the smaller table to the larger one, so that no packet
-// waits for all of them.
+// waits for all of them. What an iteration began with is gone after an insert.
 type index struct {
+	mem   offheap.Memory
 	slots probes // where refs are inserted
 	old   probes // what they are moved from while the index grows, else nil
 	n     int    // in both
@@ -51,7 +54,7 @@ func (x *index) orOld(i int, r ref, h uint32) (int, ref) {
 func (x *index) insert(h uint32, r ref) {
 	if x.old == nil && (x.n+1)*4 > len(x.slots)*3 {
 		x.old, x.at = x.slots, 0
-		x.slots = make(probes, 2*len(x.old))
+		x.slots = offheap.Make[uint64](&x.mem, 2*len(x.old))
 	}
 	for range moves {
 		x.move()
@@ -60,7 +63,7 @@ func (x *index) insert(h uint32, r ref) {
 	x.n++
 }
 
-// move takes one ref over from the smaller table.
+// move takes one ref over from the smaller table, which goes after the last one.
 func (x *index) move() {
 	for ; x.at < len(x.old); x.at++ {
 		if s := x.old[x.at]; s != 0 {
@@ -69,7 +72,10 @@ func (x *index) move() {
 			return
 		}
 	}
-	x.old = nil
+	if x.old != nil {
+		offheap.Free(&x.mem, x.old)
+		x.old = nil
+	}
 }
 
 // remove takes r out; it must be there under h.

@@ -1,37 +1,49 @@
 package flow
 
+import "github.com/viaduct-net/viaduct/internal/base/offheap"
+
 // ref is a position in a slab. 0 is no position.
 type ref uint32
 
-const chunk = 256
+const chunk = 1024
 
-// slab hands out values of T by ref and takes them back. Values never move,
-// memory is taken in chunks and reused, so that a steady state allocates
-// nothing, and a T without pointers costs the garbage collector nothing.
+// slab hands out values of T, which has no pointers, by ref and takes them back. Values never move, memory is taken in chunks and reused, so that a
+// steady state allocates nothing, and none of it is the garbage collector's: see offheap. The slab must stay reachable while its values are used.
 type slab[T any] struct {
-	chunks []*[chunk]T
-	free   []ref
-	next   ref // never handed out yet
+	mem   offheap.Memory
+	taken []*block[T]
+	next  ref // the last that was ever handed out
+	spare ref // how many were put back
+}
+
+// block is what is taken at once: values, and room for as many refs that are put back, so that putting back takes no memory.
+type block[T any] struct {
+	values [chunk]T
+	spare  [chunk]ref
 }
 
 // at is the value at r, which must not be 0.
-func (s *slab[T]) at(r ref) *T { return &s.chunks[r/chunk][r%chunk] }
+func (s *slab[T]) at(r ref) *T { return &s.taken[r/chunk].values[r%chunk] }
 
 // get hands out a value as put left it, or a zero one.
 func (s *slab[T]) get() ref {
-	if n := len(s.free); n > 0 {
-		r := s.free[n-1]
-		s.free = s.free[:n-1]
-		return r
+	if s.spare > 0 {
+		s.spare--
+		return *s.spareAt(s.spare)
 	}
 	s.next++
-	if int(s.next/chunk) >= len(s.chunks) {
-		s.chunks = append(s.chunks, new([chunk]T))
+	if int(s.next/chunk) >= len(s.taken) {
+		s.taken = append(s.taken, &offheap.Make[block[T]](&s.mem, 1)[0])
 	}
 	return s.next
 }
 
-func (s *slab[T]) put(r ref) { s.free = append(s.free, r) }
+func (s *slab[T]) put(r ref) {
+	*s.spareAt(s.spare) = r
+	s.spare++
+}
+
+func (s *slab[T]) spareAt(n ref) *ref { return &s.taken[n/chunk].spare[n%chunk] }
 
 // links chain a value into a list; each list that a value can be in has its own.
 type links struct{ prev, next ref }

@@ -88,7 +88,8 @@ func (c Config) withDefaults() Config {
 }
 
 // Table belongs to one worker. It has no locks: all methods, those of its
-// entries included, are for the goroutine that owns it.
+// entries included, are for the goroutine that owns it, and holds it until they return: its memory
+// is not the garbage collector's.
 type Table struct {
 	cfg   Config
 	inst  Installer

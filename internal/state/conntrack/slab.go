@@ -1,6 +1,10 @@
 package conntrack
 
-import "sync/atomic"
+import (
+	"sync/atomic"
+
+	"github.com/viaduct-net/viaduct/internal/base/offheap"
+)
 
 // ref is a half of an entry in a slab: twice the entry's place, and 1 for the second half. 0 is none.
 type ref uint32
@@ -12,12 +16,21 @@ const firstRef ref = 2
 
 const chunk = 2048 // entries that are taken at once
 
-// slab is the memory of entries: it grows and does not shrink. Reading takes no lock, get and put are the Table's under its own.
+// slab is the memory of entries: it grows and does not shrink. Reading takes no lock, get and put are the Table's under its own. The memory is not the garbage
+// collector's (offheap): the Table must stay reachable while an entry is read.
 type slab struct {
 	// Slices, for an index into a pointer to an array reads the array's beginning first, lest it be nil: one more place that no cache holds.
 	chunks atomic.Pointer[[][]entry]
-	free   []ref
-	places ref // that were ever handed out; the first is 1
+	mem    offheap.Memory
+	free   []*[chunk]ref // room for as many as there are entries, so that putting back takes no memory
+	spare  ref           // how many of free were put back
+	places ref           // that were ever handed out; the first is 1
+}
+
+// block is what is taken at once. The entries are whole cache lines, as it begins at a page.
+type block struct {
+	entries [chunk]entry
+	free    [chunk]ref
 }
 
 func (s *slab) entry(r ref) *entry { return &(*s.chunks.Load())[r/2/chunk][r/2%chunk] }
@@ -29,10 +42,9 @@ func (s *slab) last() ref { return 2*s.places + 1 }
 
 // get takes an entry: its first half. It is put back when neither is used.
 func (s *slab) get() ref {
-	if n := len(s.free); n > 0 {
-		r := s.free[n-1]
-		s.free = s.free[:n-1]
-		return r
+	if s.spare > 0 {
+		s.spare--
+		return s.free[s.spare/chunk][s.spare%chunk]
 	}
 	s.places++
 	if p := s.chunks.Load(); p == nil || int(s.places/chunk) >= len(*p) {
@@ -46,8 +58,13 @@ func (s *slab) grow(p *[][]entry) {
 	if p != nil {
 		cs = *p
 	}
-	cs = append(cs, make([]entry, chunk)) // readers of the old slice do not see it
+	b := &offheap.Make[block](&s.mem, 1)[0]
+	s.free = append(s.free, &b.free)
+	cs = append(cs, b.entries[:]) // readers of the old slice do not see it
 	s.chunks.Store(&cs)
 }
 
-func (s *slab) put(r ref) { s.free = append(s.free, r&^1) }
+func (s *slab) put(r ref) {
+	s.free[s.spare/chunk][s.spare%chunk] = r &^ 1
+	s.spare++
+}

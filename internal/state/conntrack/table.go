@@ -22,7 +22,7 @@ const (
 )
 
 // Table holds the connections of all devices. Safe for concurrent use; lookups take no lock and do
-// not allocate. Times are a clock's, in ns.
+// not allocate. Times are a clock's, in ns. Who calls its methods must hold it until they return: entries are not the garbage collector's.
 type Table struct {
 	cfg    atomic.Pointer[Config]
 	seed   maphash.Seed
