@@ -10,8 +10,8 @@
 //
 //	|time(a) - time(b)| <= quantum + cost of the most expensive packet
 //
-// A port that is idle keeps the turns that it has not had, up to savings, and pays with them for what it overdraws; as long as it has a whole one left it waits
-// for the batch under way alone, and for one turn of each of its like. The bound above grows by that much when one of the two has saved more than the other.
+// and a port that has been idle waits at most one turn of each port that is active. One that was idle for
+// a whole round, as those are that send little, waits for the batch under way alone, and for its like.
 //
 // The source is read without blocking at the end of each turn, and when tokens have gone back, so that a miss on an
 // idle port is seen at once while another port's backlog is being served.

@@ -20,7 +20,6 @@ type port struct {
 	active  bool
 	gone    bool
 	deficit int64  // ns that the port may still use in its turn; negative: overdrawn
-	credit  int64  // ns of turns that it has not had
 	left    uint64 // round in which it became idle
 
 	queued atomic.Int64

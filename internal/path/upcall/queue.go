@@ -311,29 +311,27 @@ func (q *Queue) remove(p *port) {
 	q.mu.Unlock()
 }
 
-// savings is how many turns a port may have saved: as much as a stall of the machine, or a few dear packets, take from one that sends little.
-const savings = 40
-
-// activate puts p into the list. Each round is worth a quantum to each port, also to one that is idle; what it has used is taken off, and what is left is
-// kept, savings turns at most. Being idle for a moment clears no debt: else sending its expensive packets one at a time would cost a port nothing.
+// activate puts p into the list with a fresh quantum, less what it has overdrawn and
+// not yet paid by sitting out: else sending its expensive packets one at a time
+// would cost it nothing.
 //
-// A port that has a whole turn left comes next, behind its like: who sends little does not wait for all who send much (RFC 8290, section 4.1, does so for
-// flows). As it comes next on account of turns that it has not had, it takes nothing from anybody else.
+// A port that has sat out a whole round, beyond those for what it owed, or since when nobody was waiting, comes next, behind its like: who sends little does not wait for all who
+// send much (RFC 8290, section 4.1, does so for flows). It can do so once a round at most, so that it takes
+// no more than its turn, and everybody else has one before it does so again.
 func (q *Queue) activate(p *port) {
 	quantum := int64(q.cfg.Quantum)
-	most := quantum * (1 + savings)
-	left := most // nobody has waited since
-	if p.left >= q.forgiven {
-		rounds := min(q.round-p.left, 1<<32) // no product overflows
-		left = min(p.deficit+p.credit+quantum*int64(rounds), most)
+	need := uint64(0) // rounds until it may be served
+	if p.deficit >= 0 || p.left < q.forgiven {
+		p.deficit = quantum
+	} else {
+		need = uint64(-p.deficit/quantum) + 1
+		p.deficit += quantum * int64(min(max(q.round-p.left, 1), need))
 	}
 	p.active = true
 	q.active++
-	if left >= quantum {
-		p.deficit, p.credit = quantum, left-quantum
+	if p.left+need+1 < q.round || p.left < q.forgiven {
 		q.pushNext(p)
 	} else {
-		p.deficit, p.credit = quantum+min(left, 0), max(left, 0)
 		q.pushBack(p)
 	}
 }
@@ -383,18 +381,10 @@ func (q *Queue) turned(p *port) {
 	}
 }
 
-// endTurn sends the head to the back, with the quantum for its next turn. One that has saved turns pays with them for what it has overdrawn: if that is
-// enough it has another turn, behind its like.
+// endTurn sends the head to the back, with the quantum for its next turn.
 func (q *Queue) endTurn() {
-	quantum := int64(q.cfg.Quantum)
 	p := q.popFront()
-	pays := min(p.credit, quantum-p.deficit)
-	p.deficit, p.credit = p.deficit+pays, p.credit-pays
-	if p.deficit > 0 {
-		q.pushNext(p)
-		return
-	}
-	p.deficit += quantum
+	p.deficit += int64(q.cfg.Quantum)
 	q.pushBack(p)
 	q.turned(p)
 }
