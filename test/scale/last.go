@@ -22,16 +22,25 @@ import (
 // a host that knows nothing yet, and how much memory it then holds, all that its VMs' packets need included.
 func (o *options) agentStart(ctx context.Context, s *serverProcess, c *cloud) error {
 	var took []float64
+	note := func(ready time.Duration) {
+		took = append(took, milliseconds(ready))
+		say("ready after %v", ready.Round(time.Millisecond))
+	}
 	for range o.starts - 1 {
 		if err := o.withAgent(ctx, s, func(_ *exec.Cmd, ready time.Duration) error {
-			took = append(took, milliseconds(ready))
+			note(ready)
 			return nil
 		}); err != nil {
 			return err
 		}
+		select { // the others hear that it has ended, and its programs and maps go
+		case <-time.After(o.pause):
+		case <-ctx.Done():
+			return context.Cause(ctx)
+		}
 	}
 	return o.withAgent(ctx, s, func(cmd *exec.Cmd, ready time.Duration) error {
-		took = append(took, milliseconds(ready))
+		note(ready)
 		o.emit("agent_ready_ms", quantile(took, 0.5), "ms")
 		o.emit("agent_ready_worst_ms", slices.Max(took), "ms")
 		if err := c.sendAll(); err != nil {

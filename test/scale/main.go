@@ -35,6 +35,7 @@ type options struct {
 	rounds   int
 	sorts    string
 	starts   int
+	pause    time.Duration
 	settle   time.Duration
 	binary   string
 	profiles string
@@ -74,6 +75,7 @@ func run(args []string) error {
 	f.IntVar(&o.rounds, "rounds", 40, "changes of each sort")
 	f.StringVar(&o.sorts, "sorts", "", "the sorts of changes, separated by commas: policy, group, port, address, route (default: all)")
 	f.IntVar(&o.starts, "starts", 5, "starts of the agent that is a process of its own; the median counts")
+	f.DurationVar(&o.pause, "pause", 5*time.Second, "between two of these starts")
 	f.DurationVar(&o.settle, "settle", 15*time.Second, "until the memory of an agent is read: it has written to disk what it keeps by then, and collected its garbage")
 	f.StringVar(&o.binary, "binary", "", "path of viaduct (default: it is built)")
 	f.StringVar(&o.profiles, "profiles", "", "directory for CPU and heap profiles of the server and of the agents (default: none)")

@@ -35,7 +35,7 @@ func TestFigures(t *testing.T) {
 			t.Fatalf("build viaduct: %v\n%s", err, out)
 		}
 	}
-	cmd := exec.Command(os.Args[0], "-agents", "20", "-ports", "500", "-networks", "5", "-rounds", "3", "-hosted", "10", "-settle", "0s", "-binary", binary)
+	cmd := exec.Command(os.Args[0], "-agents", "20", "-ports", "500", "-networks", "5", "-rounds", "3", "-hosted", "10", "-settle", "0s", "-pause", "0s", "-starts", "2", "-binary", binary)
 	cmd.Env = append(os.Environ(), "VIADUCT_SCALE_COMMAND=1")
 	var out, errs bytes.Buffer
 	cmd.Stdout, cmd.Stderr = &out, &errs
