@@ -287,7 +287,7 @@ func (a *Agent) topologyChanged(c mirror.Change) {
 			w.Invalidate(c.Tags)
 		})
 	}
-	a.ports.relimit(c.Tags)
+	a.ports.follow(c.Tags)
 	select {
 	case a.hostsChanged <- struct{}{}:
 	default: // it will look anyway

@@ -105,7 +105,7 @@ func balances(t *testing.T, l *lab.Lab) {
 ---
 {kind: pool_member, name: pinged-1-ipv6, pool: pinged-ipv6, address: "fd00:1::10", port: 9}
 ---
-{kind: load_balancer, name: pings, router: gateway, address: 203.0.113.82, listeners: [{protocol: tcp, port: 80, pool: pinged}]}
+{kind: load_balancer, id: 00000000-0000-4000-8000-000000000001, name: pings, router: gateway, address: 203.0.113.82, listeners: [{protocol: tcp, port: 80, pool: pinged}]}
 ---
 {kind: load_balancer, name: pings-ipv6, router: gateway, address: "2001:db8::82", listeners: [{protocol: tcp, port: 80, pool: pinged-ipv6}]}
 `)
