@@ -39,36 +39,6 @@ func (p *ports) follow(changed []tag.Tag) {
 	}
 }
 
-// rekey has other hosts reach a port by the key that it has come to have: the port of health checks has another one when the first of a
-// router's load balancers is another. The caller holds mu.
-func (p *ports) rekey(vport uuid.UUID) {
-	b, bound := p.bound[vport]
-	old, expected := p.expected[vport]
-	if bound {
-		old = b.key
-	}
-	key := p.key(vport)
-	if key == 0 || key == old || !bound && !expected {
-		return
-	}
-	no := b.No
-	if bound {
-		b.key = key
-		p.bound[vport] = b
-	}
-	if expected { // what comes for it waits, or follows it
-		p.expected[vport] = key
-		if no = 0; p.tunnel != nil {
-			no = p.tunnel.No
-		}
-		if t := p.table.Load(); t.Expects(vport) {
-			p.publish(t.WithExpected(vport, key), func() {}, tag.Tag{Kind: tag.Binding, ID: vport})
-		}
-	}
-	p.lead(vport, key, no)
-	p.lead(vport, old, 0)
-}
-
 // limit sets the limits of a port. A datapath that has none says so once for each change.
 func (p *ports) limit(vport uuid.UUID, b boundPort) boundPort {
 	b.rates = p.rates(vport)

@@ -155,6 +155,53 @@ func (p *ports) unexpect(vport uuid.UUID) {
 	p.lead(vport, key, p.bound[vport].No) // 0 when it is not there
 }
 
+// rekey has other hosts reach a port by the key that it has come to have: the port of health checks has another one when the first of a
+// router's load balancers is another. The caller holds mu.
+func (p *ports) rekey(vport uuid.UUID) {
+	b, bound := p.bound[vport]
+	old, expected := p.expected[vport]
+	if bound {
+		old = b.key
+	}
+	key := p.key(vport)
+	if key == 0 || key == old || !bound && !expected {
+		return
+	}
+	no := b.No
+	if bound {
+		b.key = key
+		p.bound[vport] = b
+	}
+	if expected { // what comes for it waits, or follows it
+		p.expected[vport] = key
+		if no = 0; p.tunnel != nil {
+			no = p.tunnel.No
+		}
+		if t := p.table.Load(); t.Expects(vport) {
+			p.publish(t.WithExpected(vport, key), func() {}, tag.Tag{Kind: tag.Binding, ID: vport})
+		}
+	}
+	p.lead(vport, key, no)
+	if !p.reached(old) { // a load balancer that another router has now takes its key with it
+		p.lead(vport, old, 0)
+	}
+}
+
+// reached reports whether a port of this host is reached by a key. The caller holds mu.
+func (p *ports) reached(key uint32) bool {
+	for _, b := range p.bound {
+		if b.key == key {
+			return true
+		}
+	}
+	for _, k := range p.expected {
+		if k == key {
+			return true
+		}
+	}
+	return false
+}
+
 // publish hands the workers a new table, and then what it changes. The last of them to have it calls known.
 func (p *ports) publish(t *xlate.Ports, known func(), changed ...tag.Tag) {
 	p.table.Store(t)

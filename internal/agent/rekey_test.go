@@ -59,6 +59,9 @@ func TestKeyOfPortChanges(t *testing.T) {
 	want("bound, and its interface is not up", map[uint32]uint32{61: no, 73: tun.No})
 	p.Up(ids(7))
 	want("up", map[uint32]uint32{61: no, 73: p.bound[ids(7)].No})
+	keys[ids(6)], keys[ids(7)] = 73, 61
+	p.follow([]tag.Tag{{Kind: tag.Port, ID: ids(6)}, {Kind: tag.Port, ID: ids(7)}})
+	want("each has the other's", map[uint32]uint32{73: no, 61: p.bound[ids(7)].No})
 	p.Unbind(ids(7), "tap1", 1)
 	p.Unbind(ids(6), "tap0", 1)
 	want("unbound", map[uint32]uint32{})

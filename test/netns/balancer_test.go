@@ -94,6 +94,7 @@ func balances(t *testing.T, l *lab.Lab) {
 		datagrams(t, world, "2001:db8::81", 8192)
 	})
 	t.Run("checked by ping", func(t *testing.T) {
+		// The first of a router's load balancers gives the port of health checks its tunnel key: this one comes before those that are there.
 		apply(t, l, `
 {kind: pool, name: pinged, health_monitor: {type: PING, delay: 1, timeout: 1, max_retries: 1, max_retries_down: 2}}
 ---

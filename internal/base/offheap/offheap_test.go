@@ -153,14 +153,3 @@ func TestPointers(t *testing.T) {
 	panics("unsafe.Pointer", func() { Make[unsafe.Pointer](&m, 1) })
 	panics("atomic.Pointer", func() { Make[atomic.Pointer[int]](&m, 1) })
 }
-
-func TestNoAllocation(t *testing.T) {
-	if OnHeap {
-		t.Skip("all memory is Go's")
-	}
-	var m Memory
-	if n := testing.AllocsPerRun(100, func() { Make[value](&m, 1000) }); n != 0 {
-		t.Errorf("%v allocations, want 0 but for the list of regions", n)
-	}
-	runtime.KeepAlive(&m)
-}

@@ -99,13 +99,8 @@ func TestGrowthIsNotTheCollectors(t *testing.T) {
 	if s := tb.Stats(); s.Flows != 0 || s.Invalidated == 0 {
 		t.Errorf("not everything was exercised: %+v", s)
 	}
-	if offheap.OnHeap {
-		t.Skip("all memory is Go's")
-	}
-	if got := after.TotalAlloc - before.TotalAlloc; got > most {
+	if got := after.TotalAlloc - before.TotalAlloc; got > most && !offheap.OnHeap {
 		t.Errorf("%d flows took %d bytes of Go's heap, more than %d", n, got, most)
-	} else {
-		t.Logf("%d bytes", got)
 	}
 }
 
