@@ -27,7 +27,7 @@ func (o *options) agentStart(ctx context.Context, s *serverProcess, c *cloud) er
 		say("ready after %v", ready.Round(time.Millisecond))
 	}
 	for range o.starts - 1 {
-		if err := o.withAgent(ctx, s, func(_ *exec.Cmd, ready time.Duration) error {
+		if err := o.withAgent(ctx, s, func(_ *exec.Cmd, _ string, ready time.Duration) error {
 			note(ready)
 			return nil
 		}); err != nil {
@@ -39,11 +39,14 @@ func (o *options) agentStart(ctx context.Context, s *serverProcess, c *cloud) er
 			return context.Cause(ctx)
 		}
 	}
-	return o.withAgent(ctx, s, func(cmd *exec.Cmd, ready time.Duration) error {
+	return o.withAgent(ctx, s, func(cmd *exec.Cmd, run string, ready time.Duration) error {
 		note(ready)
 		o.emit("agent_ready_ms", quantile(took, 0.5), "ms")
 		o.emit("agent_ready_worst_ms", slices.Max(took), "ms")
 		if err := c.sendAll(); err != nil {
+			return err
+		}
+		if err := o.rebind(ctx, c, run); err != nil {
 			return err
 		}
 		select {
@@ -62,8 +65,45 @@ func (o *options) agentStart(ctx context.Context, s *serverProcess, c *cloud) er
 	})
 }
 
-// withAgent calls f with the agent of the last host, as soon as all its ports are open, and how long that took. Afterwards the host is as it was before.
-func (o *options) withAgent(ctx context.Context, s *serverProcess, f func(cmd *exec.Cmd, ready time.Duration) error) (err error) {
+// rebind measures what a hypervisor waits for: until a port is unbound, which is the agent's first transaction, and until it is bound again and open.
+func (o *options) rebind(ctx context.Context, c *cloud, run string) error {
+	ctx, cancel := context.WithTimeout(ctx, patience)
+	defer cancel()
+	agent, v := debug.NewClient(filepath.Join(run, "agent.sock")), c.vms[c.byHost[c.hosts][0]]
+	await := func(open bool) error {
+		for {
+			ports, err := agent.Ports(ctx)
+			if err != nil {
+				return fmt.Errorf("%s is not as wanted (open: %v): %w", v.iface, open, err)
+			}
+			if open == slices.ContainsFunc(ports, func(p debug.Port) bool { return p.Interface == v.iface && p.Status == debug.StatusUp }) {
+				return nil
+			}
+			time.Sleep(time.Millisecond)
+		}
+	}
+	began := time.Now()
+	if _, err := agent.Unbind(ctx, v.id.String()); err != nil {
+		return err
+	}
+	o.emit("agent_unbind_ms", milliseconds(time.Since(began)), "ms")
+	if err := await(false); err != nil {
+		return err
+	}
+	began = time.Now()
+	if err := agent.Bind(ctx, v.id.String(), v.iface); err != nil {
+		return err
+	}
+	if err := await(true); err != nil {
+		return err
+	}
+	o.emit("agent_bind_ms", milliseconds(time.Since(began)), "ms")
+	return nil
+}
+
+// withAgent calls f with the agent of the last host and its run directory, as soon as all its ports are open, and how long that took. Afterwards the host is as it
+// was before.
+func (o *options) withAgent(ctx context.Context, s *serverProcess, f func(cmd *exec.Cmd, run string, ready time.Duration) error) (err error) {
 	run, err := os.MkdirTemp(o.dir, lastHost)
 	if err != nil {
 		return err
@@ -119,7 +159,7 @@ func (o *options) withAgent(ctx context.Context, s *serverProcess, f func(cmd *e
 	if up != o.hosted {
 		return fmt.Errorf("ready, and %d of %d ports are open", up, o.hosted)
 	}
-	return f(cmd, took)
+	return f(cmd, run, took)
 }
 
 // awaitReady waits until the service manager, which we are, is told that the agent serves.

@@ -10,11 +10,9 @@ import (
 )
 
 // cache is the present state, or close to it, in a form that transactions are checked
-// against. It is read when the first transaction comes and then follows a watch: a client that only reads has none.
+// against. It is read when the first transaction comes that takes more than a part of it, and then follows a watch: a client that only reads has none.
 type cache struct {
-	graph *model.Graph // nil: nothing read, or the watch broke
-	index *model.Index // of graph
-	guard int64        // mod revision of the guard key; 0: it does not exist
+	judged // its graph is nil: nothing read, or the watch broke
 	// moved is closed, and replaced, when the watch has brought something or broken.
 	moved chan struct{}
 	stop  context.CancelFunc // ends the watch
@@ -64,7 +62,7 @@ func (s *Store) loadGraph(ctx context.Context) error {
 		}
 	}
 	following, stop := context.WithCancel(s.ctx)
-	s.cache = cache{graph: g, index: model.NewIndex(g), guard: guard, moved: make(chan struct{}), stop: stop}
+	s.cache = cache{judged: judged{graph: g, index: model.NewIndex(g), guard: guard}, moved: make(chan struct{}), stop: stop}
 	s.following.Go(func() { s.follow(following, g, rev) })
 	if s.forget > 0 {
 		s.cache.used = time.Now()

@@ -61,24 +61,31 @@ func pause(ctx context.Context, attempt int) {
 	}
 }
 
-// try checks and commits ops against the cached state. When that state turns out to be old, it is
+// try checks and commits ops against the cached state, or against what of the present one concerns them. When the state turns out to be old, it is
 // brought up to date and the result is not done.
 func (s *Store) try(ctx context.Context, absent string, ops []store.Op) (rev int64, done bool, err error) {
-	if s.cache.graph == nil {
-		if err := s.load(ctx); err != nil {
+	by := &s.cache.judged
+	fresh := func() (bool, error) { return s.refresh(ctx) }
+	if by.graph == nil {
+		part, err := s.readScope(ctx, ops)
+		if err != nil {
+			return 0, false, err
+		}
+		if part != nil {
+			by, fresh = part, func() (bool, error) { return true, nil } // as of a moment ago; the next attempt reads it anew
+		} else if err := s.load(ctx); err != nil {
 			return 0, false, err
 		}
 	}
-	staged, refused := s.cache.graph.Stage(ops...)
+	staged, refused := by.graph.Stage(ops...)
 	if refused != nil {
 		// A refusal counts only if it rests on the present state.
-		fresh, err := s.refresh(ctx)
-		if err != nil || !fresh {
+		if ok, err := fresh(); err != nil || !ok {
 			return 0, false, err
 		}
 		return 0, true, fmt.Errorf("transaction refused: %w", refused)
 	}
-	plan := s.cache.index.Plan(s.cache.graph, staged.Changes)
+	plan := by.index.Plan(by.graph, staged.Changes)
 	puts, err := s.requests(staged.Changes, plan)
 	if err != nil {
 		staged.Rollback()
@@ -87,7 +94,7 @@ func (s *Store) try(ctx context.Context, absent string, ops []store.Op) (rev int
 	bounded, cancel := context.WithTimeout(ctx, s.timeout)
 	defer cancel()
 	guard := s.guardKey()
-	conditions, otherwise := []clientv3.Cmp{clientv3.Compare(clientv3.ModRevision(guard), "=", s.cache.guard)}, []clientv3.Op(nil)
+	conditions, otherwise := []clientv3.Cmp{clientv3.Compare(clientv3.ModRevision(guard), "=", by.guard)}, []clientv3.Op(nil)
 	if absent != "" {
 		conditions = append(conditions, clientv3.Compare(clientv3.CreateRevision(absent), "=", 0))
 		otherwise = append(otherwise, clientv3.OpGet(absent, clientv3.WithCountOnly()))
@@ -105,12 +112,12 @@ func (s *Store) try(ctx context.Context, absent string, ops []store.Op) (rev int
 		if absent != "" && r.Responses[0].GetResponseRange().Count > 0 {
 			return 0, true, fmt.Errorf("transaction refused: %w", store.ErrPresent)
 		}
-		_, err := s.refresh(ctx)
+		_, err := fresh()
 		return 0, false, err
 	}
 	staged.Commit(r.Header.Revision)
-	s.cache.index.Apply(plan)
-	s.cache.guard = r.Header.Revision
+	by.index.Apply(plan)
+	by.guard = r.Header.Revision
 	return r.Header.Revision, true, nil
 }
 
