@@ -85,9 +85,10 @@ test-libvirt: root build ## a guest of libvirt, emulated in software, on a virtu
 
 test-vm: export CGO_ENABLED := 0
 test-vm: export VIADUCT_NEED_OVS := 1
+test-vm: export VIADUCT_NEED_NETEM := 1
 test-vm: export VM_PROGRAMS := $(CURDIR)/build/vm/programs.cpio
 test-vm: export VM_FILES := $(CURDIR)/build/vm/viaduct
-test-vm: ## both datapaths on Debian's kernels 6.1 and 6.12, each in a guest
+test-vm: ## both datapaths, and a laboratory's faults, on Debian's kernels 6.1 and 6.12, each in a guest
 	@$(MAKE) --no-print-directory setup PACKAGES="$(VM_PACKAGES)"
 	@test/vm/programs.sh build/vm
 	@$(GO) build -trimpath -ldflags '-s -w' -o build/vm/viaduct ./cmd/viaduct
@@ -109,6 +110,7 @@ vm-%:
 	@echo "Linux $$(cat build/vm/$*/release)"
 	@$(GO) test -short -count=1 -p 1 -timeout 30m -skip 'DoNotAllocate|TestAllocations' \
 	  -exec "$(CURDIR)/test/vm/exec.sh $(CURDIR)/build/vm/$*" ./internal/path/datapath/ebpf ./internal/path/datapath/ovs
+	@$(GO) test -count=1 -exec "$(CURDIR)/test/vm/exec.sh $(CURDIR)/build/vm/$*" -run 'TestFaults$$' ./internal/lab
 
 bench-ovs: export CGO_ENABLED := 0
 bench-ovs: export VM_PROGRAMS := $(CURDIR)/build/vm/programs.cpio

@@ -130,7 +130,7 @@ func TestFaults(t *testing.T) {
 	expect("less loss", true, true)
 
 	switch err := l.Break(Fault{Kind: Delay, Names: []string{"h1", "h2"}, Delay: 100 * time.Millisecond}); {
-	case errors.Is(err, impair.ErrNoDelay): // said, and things are as they were
+	case errors.Is(err, impair.ErrNoDelay) && os.Getenv("VIADUCT_NEED_NETEM") == "": // said, and things are as they were
 		if len(l.Faults) != 1 {
 			t.Errorf("what could not be made is a fault: %v", l.Faults)
 		}

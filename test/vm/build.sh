@@ -4,7 +4,8 @@
 set -euo pipefail
 
 # What the guest is made with, then what the tests use. Some are built into some kernels.
-modules=(virtio_pci virtio_console virtio_net veth tun dummy bridge vxlan sch_ingress cls_bpf openvswitch vport_vxlan)
+modules=(virtio_pci virtio_console virtio_net veth tun dummy bridge vxlan sch_ingress cls_bpf openvswitch vport_vxlan
+	nf_tables nft_meta_bridge nft_numgen sch_htb sch_netem)
 commands=(sh cat grep insmod ip ls mkdir mount poweroff sleep uname)
 
 here=$(cd "$(dirname "$0")" && pwd)

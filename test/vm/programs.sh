@@ -5,12 +5,12 @@
 set -euo pipefail
 
 programs=(usr/bin/ovs-dpctl usr/bin/ovs-appctl usr/bin/ovs-vsctl usr/bin/ovsdb-tool usr/sbin/ovsdb-server
-	usr/lib/openvswitch-switch/ovs-vswitchd bin/ping usr/bin/arping bin/bash)
+	usr/lib/openvswitch-switch/ovs-vswitchd bin/ping usr/bin/arping bin/bash usr/sbin/nft)
 data=(usr/share/openvswitch/vswitch.ovsschema)
-packages=(openvswitch-switch openvswitch-common iputils-ping iputils-arping bash)
+packages=(openvswitch-switch openvswitch-common iputils-ping iputils-arping bash nftables)
 # Those of the shared libraries: one that is missing is told by name.
-packages+=(libc6 libbpf1 libcap-ng0 libcap2 libelf1 libevent-2.1-7 libgmp10 libhogweed6 libidn2-0 libnettle8 libnuma1 libssl3
-	libtinfo6 libunbound8 libunistring2 libxdp1 zlib1g)
+packages+=(libc6 libbpf1 libcap-ng0 libcap2 libelf1 libevent-2.1-7 libgmp10 libhogweed6 libidn2-0 libjansson4 libmnl0 libnettle8 libnftables1 libnftnl11
+	libnuma1 libreadline8 libssl3 libtinfo6 libunbound8 libunistring2 libxdp1 libxtables12 zlib1g)
 
 here=$(cd "$(dirname "$0")" && pwd)
 mkdir -p "$1"
