@@ -11,6 +11,8 @@ import (
 	"github.com/viaduct-net/viaduct/internal/path/datapath"
 	"github.com/viaduct-net/viaduct/internal/path/pathtest"
 	"github.com/viaduct-net/viaduct/internal/path/xlate"
+	"github.com/viaduct-net/viaduct/internal/state/conntrack"
+	"github.com/viaduct-net/viaduct/internal/state/replicate"
 )
 
 const oneSubnet = `
@@ -84,6 +86,56 @@ func TestPortThatComes(t *testing.T) {
 	if n := r.w.Counts().Dropped[drop.NotBound]; n != 2 || r.w.Counts().Waiting != 0 {
 		t.Errorf("given up: %+v", r.w.Counts())
 	}
+}
+
+// What a worker is told has its effect in that very turn: it does not wait for a miss first, with what it has to say to another host, or with
+// packets that may go on.
+func TestToldWhileIdle(t *testing.T) {
+	p := newPair(t, oneSubnet)
+	r, world := p.h2, pathtest.ID("world")
+	no, _ := r.ports.Local(world)
+	key := r.topo.Ports[world].TunnelKey
+	r.set(r.ports.Without(world).WithExpected(world, key), world)
+	if err := r.dp.SetTunnelKey(key, r.ports.Tunnel()); err != nil {
+		t.Fatal(err)
+	}
+	p.h1.in("a udp eth=a>world ip=10.0.1.10>10.0.1.99 ports=1>2")
+	p.turn()
+	if n := r.w.Counts().Waiting; n != 1 {
+		t.Fatalf("%d wait: %+v", n, r.w.Counts())
+	}
+	told := func(what string, f func()) {
+		t.Helper()
+		r.dp.Wake(0) // as Do does; it is used up when the worker comes to what it is told
+		if err := r.w.Turn(time.Hour); err != nil {
+			t.Fatal(err)
+		}
+		r.w.inbox.put(f)
+		over := make(chan error, 1)
+		go func() { over <- r.w.Turn(time.Hour) }()
+		select {
+		case err := <-over:
+			if err != nil {
+				t.Error(err)
+			}
+		case <-time.After(10 * time.Second):
+			t.Errorf("%s: it waits for a miss", what)
+			r.dp.Wake(0)
+			<-over
+		}
+	}
+	told("a port is there", func() {
+		r.w.SetPorts(r.ports.With(world, no).WithoutExpected(world))
+		r.w.Invalidate([]tag.Tag{{Kind: tag.Binding, ID: world}})
+	})
+	r.expect("ports 1 > 2")
+	conn := replicate.Conn{Conn: conntrack.Conn{Kind: tag.Connection, Device: world, Idle: time.Minute}}
+	before := p.told
+	told("a host is to know", func() { r.w.Tell(r.topo.Snapshot.Hosts[hostIDs[0]].Tunnel, []replicate.Conn{conn}, nil) })
+	if p.told != before+1 {
+		t.Errorf("%d messages, want 1", p.told-before)
+	}
+	p.turn()
 }
 
 // At the host that a port leaves, what comes for it waits until it is known where it goes, and follows it.

@@ -260,13 +260,19 @@ func (w *Worker) seek(t *tale) {
 
 // TellHost tells a host that has begun anew what concerns it. Call it through Do.
 func (w *Worker) TellHost(to match.Addr) {
-	w.peers.tales = append(w.peers.tales, &tale{to: to, seeking: true})
+	w.addTale(&tale{to: to, seeking: true})
 }
 
 // Tell tells a host of connections. done is called on the worker's goroutine, with how many messages the host has not acknowledged.
 // Call it through Do.
 func (w *Worker) Tell(to match.Addr, cs []replicate.Conn, done func(missed int)) {
-	w.peers.tales = append(w.peers.tales, &tale{to: to, conns: cs, done: done})
+	w.addTale(&tale{to: to, conns: cs, done: done})
+}
+
+// addTale begins a tale at the end of this turn, which does not wait for a miss first: a port that moves is at no host meanwhile.
+func (w *Worker) addTale(t *tale) {
+	w.peers.tales = append(w.peers.tales, t)
+	w.busy = true
 }
 
 // SomeConnectionsOf looks through some of the flows, from a place on which is 0 at first, for those of what comes in by a datapath port. It calls

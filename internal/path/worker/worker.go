@@ -110,7 +110,7 @@ type Worker struct {
 	peers    peers
 	hello    func(from match.Addr)
 	taken    []uint32 // whose tokens are to be given back with the batch
-	busy     bool     // there are flows to be removed now
+	busy     bool     // there are flows to be removed, or hosts to be told, now
 	load     func(port uuid.UUID, what []view.Thing) bool
 	loading  []latePacket
 
@@ -203,7 +203,7 @@ func (w *Worker) Run(ctx context.Context) error {
 // calls it forever; tests call it by hand.
 func (w *Worker) Turn(wait time.Duration) error {
 	w.inbox.run()
-	if w.busy {
+	if w.busy || len(w.batch.execs)+len(w.batch.misses) > 0 { // by what it was told just now, too
 		wait = 0
 	}
 	if w.intake == nobody {
