@@ -8,9 +8,12 @@ import (
 	"testing"
 	"time"
 
+	"github.com/vishvananda/netlink"
+
 	"github.com/viaduct-net/viaduct/internal/agent/debug"
 	"github.com/viaduct-net/viaduct/internal/lab"
 	"github.com/viaduct-net/viaduct/internal/lab/examples"
+	"github.com/viaduct-net/viaduct/internal/lab/ns"
 	"github.com/viaduct-net/viaduct/internal/lab/tool"
 	"github.com/viaduct-net/viaduct/internal/lab/traffic"
 )
@@ -151,6 +154,47 @@ func TestMoveStateful(t *testing.T) {
 		}
 		t.Logf("%s: longest gap %.0f ms", x.name, received.Gap)
 	}
+}
+
+// A VM that moves keeps its neighbours, as with a hypervisor: a request that nobody hears would hold up its connections for a second.
+func TestMoveKeepsNeighbours(t *testing.T) {
+	t.Parallel()
+	l := up(t, examples.TwoHosts)
+	bob := space(t, l, "bob")
+	alice := []string{"10.0.1.10", "fd00:1::10"}
+	for _, a := range alice {
+		ping(t, bob, a)
+	}
+	before := neighbours(t, bob)
+	if err := l.Move(t.Context(), vm(t, l, "bob"), &l.Hosts[0]); err != nil {
+		t.Fatal(err)
+	}
+	after := neighbours(t, bob)
+	for _, a := range alice {
+		if before[a] == "" || after[a] != before[a] {
+			t.Errorf("%s is at %q before, %q afterwards", a, before[a], after[a])
+		}
+		ping(t, bob, a)
+	}
+}
+
+// neighbours are the MAC addresses that a VM knows.
+func neighbours(t *testing.T, s ns.Space) map[string]string {
+	t.Helper()
+	h, err := s.Netlink()
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer h.Close()
+	all, err := h.NeighList(0, netlink.FAMILY_ALL)
+	if err != nil {
+		t.Fatal(err)
+	}
+	known := map[string]string{}
+	for _, n := range all {
+		known[n.IP.String()] = n.HardwareAddr.String()
+	}
+	return known
 }
 
 // Two hosts are told to serve the same port: the last one does, as soon as the other has let go; also when that one is dead.

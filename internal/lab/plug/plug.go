@@ -35,9 +35,15 @@ func Host(host ns.Space) error {
 }
 
 // VM prepares a namespace for a VM: addresses count at once (no duplicate address
-// detection) and nobody asks for routers, so that what a VM sends is what it was told to.
+// detection) and nobody asks for routers, so that what a VM sends is what it was told to. While its cable moves
+// to another host it has no carrier, but keeps its neighbours, as a VM that a hypervisor moves does: it would
+// ask for them where nobody hears it, and again a second later.
 func VM(vm ns.Space) error {
+	if err := vm.Sysctl("net/ipv4/conf/all/arp_evict_nocarrier", "0"); err != nil {
+		return err
+	}
 	return sysctls(vm,
+		"all/ndisc_evict_nocarrier", "0",
 		"all/accept_dad", "0", "default/accept_dad", "0",
 		"all/accept_ra", "0", "default/accept_ra", "0",
 		"all/router_solicitations", "0", "default/router_solicitations", "0")
