@@ -8,9 +8,9 @@ type Scope struct {
 	Bundles []Bundle
 }
 
-// ScopeOf is what it takes to judge a transaction: a graph of these objects alone stages ops as the whole graph does, errors included, and
-// plans for its bundles what the whole one plans. ok is false when it takes all objects, or nobody has worked out which. Of a transaction of bindings the whole is
-// seen in little: hypervisors bind and move ports often, and their hosts hold no more of a cloud than concerns them.
+// ScopeOf is what it takes to judge a transaction: a graph of what is in it stages ops as the whole graph does, errors included, and an index of that
+// graph plans the same changes of bundles. ok is false when it takes the whole graph, or might. Small are transactions of bindings and of new hosts, which are an agent's: hosts hold
+// no more of a cloud than concerns them, and hypervisors bind and move ports often.
 func ScopeOf(ops []Op) (s Scope, ok bool) {
 	for _, op := range ops {
 		if op.Tenant != "" { // tenants are told less, by what they own
