@@ -36,6 +36,26 @@ func (r *rig) set(p *xlate.Ports, changed ...uuid.UUID) {
 	r.turn()
 }
 
+// newWaiting is a pair whose second host expects a port, which it has had under a number, and has a packet wait for it.
+func newWaiting(t *testing.T) (p *pair, world uuid.UUID, no, key uint32) {
+	t.Helper()
+	p = newPair(t, oneSubnet)
+	r := p.h2
+	world = pathtest.ID("world")
+	no, _ = r.ports.Local(world)
+	key = r.topo.Ports[world].TunnelKey
+	r.set(r.ports.Without(world).WithExpected(world, key), world)
+	if err := r.dp.SetTunnelKey(key, r.ports.Tunnel()); err != nil {
+		t.Fatal(err)
+	}
+	p.h1.in("a udp eth=a>world ip=10.0.1.10>10.0.1.99 ports=1>2")
+	p.turn()
+	if n := r.w.Counts().Waiting; n != 1 {
+		t.Fatalf("%d wait: %+v", n, r.w.Counts())
+	}
+	return p, world, no, key
+}
+
 // What comes out of a tunnel for a port that is to be this host's soon waits for it, in order, and does not when it was never expected or is not
 // any more.
 func TestPortThatComes(t *testing.T) {
@@ -91,19 +111,8 @@ func TestPortThatComes(t *testing.T) {
 // What a worker is told has its effect in that very turn: it does not wait for a miss first, with what it has to say to another host, or with
 // packets that may go on.
 func TestToldWhileIdle(t *testing.T) {
-	p := newPair(t, oneSubnet)
-	r, world := p.h2, pathtest.ID("world")
-	no, _ := r.ports.Local(world)
-	key := r.topo.Ports[world].TunnelKey
-	r.set(r.ports.Without(world).WithExpected(world, key), world)
-	if err := r.dp.SetTunnelKey(key, r.ports.Tunnel()); err != nil {
-		t.Fatal(err)
-	}
-	p.h1.in("a udp eth=a>world ip=10.0.1.10>10.0.1.99 ports=1>2")
-	p.turn()
-	if n := r.w.Counts().Waiting; n != 1 {
-		t.Fatalf("%d wait: %+v", n, r.w.Counts())
-	}
+	p, world, no, _ := newWaiting(t)
+	r := p.h2
 	told := func(what string, f func()) {
 		t.Helper()
 		r.dp.Wake(0) // as Do does; it is used up when the worker comes to what it is told
@@ -140,18 +149,8 @@ func TestToldWhileIdle(t *testing.T) {
 
 // At the host that a port leaves, what comes for it waits until it is known where it goes, and follows it.
 func TestPortThatGoes(t *testing.T) {
-	p := newPair(t, oneSubnet)
-	r, world := p.h2, pathtest.ID("world")
-	key := r.topo.Ports[world].TunnelKey
-	r.set(r.ports.Without(world).WithExpected(world, key), world)
-	if err := r.dp.SetTunnelKey(key, r.ports.Tunnel()); err != nil {
-		t.Fatal(err)
-	}
-	p.h1.in("a udp eth=a>world ip=10.0.1.10>10.0.1.99 ports=1>2")
-	p.turn()
-	if n := r.w.Counts().Waiting; n != 1 {
-		t.Fatalf("%d wait: %+v", n, r.w.Counts())
-	}
+	p, world, _, key := newWaiting(t)
+	r := p.h2
 	// It goes to the first host, where it is expected no more.
 	no, err := p.h1.dp.AddPort(p.h1.topo.Ports[world].Interface, datapath.VM)
 	if err != nil {
