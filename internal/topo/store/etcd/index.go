@@ -22,22 +22,23 @@ func (s *Store) Reindex(ctx context.Context) (mended int, err error) {
 	for attempt := range maxAttempts {
 		pause(ctx, min(attempt, 1)*attempt)
 		if err := ctx.Err(); err != nil {
-			return mended, failure(ctx, err)
+			return 0, failure(ctx, err)
 		}
 		if s.cache.graph == nil {
 			if err := s.loadGraph(ctx); err != nil {
-				return mended, err
+				return 0, err
 			}
 		}
 		n, done, err := s.reindex(ctx)
-		if mended += n; done || err != nil {
-			return mended, err
+		if done || err != nil {
+			return n, err
 		}
+		// Others have written, before it or meanwhile: what seemed wrong may be what this client had not heard of.
 		if _, err := s.refresh(ctx); err != nil {
-			return mended, err
+			return 0, err
 		}
 	}
-	return mended, fmt.Errorf("%w: other writers were faster %d times", store.ErrConflict, maxAttempts)
+	return 0, fmt.Errorf("%w: other writers were faster %d times", store.ErrConflict, maxAttempts)
 }
 
 // reindex compares what is stored with what the cache says, and writes what differs, as long as nobody writes meanwhile. The caller holds mu.
