@@ -133,7 +133,7 @@ func (m *Mirror) keptPart() *KeptPart {
 // restore takes over what was kept, whatever has been heard until now. What was the whole network is all bundles of it.
 func (m *Mirror) restore(k *Kept) dirty {
 	p, d := m.part, newDirty()
-	g := model.NewGraph()
+	g := model.NewReplica()
 	for _, o := range k.Objects {
 		g.Load(o)
 	}

@@ -121,7 +121,7 @@ func (m *Mirror) Stats() Stats {
 
 // New makes an empty mirror for the agent of host.
 func New(host uuid.UUID) *Mirror {
-	m := &Mirror{Log: slog.Default(), host: host, synced: make(chan struct{}), graph: model.NewGraph(), routes: make(map[uuid.UUID][]view.Route), news: make(chan health.State, 1), hostNews: make(chan live.Hosts, 1),
+	m := &Mirror{Log: slog.Default(), host: host, synced: make(chan struct{}), graph: model.NewReplica(), routes: make(map[uuid.UUID][]view.Route), news: make(chan health.State, 1), hostNews: make(chan live.Hosts, 1),
 		calls: make(chan func()), ended: make(chan struct{}),
 		Clock: clock.NewSystem(), Idle: DefaultIdle, Compare: DefaultCompare, Reach: DefaultReach,
 		hurry: make(chan struct{}, 1),

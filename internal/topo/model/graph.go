@@ -17,16 +17,30 @@ import (
 // Not safe for concurrent use.
 type Graph struct {
 	objects   map[Kind]map[uuid.UUID]Object
-	referrers map[Key]map[Key]struct{}
+	referrers map[Key]keySet
 	unique    map[uniqueKey]uuid.UUID
+	// waiting are those who claim what another has, in the order in which they came: what is loaded may change hands in one transaction, of which who
+	// gets comes before who gives.
+	waiting map[uniqueKey][]uuid.UUID
+	replica bool
 }
 
 // NewGraph makes an empty graph.
 func NewGraph() *Graph {
+	g := NewReplica()
+	g.replica = false
+	return g
+}
+
+// NewReplica makes an empty graph for those who follow a store and never write: of what has to be nobody else's, a third of a graph's memory, it knows
+// only who is a tenant's default security group. Stage panics.
+func NewReplica() *Graph {
 	g := &Graph{
 		objects:   make(map[Kind]map[uuid.UUID]Object, len(Kinds)),
-		referrers: make(map[Key]map[Key]struct{}),
+		referrers: make(map[Key]keySet),
 		unique:    make(map[uniqueKey]uuid.UUID),
+		waiting:   make(map[uniqueKey][]uuid.UUID),
+		replica:   true,
 	}
 	for _, k := range Kinds {
 		g.objects[k] = make(map[uuid.UUID]Object)
@@ -89,7 +103,7 @@ func (g *Graph) swap(k Key, o Object) {
 	s.set(k, o)
 	for a := range around {
 		if now := g.Get(a.Kind, a.ID); now != nil {
-			_ = s.index(now) // what clashes in the store keeps its first owner
+			_ = s.index(now) // what clashes keeps its first owner
 		}
 	}
 }
@@ -108,6 +122,9 @@ type Staged struct {
 // before. References are judged after the last op, so the order of ops does not matter for them.
 // Errors are *FieldError, *ReferenceError and *ObjectError.
 func (g *Graph) Stage(ops ...Op) (*Staged, error) {
+	if g.replica {
+		panic("model: a replica judges no transaction")
+	}
 	changes, err := g.collect(ops)
 	if err != nil {
 		return nil, err

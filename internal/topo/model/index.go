@@ -28,6 +28,9 @@ type uniqueKey struct {
 
 // uniqueKeys lists what o claims for itself.
 func (g *Graph) uniqueKeys(o Object) []uniqueKey {
+	if x, ok := o.(*SecurityGroup); g.replica && (!ok || x.Name != DefaultGroup) {
+		return nil
+	}
 	var keys []uniqueKey
 	if n := o.GetMeta().Name; n != "" {
 		keys = append(keys, uniqueKey{field: "name", kind: o.Kind(), tenant: o.GetMeta().Tenant, text: n})
@@ -161,9 +164,14 @@ func (s *Staged) set(k Key, o Object) {
 func (s *Staged) unindex(o Object) {
 	g, id := s.graph, o.GetMeta().ID
 	for _, u := range g.uniqueKeys(o) {
-		if g.unique[u] == id {
-			delete(g.unique, u)
-			s.undo = append(s.undo, func() { g.unique[u] = id })
+		owner, waiting := g.unique[u], g.waiting[u]
+		s.undo = append(s.undo, func() { g.setClaim(u, owner, waiting) })
+		if owner != id {
+			g.setClaim(u, owner, without(waiting, id))
+		} else if len(waiting) > 0 {
+			g.setClaim(u, waiting[0], waiting[1:])
+		} else {
+			g.setClaim(u, uuid.Nil, nil)
 		}
 	}
 	from := KeyOf(o)
@@ -173,14 +181,35 @@ func (s *Staged) unindex(o Object) {
 	}
 }
 
-// index adds o to the indexes. What is taken by another object is an error, and stays the other's.
+// setClaim says who has u, and who else would.
+func (g *Graph) setClaim(u uniqueKey, owner uuid.UUID, waiting []uuid.UUID) {
+	if owner == uuid.Nil {
+		delete(g.unique, u)
+	} else {
+		g.unique[u] = owner
+	}
+	if len(waiting) == 0 {
+		delete(g.waiting, u)
+	} else {
+		g.waiting[u] = waiting
+	}
+}
+
+// without is a copy that lacks id.
+func without(ids []uuid.UUID, id uuid.UUID) []uuid.UUID {
+	return slices.DeleteFunc(slices.Clone(ids), func(x uuid.UUID) bool { return x == id })
+}
+
+// index adds o to the indexes. What is taken by another object is an error, and stays the other's until that lets go of it.
 func (s *Staged) index(o Object) error {
 	g, id := s.graph, o.GetMeta().ID
 	var err error
 	for _, u := range g.uniqueKeys(o) {
 		if owner, taken := g.unique[u]; taken && owner != id {
 			err = cmp.Or(err, g.taken(o, u, owner))
-			continue
+			waiting := g.waiting[u]
+			s.undo = append(s.undo, func() { g.setClaim(u, owner, waiting) })
+			g.setClaim(u, owner, append(without(waiting, id), id))
 		} else if !taken {
 			g.unique[u] = id
 			s.undo = append(s.undo, func() { delete(g.unique, u) })
@@ -237,26 +266,29 @@ func (g *Graph) taken(o Object, u uniqueKey, owner uuid.UUID) error {
 }
 
 func (g *Graph) link(from, to Key) {
-	m := g.referrers[to]
-	if m == nil {
-		m = make(map[Key]struct{})
-		g.referrers[to] = m
-	}
-	m[from] = struct{}{}
+	s := g.referrers[to]
+	s.add(from)
+	g.referrers[to] = s
 }
 
 func (g *Graph) unlink(from, to Key) {
-	m := g.referrers[to]
-	delete(m, from)
-	if len(m) == 0 {
+	s := g.referrers[to]
+	if s.remove(from); s.empty() {
 		delete(g.referrers, to)
+		return
 	}
+	g.referrers[to] = s
+}
+
+func (g *Graph) referrersOf(k Key) iter.Seq[Key] {
+	s := g.referrers[k]
+	return s.all()
 }
 
 // Referrers lists what refers to k and keeps it from being deleted, ordered by kind, name and id.
 func (g *Graph) Referrers(k Key) []Ref {
 	var by []Ref
-	for from := range g.referrers[k] {
+	for from := range g.referrersOf(k) {
 		if o := g.Get(from.Kind, from.ID); o != nil {
 			by = append(by, RefTo(o))
 		}
@@ -270,7 +302,7 @@ func (g *Graph) Referrers(k Key) []Ref {
 // ReferrersOf goes through the objects of one kind that refer to k, in no order. The caller must not change them.
 func (g *Graph) ReferrersOf(k Key, kind Kind) iter.Seq[Object] {
 	return func(yield func(Object) bool) {
-		for from := range g.referrers[k] {
+		for from := range g.referrersOf(k) {
 			if from.Kind != kind {
 				continue
 			}

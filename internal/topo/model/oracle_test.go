@@ -15,22 +15,30 @@ import (
 
 // dump writes everything that is in g, indexes included, in a fixed order.
 func (g *Graph) dump() string {
-	var lines []string
+	lines := g.lines()
+	for u, owner := range g.unique {
+		lines = append(lines, fmt.Sprintf("%v = %s", u, owner))
+	}
+	for u, ids := range g.waiting {
+		lines = append(lines, fmt.Sprintf("%v for %s", u, ids))
+	}
+	slices.Sort(lines)
+	return strings.Join(lines, "\n")
+}
+
+// lines are the objects and what refers to them, in no order.
+func (g *Graph) lines() (lines []string) {
 	for k, m := range g.objects {
 		for _, o := range m {
 			lines = append(lines, fmt.Sprintf("%s %+v", k, o))
 		}
 	}
-	for to, m := range g.referrers {
-		for from := range m {
+	for to := range g.referrers {
+		for from := range g.referrersOf(to) {
 			lines = append(lines, fmt.Sprintf("%v <- %v", to, from))
 		}
 	}
-	for u, owner := range g.unique {
-		lines = append(lines, fmt.Sprintf("%v = %s", u, owner))
-	}
-	slices.Sort(lines)
-	return strings.Join(lines, "\n")
+	return lines
 }
 
 func (x *Index) dump() string {
@@ -133,6 +141,25 @@ func check(t rapid.TB, g *Graph) {
 			t.Fatalf("route %s does not fit port %s", r.ID, p.ID)
 		}
 	}
+	references, held := 0, 0
+	for _, k := range Kinds {
+		for o := range g.All(k) {
+			to := Refs(o)
+			slices.SortFunc(to, CompareKeys)
+			for _, to := range slices.Compact(to) {
+				references++
+				if !slices.Contains(slices.Collect(g.referrersOf(to)), KeyOf(o)) {
+					t.Fatalf("%v does not know that %v refers to it", to, KeyOf(o))
+				}
+			}
+		}
+	}
+	for to := range g.referrers {
+		held += len(slices.Collect(g.referrersOf(to)))
+	}
+	if held != references {
+		t.Fatalf("%d references are held, want %d", held, references)
+	}
 	// The indexes are those of a graph that saw nothing but the outcome.
 	fresh := NewGraph()
 	for _, k := range slices.Backward(Kinds) { // worst order: references dangle for a while
@@ -145,7 +172,23 @@ func check(t rapid.TB, g *Graph) {
 	}
 }
 
-// TestRandomTransactions holds what Stage lets pass against the rules, and what it refuses to leave no trace.
+// alike says that a replica that has followed g knows what g does, but for claims.
+func (g *Graph) alike(t rapid.TB, replica *Graph) {
+	t.Helper()
+	want, have := g.lines(), replica.lines()
+	slices.Sort(want)
+	slices.Sort(have)
+	if !slices.Equal(want, have) {
+		t.Fatalf("a replica has\n%s\nwant\n%s", strings.Join(have, "\n"), strings.Join(want, "\n"))
+	}
+	for _, tenant := range []string{"", "acme", "beta"} {
+		if have, want := replica.Default(tenant), g.Default(tenant); (have == nil) != (want == nil) || have != nil && have.ID != want.ID {
+			t.Fatalf("the default group of %q is %v, want %v", tenant, have, want)
+		}
+	}
+}
+
+// TestRandomTransactions holds what Stage lets pass against the rules, and what it refuses to leave no trace. A replica follows.
 func TestRandomTransactions(t *testing.T) {
 	names := rapid.SampledFrom([]string{"", "a", "b"})
 	pick := func(lo, hi int) *rapid.Generator[uuid.UUID] {
@@ -159,6 +202,7 @@ func TestRandomTransactions(t *testing.T) {
 	}
 	tenants := rapid.SampledFrom([]string{"", "", "acme", "beta"})
 	bridges, routers, ports, hosts := pick(1, 2), pick(3, 4), pick(11, 16), pick(31, 32)
+	groups := pick(41, 43)
 	addrs := rapid.SampledFrom(pfx("10.0.0.1/24", "10.0.0.2/24", "10.0.1.1/24", "10.0.0.1/32", "10.0.0.2/32"))
 	object := rapid.Custom(func(t *rapid.T) Object {
 		name := names.Draw(t, "name")
@@ -175,11 +219,14 @@ func TestRandomTransactions(t *testing.T) {
 		case 4:
 			p := ports.Draw(t, "port")
 			return &Binding{Meta: Meta{ID: p}, PortID: p, HostID: hosts.Draw(t, "host"), Interface: rapid.SampledFrom([]string{"t0", "t1"}).Draw(t, "if")}
+		case 5:
+			return &SecurityGroup{Meta: Meta{ID: groups.Draw(t, "group"), Name: rapid.SampledFrom([]string{"a", DefaultGroup}).Draw(t, "name")}}
 		}
 		p := &Port{Meta: Meta{ID: ports.Draw(t, "port"), Name: name}, PeerID: maybe(t, ports), Addresses: rapid.SliceOfN(addrs, 0, 2).Draw(t, "addrs")}
 		if p.ID[15]%2 == 0 {
 			p.BridgeID = bridges.Draw(t, "bridge")
 			p.MAC = mac(byte(rapid.IntRange(1, 3).Draw(t, "mac")))
+			p.VLAN = rapid.SampledFrom([]uint16{0, 0, 7}).Draw(t, "vlan")
 		} else {
 			p.RouterID = routers.Draw(t, "router")
 		}
@@ -190,7 +237,13 @@ func TestRandomTransactions(t *testing.T) {
 		for _, k := range []Object{&Bridge{Meta: Meta{ID: id(1)}}, &Bridge{Meta: Meta{ID: id(2)}}, &Router{Meta: Meta{ID: id(3)}}, &Host{Meta: Meta{ID: id(31)}}} {
 			g.Load(k)
 		}
-		index := NewIndex(g)
+		index, replica, follower := NewIndex(g), NewReplica(), NewGraph()
+		for _, k := range Kinds {
+			for o := range g.All(k) {
+				replica.Load(Clone(o))
+				follower.Load(Clone(o))
+			}
+		}
 		for rev := range int64(rapid.IntRange(1, 20).Draw(t, "txns")) {
 			var ops []Op
 			for range rapid.IntRange(1, 4).Draw(t, "ops") {
@@ -217,6 +270,19 @@ func TestRandomTransactions(t *testing.T) {
 				index.Apply(index.Plan(g, s.Changes))
 				s.Commit(rev + 1)
 				check(t, g)
+				for _, c := range s.Changes {
+					if c.New == nil {
+						replica.Unload(KeyOf(c.Old))
+						follower.Unload(KeyOf(c.Old))
+					} else {
+						replica.Load(Clone(c.New))
+						follower.Load(Clone(c.New))
+					}
+				}
+				g.alike(t, replica)
+				if now, want := follower.dump(), g.dump(); now != want {
+					t.Fatalf("who follows has drifted:\n%s\nwant\n%s", now, want)
+				}
 				if now, want := index.dump(), NewIndex(g).dump(); now != want {
 					t.Fatalf("bundles have drifted:\n%s\nwant\n%s", now, want)
 				}

@@ -175,7 +175,7 @@ func badPortAddress(p *Port, i int, a netip.Prefix) string {
 // validateSubnets refuses a subnet that overlaps one of another port of the router: the router
 // could not tell on which link an address is. Link-local subnets are on every link.
 func (g *Graph) validateSubnets(p *Port) error {
-	for from := range g.referrers[Key{KindRouter, p.RouterID}] {
+	for from := range g.referrersOf(Key{KindRouter, p.RouterID}) {
 		other, ok := g.Get(from.Kind, from.ID).(*Port)
 		if !ok || other.ID == p.ID {
 			continue

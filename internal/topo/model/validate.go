@@ -274,7 +274,7 @@ func (g *Graph) checkAround(changes []Change, tenant string) error {
 		if c.New.Kind() != KindPort || c.Old == nil {
 			continue
 		}
-		for from := range g.referrers[KeyOf(c.New)] {
+		for from := range g.referrersOf(KeyOf(c.New)) {
 			if err := g.validate(Change{New: g.Get(from.Kind, from.ID)}); err != nil {
 				return g.blind(err, c, tenant)
 			}

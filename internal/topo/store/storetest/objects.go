@@ -162,6 +162,18 @@ func testStaleClient(t *testing.T, c Cluster) {
 	}
 }
 
+// Who follows a transaction in which a name changes hands, new owner first, knows whose it is then.
+func testChangeOfHands(t *testing.T, c Cluster) {
+	writer, follower := c.Open(t), c.Open(t)
+	mustTxn(t, follower, create(bridge(1, "x"))...)
+	mustTxn(t, writer, store.Op{Verb: store.Create, Object: bridge(2, "x")}, store.Op{Verb: store.Replace, Object: bridge(1, "y")})
+	if _, err := follower.Txn(withPatience(t), create(bridge(3, "x"))...); !errors.Is(err, store.ErrExists) {
+		t.Errorf("a second bridge of the name: %v, want %v", err, store.ErrExists)
+	}
+	mustTxn(t, writer, store.Op{Verb: store.Delete, Object: bridge(2, "x")})
+	mustTxn(t, follower, create(bridge(3, "x"))...)
+}
+
 // RunTenant checks a store that its caller may use on behalf of any tenant: what is done on behalf of a tenant is its own, and reaches nobody else's.
 func RunTenant(t *testing.T, c Cluster) {
 	s, other := c.Open(t), c.Open(t)

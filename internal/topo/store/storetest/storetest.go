@@ -35,6 +35,7 @@ func Run(t *testing.T, start func(t *testing.T) Cluster) {
 		{"Ownership", testOwnership},
 		{"Refusals", testRefusals},
 		{"StaleClient", testStaleClient},
+		{"ChangeOfHands", testChangeOfHands},
 		{"WatchInitial", testWatchInitial},
 		{"WatchTransactions", testWatchTransactions},
 		{"WatchEnds", testWatchEnds},
