@@ -16,7 +16,7 @@ func (a *Agent) newMirror(s *conf.Settings) *mirror.Mirror {
 	return m
 }
 
-// inUse lists those of some parts of the network on which flows depend.
+// inUse lists those of some parts of the network on which flows depend, and the ports on whose links addresses are being asked for: a flow waits for each of them.
 func (a *Agent) inUse(ts []view.Thing) (used []view.Thing) {
 	for _, w := range a.workers {
 		err := a.call(w, context.Background(), func() {
@@ -24,6 +24,12 @@ func (a *Agent) inUse(ts []view.Thing) (used []view.Thing) {
 		})
 		if err != nil {
 			return append(used, ts...) // the worker has ended
+		}
+	}
+	asked := a.tables.Asked() // last: packets have gone on meanwhile
+	for _, t := range ts {
+		if _, asks := asked[t.ID]; asks && t.Kind == view.ThingPort {
+			used = append(used, t)
 		}
 	}
 	return used

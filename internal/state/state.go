@@ -138,6 +138,15 @@ func (t *Tables) Resolve(port uuid.UUID, addr match.Addr, owner uuid.UUID) (send
 	return t.ports.Resolve(port, addr, owner, t.clock.Now())
 }
 
+// Asked are the router ports on whose links addresses are being asked for: they are in use, though no flow depends on them yet.
+func (t *Tables) Asked() map[uuid.UUID]struct{} { return t.ports.Asked() }
+
+// StopAsking ends the asking for addr on the link of a router port that requests cannot be sent from. Packets that wait for the tag are to
+// go on, and ask anew if they need it still. False: nobody asked.
+func (t *Tables) StopAsking(port uuid.UUID, addr match.Addr) (changed tag.Tag, was bool) {
+	return t.ports.StopAsking(arp.Key{ID: port, Addr: addr})
+}
+
 // Hold keeps the MAC or neighbour entry, or the connection, that a tag names from expiring, because a flow depends on it; not ok: there is
 // no such connection. Each Hold that was ok is followed by one Release, with the same tag and what Hold has returned.
 func (t *Tables) Hold(tg *tag.Tag) (handle uint64, ok bool) {

@@ -163,6 +163,37 @@ func TestUnanswered(t *testing.T) {
 	}
 }
 
+// A port counts as asked from until each address is known, has failed or is not asked for any more.
+func TestAsked(t *testing.T) {
+	s, clk := setup(nil)
+	want := func(what string, ports ...uuid.UUID) {
+		t.Helper()
+		if got := s.Asked(); len(got) != len(ports) || slices.ContainsFunc(ports, func(p uuid.UUID) bool { _, ok := got[p]; return !ok }) {
+			t.Errorf("%s: %v, want %v", what, got, ports)
+		}
+	}
+	want("nothing")
+	s.Resolve(p1, a1, p1)
+	s.Resolve(p1, nthAddr(1), p1)
+	s.Resolve(p2, a1, p1)
+	want("three addresses", p1, p2)
+	s.LearnNeighbour(p1, a1, m1, p1)
+	want("one has answered", p1, p2)
+	if tg, was := s.StopAsking(p1, nthAddr(1)); !was || tg != (tag.Tag{Kind: tag.Neighbour, ID: p1, Addr: nthAddr(1)}) {
+		t.Errorf("StopAsking = %v %v", tg, was)
+	}
+	want("another is not asked for", p2)
+	if _, was := s.StopAsking(p1, nthAddr(1)); was {
+		t.Error("stopped twice")
+	}
+	if !asks(s, p1, nthAddr(1)) {
+		t.Error("it is not asked for anew")
+	}
+	clk.Advance(60 * time.Second)
+	s.Tick()
+	want("all have failed")
+}
+
 func TestStaleIsRefreshedWhileUsed(t *testing.T) {
 	s, clk := setup(nil)
 	tg, _, _ := s.LearnNeighbour(p1, a1, m1, p1)

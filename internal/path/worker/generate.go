@@ -175,8 +175,15 @@ func (w *Worker) resolve(wait tag.Tag, l sim.Lease, depth int) (ok bool) {
 	return true
 }
 
-// Ask sends an ARP request or a neighbour solicitation for addr out of a router port. Call it through Do.
+// Ask sends an ARP request or a neighbour solicitation for addr out of a router port. If that is not here any more the asking ends, lest an address
+// counts as failed that was not asked for; packets that wait for it find out what has become of the port. Call it through Do.
 func (w *Worker) Ask(port uuid.UUID, addr match.Addr) {
+	if w.snapshot.Port(port) == nil {
+		if t, was := w.tables.StopAsking(port, addr); was {
+			w.tell(nil, []tag.Tag{t})
+		}
+		return
+	}
 	w.made.owner = port
 	w.solicit(port, addr, 0)
 	w.runMade()

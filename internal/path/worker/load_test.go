@@ -2,6 +2,7 @@ package worker
 
 import (
 	"maps"
+	"net/netip"
 	"strconv"
 	"testing"
 	"time"
@@ -9,6 +10,7 @@ import (
 	"github.com/google/uuid"
 
 	"github.com/viaduct-net/viaduct/internal/base/drop"
+	"github.com/viaduct-net/viaduct/internal/base/match"
 	"github.com/viaduct-net/viaduct/internal/base/tag"
 	"github.com/viaduct-net/viaduct/internal/path/pathtest"
 	"github.com/viaduct-net/viaduct/internal/topo/view"
@@ -182,4 +184,31 @@ func TestLatePacketsAreBounded(t *testing.T) {
 	if len(l.w.loading) != 0 {
 		t.Errorf("%d packets of devices still wait", len(l.w.loading))
 	}
+}
+
+// A port goes while an address on its link is being asked for. The asking ends: who waits for the address has the port loaded, and asks anew.
+func TestAskingEndsWithItsPort(t *testing.T) {
+	l := newLoader(t, twoSubnets)
+	port, d := pathtest.ID("r:red"), match.AddrFrom(netip.MustParseAddr("10.0.2.20"))
+	l.in("a udp eth=a>r:blue ip=10.0.1.10>10.0.2.20 ports=1>2")
+	l.turn()
+	l.expect("c < ", "d < ")
+	l.part.Ports = maps.Clone(l.part.Ports)
+	delete(l.part.Ports, port)
+	l.give()
+	l.turn()
+	l.w.Ask(port, d)
+	l.turn()
+	l.expect("c < ", "d < ")
+	l.w.Ask(port, d)
+	l.turn()
+	l.expect("c < ", "d < ")
+	l.in("d arp op=reply eth=02:00:00:00:00:0d>r:red ip=10.0.2.20>10.0.2.1")
+	l.turn()
+	l.expect("d < ")
+	delete(l.part.Ports, port)
+	l.give()
+	l.w.Ask(port, d) // nobody asks, and nobody waits
+	l.turn()
+	l.expect()
 }

@@ -155,6 +155,26 @@ func (t *Table) Resolve(port uuid.UUID, addr match.Addr, owner uuid.UUID, now in
 	return t.ask(k, owner, t.cfg.MaxPending, now)
 }
 
+// Asked are the router ports on whose links addresses are being asked for.
+func (t *Table) Asked() map[uuid.UUID]struct{} {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	ports := make(map[uuid.UUID]struct{}, len(t.asking))
+	for k := range t.asking {
+		ports[k.ID] = struct{}{}
+	}
+	return ports
+}
+
+// StopAsking ends the asking for an address: who needs it asks anew. False: nobody asked.
+func (t *Table) StopAsking(k Key) (changed tag.Tag, was bool) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	_, was = t.asking[k]
+	t.answered(k)
+	return k.tag(), was
+}
+
 // ask, answered: with mu held.
 func (t *Table) ask(k Key, owner uuid.UUID, limit int, now int64) (send, ok bool) {
 	if _, asked := t.asking[k]; asked {
