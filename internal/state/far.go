@@ -28,8 +28,8 @@ func (t *Tables) Learnt(tg tag.Tag) (l Learnt, ok bool) {
 	return l, ok
 }
 
-// SetFar notes what another host has learnt, later than this one: if this one has learnt otherwise, it forgets that. True: the
-// flows of the tag are out of date.
+// SetFar notes what another host has learnt, later than this one: if this one has learnt otherwise, it forgets that, and what it asks for
+// itself has been answered. True: the flows of the tag are out of date.
 func (t *Tables) SetFar(tg tag.Tag, l Learnt) (news bool) {
 	mine, had := t.Learnt(tg)
 	was, known := t.far.Get(tg)
@@ -37,6 +37,9 @@ func (t *Tables) SetFar(tg tag.Tag, l Learnt) (news bool) {
 	if had && mine != l {
 		t.forgetLearnt(tg)
 		return true
+	}
+	if !had && tg.Kind == tag.Neighbour {
+		t.ports.StopAsking(arp.Key{ID: tg.ID, Addr: tg.Addr, VLAN: tg.VLAN})
 	}
 	return !had && (!known || was != l)
 }

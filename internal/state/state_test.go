@@ -333,3 +333,34 @@ func TestOneRequestOverAllWorkers(t *testing.T) {
 		t.Errorf("%d requests for 200 addresses", sent.Load())
 	}
 }
+
+// What another host has learnt is an answer: this one asks no more, and does not take for failed what has answered there.
+func TestAnotherHostsAnswer(t *testing.T) {
+	s, clk := setup(nil)
+	tg := tag.Tag{Kind: tag.Neighbour, ID: p1, Addr: a1}
+	for _, failed := range []bool{false, true} {
+		s.Resolve(p1, a1, p1)
+		if failed {
+			clk.Advance(60 * time.Second)
+			s.Tick()
+		}
+		if !s.SetFar(tg, state.Learnt{MAC: m1}) {
+			t.Error("the answer is no news")
+		}
+		clk.Advance(60 * time.Second)
+		if ask, changed := s.Tick(); len(s.Asked())+len(ask)+len(changed) != 0 {
+			t.Errorf("failed %v: asked from %v: %v, changed %v", failed, s.Asked(), ask, changed)
+		}
+		s.DropFar(tg)
+		if _, ok, failed := s.Neighbour(p1, a1); ok || failed {
+			t.Errorf("when the other host has forgotten: known %v, failed %v", ok, failed)
+		}
+	}
+	s.LearnNeighbour(p1, a1, m1, p1)
+	s.Hold(&tg)
+	clk.Advance(60 * time.Second)
+	s.Tick()
+	if s.SetFar(tg, state.Learnt{MAC: m1}); len(s.Asked()) != 1 {
+		t.Error("what is known here is not asked for again")
+	}
+}

@@ -166,12 +166,13 @@ func (t *Table) Asked() map[uuid.UUID]struct{} {
 	return ports
 }
 
-// StopAsking ends the asking for an address: who needs it asks anew. False: nobody asked.
+// StopAsking ends the asking for an address, or that it is known as failed: who needs it asks anew. False: nobody asked.
 func (t *Table) StopAsking(k Key) (changed tag.Tag, was bool) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	_, was = t.asking[k]
 	t.answered(k)
+	t.failed.Delete(k)
 	return k.tag(), was
 }
 
