@@ -9,6 +9,7 @@ import (
 
 	"github.com/viaduct-net/viaduct/internal/agent/debug"
 	"github.com/viaduct-net/viaduct/internal/base/drop"
+	"github.com/viaduct-net/viaduct/internal/base/offheap"
 )
 
 // maxEvents bounds how many events are kept for who asks later; who reads too slowly is told how many it missed.
@@ -95,6 +96,7 @@ func (a *Agent) notice(ctx context.Context) error {
 			}
 		}
 		a.checkMemory()
+		a.checkTables(offheap.Refused())
 		st := a.tables.Stats()
 		grew := func(kind, subject, text string, n uint64) {
 			if d := n - refused[kind+subject]; d > 0 && n >= refused[kind+subject] {

@@ -123,3 +123,13 @@ func (a *Agent) checkMemory() {
 	}
 	a.troubles.set(troubleMemory, "the agent needs more memory than it may have: it is slow, and may be killed", err)
 }
+
+// checkTables says when tables have come to be in Go's heap. What is there stays, so the trouble does, too.
+func (a *Agent) checkTables(refused uint64) {
+	var err error
+	if refused > 0 {
+		err = fmt.Errorf("the kernel has refused memory for them %d times; raise vm.max_map_count (sysctl), or LimitAS and LimitDATA (systemctl edit viaduct-agent), or with vm.overcommit_memory=2 "+
+			"what may be committed, and restart the agent", refused)
+	}
+	a.troubles.set(troubleTables, "tables of flows and connections are in Go's heap: new flows may wait for the garbage collector", err)
+}

@@ -52,6 +52,7 @@ var (
 	mendedParts   = counter("datapath_mended_total", "Parts of the datapath that somebody had taken away and the agent has put back.")
 	memoryLimit   = gauge("agent_memory_limit_bytes", "Memory that the agent's garbage collector keeps it within, tables included; absent when there is no limit.")
 	tableBytes    = gauge("agent_tables_bytes", "Memory of the tables of flows and connections that is not in Go's heap: taken from the kernel, which may not have all of it in use.")
+	tablesRefused = counter("agent_tables_refused_total", "Times that the kernel has refused memory for such a table, which is in Go's heap since.")
 	agentUnseen   = gauge("agent_ports_without_series", "Ports that are added up under the name others.")
 
 	portInfo      = gauge("port_info", "1, with what the port is called.", "port_id", "port", "device", "interface")
@@ -227,6 +228,7 @@ func (a *Agent) collectTroubles(s sink) {
 	}
 	s.put(mendedParts, float64(a.mended.Load()))
 	s.put(tableBytes, float64(offheap.Mapped()))
+	s.put(tablesRefused, float64(offheap.Refused()))
 	if n := a.memoryLimit(); n != math.MaxInt64 {
 		s.put(memoryLimit, float64(n))
 	}

@@ -24,6 +24,7 @@ import (
 
 	"github.com/viaduct-net/viaduct/internal/agent/debug"
 	"github.com/viaduct-net/viaduct/internal/api/client"
+	"github.com/viaduct-net/viaduct/internal/base/offheap"
 	"github.com/viaduct-net/viaduct/internal/base/packet"
 	"github.com/viaduct-net/viaduct/internal/path/datapath/fake"
 	"github.com/viaduct-net/viaduct/internal/pki"
@@ -132,6 +133,9 @@ func TestMetricsAddUp(t *testing.T) {
 		if value(t, m, name) != 1 {
 			t.Errorf("%s is not 1", name)
 		}
+	}
+	if n := value(t, m, "viaduct_agent_tables_refused_total"); n != float64(offheap.Refused()) {
+		t.Errorf("%v maps were refused, %v are told", offheap.Refused(), n)
 	}
 }
 

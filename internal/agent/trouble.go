@@ -20,10 +20,11 @@ const (
 	troubleConnections = "connections_not_kept" // silent connections would not survive the agent
 	troubleDatapath    = "datapath_damaged"     // a part of it was taken away, and cannot be put back
 	troubleMemory      = "memory_short"         // the agent needs more than it is allowed
+	troubleTables      = "tables_in_heap"       // new flows may wait for the garbage collector
 	troubleName        = "host_name_taken"      // another machine is this host, or would be
 )
 
-var allTroubles = []string{troubleConnections, troubleDatapath, troubleMemory, troubleName, troubleTopology}
+var allTroubles = []string{troubleConnections, troubleDatapath, troubleMemory, troubleName, troubleTables, troubleTopology}
 
 // troubles are what is wrong now. Each is logged once when it begins and once when it is over, however often it is met meanwhile. Safe for
 // concurrent use.

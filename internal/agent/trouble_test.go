@@ -184,3 +184,23 @@ func TestMemoryShort(t *testing.T) {
 		t.Errorf("%q", a.troubles.texts())
 	}
 }
+
+// TestTablesInHeap: maps that the kernel refuses are told of once, with what it means and what to do.
+func TestTablesInHeap(t *testing.T) {
+	var log bytes.Buffer
+	a := &Agent{events: newEvents(), log: slog.New(slog.NewTextHandler(&log, nil))}
+	a.troubles = newTroubles(a.log, a.events)
+	if a.checkTables(0); len(a.troubles.texts()) != 0 || log.Len() != 0 {
+		t.Errorf("nothing was refused: %q; %s", a.troubles.texts(), log.String())
+	}
+	a.checkTables(1)
+	a.checkTables(3)
+	if s := a.troubles.texts(); len(s) != 1 || !strings.HasPrefix(s[0], troubleTables+": ") || !strings.Contains(s[0], "3 times") {
+		t.Errorf("%q", s)
+	}
+	for _, want := range []string{"level=WARN", "garbage collector", "1 times", "vm.max_map_count", "LimitAS"} {
+		if strings.Count(log.String(), want) != 1 {
+			t.Errorf("no, or not one, %q: %s", want, log.String())
+		}
+	}
+}

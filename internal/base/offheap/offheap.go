@@ -36,8 +36,8 @@ type region struct {
 }
 
 // Make returns n zero values of T, which begin at a page if they are 16 KiB or more. T must not contain pointers of any kind: Make panics if it does.
-// When the kernel refuses memory (too many maps, a limit of the address space), it comes from Go's heap, as it does for small tables, and under the race detector,
-// which does not look at other memory. The kernel takes pages when they are first written: until then they cost nothing but addresses.
+// When the kernel refuses memory (too many maps, a limit of the address space), it comes from Go's heap, which Refused counts. So does that of small tables, and all of it
+// under the race detector, which does not look at other memory. The kernel takes pages when they are first written: until then they cost nothing but addresses.
 func Make[T any](m *Memory, n int) []T {
 	mustBePlain(reflect.TypeFor[T]())
 	size := unsafe.Sizeof(*new(T))
@@ -48,6 +48,7 @@ func Make[T any](m *Memory, n int) []T {
 	r := region{size: (uintptr(n)*size + page - 1) &^ (page - 1)}
 	var err error
 	if r.at, err = mapPages(r.size); err != nil {
+		refused.Add(1)
 		return make([]T, n)
 	}
 	mapped.Add(uint64(r.size))
@@ -76,7 +77,10 @@ func Free[T any](m *Memory, s []T) {
 // Safe for concurrent use.
 func Mapped() uint64 { return mapped.Load() }
 
-var mapped atomic.Uint64
+// Refused is how often the kernel has refused memory, which then came from Go's heap. Safe for concurrent use.
+func Refused() uint64 { return refused.Load() }
+
+var mapped, refused atomic.Uint64
 
 // mapPages is a variable for tests.
 var mapPages = func(size uintptr) (unsafe.Pointer, error) {

@@ -120,12 +120,21 @@ func TestKernelRefuses(t *testing.T) {
 	defer func(f func(uintptr) (unsafe.Pointer, error)) { mapPages = f }(mapPages)
 	mapPages = func(uintptr) (unsafe.Pointer, error) { return nil, unix.ENOMEM }
 	var m Memory
+	before := Refused()
 	s := Make[uint64](&m, least)
 	s[least-1] = 1
 	if len(s) != least || Mapped() != 0 {
 		t.Errorf("%d values, %d bytes are mapped", len(s), Mapped())
 	}
 	Free(&m, s)
+	Make[uint64](&m, 1) // small: nobody is asked
+	want := uint64(1)
+	if OnHeap {
+		want = 0
+	}
+	if n := Refused() - before; n != want {
+		t.Errorf("%d maps were refused, want %d", n, want)
+	}
 }
 
 func TestPointers(t *testing.T) {
