@@ -183,7 +183,7 @@ func (a *Agent) build() {
 		c.ID, c.Host, c.Hold = i, a.host.ID, true // until connections are known: see serve
 		c.Queue.Now = kernelClock(a.clock)
 		a.workers = append(a.workers, worker.New(c, worker.Deps{
-			Datapath: a.dp, State: a.tables, Tokens: a.policy, Clock: a.clock, CPU: a.cpu, Changed: a.changed, Hello: a.tellHost, Fault: a.faulty, Load: a.mirror.Load,
+			Datapath: a.dp, State: a.tables, Tokens: a.policy, Clock: a.clock, CPU: a.cpu, Changed: a.changed, Hello: a.tellHost, Owns: a.mirror.SetOwner, Fault: a.faulty, Load: a.mirror.Load,
 		}))
 	}
 	a.ports = newPorts(a.dp, a.policy, a.workers, a.tunnelKey, a.rates, a.logs.For(logDatapath))

@@ -36,7 +36,8 @@ type mover struct {
 	comes, goes map[uuid.UUID]int64
 	had         map[uuid.UUID]bool // the ports of this host; guarded by mu
 
-	parts map[uuid.UUID]*part // by port; of who calls step
+	parts map[uuid.UUID]*part  // by port; of who calls step
+	taken map[uuid.UUID]*taken // by the dead host that had them; of who calls step
 }
 
 // part is what this host has done for a port that moves.
@@ -47,14 +48,25 @@ type part struct {
 	late int64 // when it is not waited for any more
 }
 
+// taken are ports that a host had that was dead. It may be alive and cut off from the store, and serve them still: it is told until it is
+// back. Only who took them says so, and not after a new start.
+type taken struct {
+	ports []replicate.Owned
+	next  int64
+	wait  time.Duration
+}
+
 const (
 	moveRetry = 200 * time.Millisecond // how soon the store is told again
 	moveTold  = 3 * time.Second        // for how long the other host may not acknowledge what it is told
-	moveWait  = 2 * time.Second        // for how long what comes for a port waits for its interface, or follows it
+	// ownMin and ownMax: how soon a dead host is told again that it has lost ports, twice as late each time.
+	ownMin, ownMax = time.Second, 30 * time.Second
+
+	moveWait = 2 * time.Second // for how long what comes for a port waits for its interface, or follows it
 )
 
 func newMover(a *Agent) *mover {
-	return &mover{a: a, log: a.logs.For(logPorts), news: make(chan struct{}, 1), parts: map[uuid.UUID]*part{}, comes: map[uuid.UUID]int64{}, goes: map[uuid.UUID]int64{}}
+	return &mover{a: a, log: a.logs.For(logPorts), news: make(chan struct{}, 1), parts: map[uuid.UUID]*part{}, taken: map[uuid.UUID]*taken{}, comes: map[uuid.UUID]int64{}, goes: map[uuid.UUID]int64{}}
 }
 
 // topologyChanged runs in the mirror's goroutine, when the bindings are set.
@@ -131,9 +143,9 @@ func (m *mover) late() (some bool) {
 	return len(m.comes)+len(m.goes) > 0
 }
 
-// sorted are ports in an order that is the same each time.
-func sorted(ports map[uuid.UUID]int64) []uuid.UUID {
-	return slices.SortedFunc(maps.Keys(ports), func(a, b uuid.UUID) int { return bytes.Compare(a[:], b[:]) })
+// sorted are ids in an order that is the same each time.
+func sorted[V any](ids map[uuid.UUID]V) []uuid.UUID {
+	return slices.SortedFunc(maps.Keys(ids), func(a, b uuid.UUID) int { return bytes.Compare(a[:], b[:]) })
 }
 
 func (m *mover) wake() {
@@ -163,7 +175,7 @@ func (m *mover) run(ctx context.Context) error {
 			m.log.Warn("a port cannot move on", "error", err, "retry_in", moveRetry)
 		}
 		again := tick.C
-		if len(m.parts) == 0 && !m.late() {
+		if len(m.parts)+len(m.taken) == 0 && !m.late() {
 			again = nil
 		}
 		select {
@@ -202,7 +214,34 @@ func (m *mover) step(ctx context.Context) error {
 			errs = append(errs, m.release(ctx, p))
 		}
 	}
+	m.tellTaken()
 	return errors.Join(errs...)
+}
+
+// tellTaken tells dead hosts which ports are not theirs any more, when it is time.
+func (m *mover) tellTaken() {
+	now, w := m.a.clock.Now(), m.a.workers[0]
+	for _, host := range sorted(m.taken) {
+		x, h := m.taken[host], m.a.mirror.Snapshot().Hosts[host]
+		x.ports = slices.DeleteFunc(x.ports, func(o replicate.Owned) bool { return !m.has(o.Port) })
+		if len(x.ports) == 0 || h == nil || !h.Dead {
+			delete(m.taken, host)
+			continue
+		}
+		if now < x.next || h.End == (match.Addr{}) {
+			continue
+		}
+		to, ports := h.End, slices.Clone(x.ports)
+		w.Do(func() { w.TellOwned(to, ports) })
+		x.next, x.wait = now+int64(x.wait), min(2*x.wait, ownMax)
+	}
+}
+
+// has reports whether this host is to have a port.
+func (m *mover) has(port uuid.UUID) bool {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	return m.had[port]
 }
 
 // dead reports whether a host will not let go by itself.
@@ -320,19 +359,25 @@ func (m *mover) connections(port uuid.UUID, of ofPort) (list []replicate.Conn) {
 
 // release tells the store that nobody has to let go of the port any more.
 func (m *mover) release(ctx context.Context, p *part) error {
-	var done bool
+	var revision int64
 	var err error
 	if p.To != uuid.Nil {
-		done, err = attach.Released(ctx, m.a.cfg.Store, p.Port, m.a.host.ID)
+		revision, err = attach.Released(ctx, m.a.cfg.Store, p.Port, m.a.host.ID)
 	} else { // it may be back, and this host not have heard of it
-		done, err = attach.Taken(ctx, m.a.cfg.Store, m.a.cfg.Shared, p.Port, p.From)
+		revision, err = attach.Taken(ctx, m.a.cfg.Store, m.a.cfg.Shared, p.Port, p.From)
 	}
 	switch {
-	case err != nil || !done:
+	case err != nil || revision == 0:
 		return err
 	case p.To != uuid.Nil:
 		m.a.events.add(debug.EventPortMoved, p.Port.String(), "it is host %s's now", m.a.hostName(p.To))
 	default:
+		x := m.taken[p.From]
+		if x == nil {
+			x = &taken{}
+			m.taken[p.From] = x
+		}
+		x.ports, x.next, x.wait = append(x.ports, replicate.Owned{Port: p.Port, Revision: revision}), 0, ownMin
 		m.a.events.add(debug.EventPortMoved, p.Port.String(), "host %s is dead: its port is taken without what it knew of connections", m.a.hostName(p.From))
 		m.log.Warn("port taken from a dead host, without what it knew of connections", "port", p.Port, "host", m.a.hostName(p.From))
 	}

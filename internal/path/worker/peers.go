@@ -198,6 +198,12 @@ func (w *Worker) heard(m *datapath.Miss) bool {
 		if w.hello != nil {
 			w.hello(from)
 		}
+	case replicate.Owns:
+		for i := range int(h.Count) {
+			if o := replicate.OwnedAt(body, i); w.owns != nil {
+				w.owns(o.Port, h.Host, o.Revision)
+			}
+		}
 	}
 	w.consumed()
 	return true
@@ -279,6 +285,23 @@ func (w *Worker) Hello(to match.Addr) {
 	if port := w.ports.Tunnel(); port != 0 {
 		w.now = w.clock.Now()
 		w.sendMessage(port, w.begin(to, replicate.Hello, 0))
+	}
+}
+
+// TellOwned tells a host of ports that were its own: once, and nobody acknowledges it. Call it through Do.
+func (w *Worker) TellOwned(to match.Addr, ports []replicate.Owned) {
+	port := w.ports.Tunnel()
+	if port == 0 {
+		return
+	}
+	for some := range slices.Chunk(ports, replicate.MaxOwned) {
+		h := w.header(replicate.Owns)
+		frame := replicate.Begin(nil, &h, 0)
+		for _, o := range some {
+			frame = replicate.AppendOwned(frame, o)
+		}
+		replicate.SetCount(frame, len(some))
+		w.sendToHost(port, to, frame)
 	}
 }
 

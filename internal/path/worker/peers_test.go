@@ -206,6 +206,27 @@ func TestHello(t *testing.T) {
 	p.h1.expect("a < ")
 }
 
+// A host that has taken ports tells so, in as many messages as it takes; nobody acknowledges it.
+func TestOwned(t *testing.T) {
+	p := newPair(t, gateway)
+	heard := map[replicate.Owned]bool{}
+	p.h1.w.owns = func(port, host uuid.UUID, revision int64) {
+		if host != hostIDs[1] {
+			t.Errorf("%s says so", host)
+		}
+		heard[replicate.Owned{Port: port, Revision: revision}] = true
+	}
+	var ports []replicate.Owned
+	for i := range replicate.MaxOwned + 1 {
+		ports = append(ports, replicate.Owned{Port: uuid.UUID{byte(i)}, Revision: 7})
+	}
+	p.h2.w.Do(func() { p.h2.w.TellOwned(p.h2.topo.Snapshot.Hosts[hostIDs[0]].Tunnel, ports) })
+	p.turn()
+	if len(heard) != len(ports) || p.h2.w.Unacknowledged() != 0 {
+		t.Errorf("%d of %d ports were heard of; %d messages wait", len(heard), len(ports), p.h2.w.Unacknowledged())
+	}
+}
+
 // Each host sees one direction of TCP's end; together they end it.
 func TestTCPEndsAtBoth(t *testing.T) {
 	p := newPair(t, gateway)

@@ -66,6 +66,8 @@ type Deps struct {
 	Load func(port uuid.UUID, what []view.Thing) bool
 	// Hello is called when another host asks for what concerns it: each worker is then to TellHost. Nil: it is not told.
 	Hello func(from match.Addr)
+	// Owns is called when another host has taken a port while the store took this one for dead, at a revision of the store; it does not wait. Nil: it is not told.
+	Owns func(port, host uuid.UUID, revision int64)
 	// Fault is told of panics, once a second at most; Counts.Faults has them all. It is called on the worker's goroutine. Nil: nobody is.
 	Fault func(Fault)
 }
@@ -109,6 +111,7 @@ type Worker struct {
 	meter    meter
 	peers    peers
 	hello    func(from match.Addr)
+	owns     func(port, host uuid.UUID, revision int64)
 	taken    []uint32 // whose tokens are to be given back with the batch
 	busy     bool     // there are flows to be removed, or hosts to be told, now
 	load     func(port uuid.UUID, what []view.Thing) bool
@@ -162,7 +165,7 @@ func (c Config) withDefaults() Config {
 func New(cfg Config, d Deps) *Worker {
 	cfg = cfg.withDefaults()
 	w := &Worker{
-		cfg: cfg, dp: d.Datapath, tables: d.State, tokens: d.Tokens, clock: d.Clock, tell: d.Changed, hello: d.Hello, load: d.Load, onFault: d.Fault,
+		cfg: cfg, dp: d.Datapath, tables: d.State, tokens: d.Tokens, clock: d.Clock, tell: d.Changed, hello: d.Hello, owns: d.Owns, load: d.Load, onFault: d.Fault,
 		lot:      prep.NewLot(cfg.Prep),
 		snapshot: &view.Snapshot{},
 		ports:    xlate.NewPorts(),

@@ -28,10 +28,12 @@ const (
 	headerLen = ethLen + 28
 	connLen   = 8 + 2*16 + 2*36
 	ackLen    = 4
+	ownedLen  = 16 + 8
 
-	// MaxConns and MaxAcks are how many a message holds, within 1280 bytes.
+	// MaxConns, MaxAcks and MaxOwned are how many a message holds, within 1280 bytes.
 	MaxConns = 11
 	MaxAcks  = 300
+	MaxOwned = 50
 )
 
 // Kind is what a message is about.
@@ -42,6 +44,7 @@ const (
 	Conns Kind = iota + 1 // connections that the sender has
 	Acks                  // sequence numbers of messages that the sender has received
 	Hello                 // the sender has begun anew and asks for what concerns it
+	Owns                  // ports that the sender has taken from a host that the store took for dead; it is not acknowledged
 )
 
 // Header begins a message.
@@ -71,7 +74,7 @@ const (
 // ErrMessage says that a frame is no message, or one of another version.
 var ErrMessage = errors.New("not a message about connections")
 
-// Begin appends the beginning of a message, for the worker that sum leads to. Conns or sequence numbers follow.
+// Begin appends the beginning of a message, for the worker that sum leads to. Conns, sequence numbers or ports follow.
 func Begin(dst []byte, h *Header, sum uint32) []byte {
 	to, from := match.Steer(sum)
 	dst = append(append(dst, to[:]...), from[:]...)
@@ -105,7 +108,7 @@ func appendTuple(dst []byte, t *match.Tuple) []byte {
 // AppendAck adds a sequence number.
 func AppendAck(dst []byte, seq uint32) []byte { return binary.BigEndian.AppendUint32(dst, seq) }
 
-// SetCount writes how many connections or sequence numbers the message has.
+// SetCount writes how many connections, sequence numbers or ports the message has.
 func SetCount(frame []byte, n int) { binary.BigEndian.PutUint16(frame[ethLen+10:], uint16(n)) }
 
 // SetRepeated marks a message that is sent again.
@@ -127,6 +130,8 @@ func Parse(frame []byte) (h Header, body []byte, err error) {
 	case Acks:
 		size = ackLen
 	case Hello:
+	case Owns:
+		size = ownedLen
 	default:
 		return h, nil, ErrMessage
 	}
@@ -152,6 +157,23 @@ func tuple(b []byte, proto uint8) match.Tuple {
 
 // ConnLen is the length of a connection as AppendConn writes it.
 const ConnLen = connLen
+
+// Owned is a port that the sender has, as of a revision of the store.
+type Owned struct {
+	Port     uuid.UUID
+	Revision int64
+}
+
+// AppendOwned adds a port.
+func AppendOwned(dst []byte, o Owned) []byte {
+	return binary.BigEndian.AppendUint64(append(dst, o.Port[:]...), uint64(o.Revision))
+}
+
+// OwnedAt reads the i-th port of a body.
+func OwnedAt(body []byte, i int) Owned {
+	b := body[i*ownedLen:]
+	return Owned{Port: uuid.UUID(b[:16]), Revision: int64(binary.BigEndian.Uint64(b[16:]))}
+}
 
 // AckAt reads the i-th sequence number of a body.
 func AckAt(body []byte, i int) uint32 { return binary.BigEndian.Uint32(body[i*ackLen:]) }

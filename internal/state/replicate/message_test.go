@@ -66,6 +66,30 @@ func TestRoundTrip(t *testing.T) {
 	})
 }
 
+func TestOwned(t *testing.T) {
+	h := Header{Kind: Owns, Host: uuid.UUID{1}, Workers: 1}
+	frame := Begin(nil, &h, 0)
+	for i := range MaxOwned {
+		frame = AppendOwned(frame, Owned{Port: uuid.UUID{byte(i)}, Revision: int64(i) << 40})
+	}
+	SetCount(frame, MaxOwned)
+	if len(frame) > 1280 {
+		t.Errorf("%d bytes", len(frame))
+	}
+	got, body, err := Parse(frame)
+	if h.Count = MaxOwned; err != nil || got != h {
+		t.Fatalf("%+v, %v; want %+v", got, err, h)
+	}
+	for i := range MaxOwned {
+		if o := OwnedAt(body, i); o != (Owned{Port: uuid.UUID{byte(i)}, Revision: int64(i) << 40}) {
+			t.Errorf("%+v at %d", o, i)
+		}
+	}
+	if _, _, err := Parse(frame[:len(frame)-1]); err == nil {
+		t.Error("a truncated message was accepted")
+	}
+}
+
 func TestSumFor(t *testing.T) {
 	for workers := uint32(1); workers < 9; workers++ {
 		for w := range workers {

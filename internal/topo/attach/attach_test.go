@@ -163,9 +163,9 @@ func TestTaken(t *testing.T) {
 				t.Fatal(err)
 			}
 		}
-		done, err := Taken(t.Context(), s, s, c.port, c.from)
-		if err != nil || done != c.done || bindings(t, s) != c.want {
-			t.Errorf("%s: %v, %v, left %q, want %v, %q", c.name, done, err, bindings(t, s), c.done, c.want)
+		revision, err := Taken(t.Context(), s, s, c.port, c.from)
+		if done := revision != 0; err != nil || done != c.done || bindings(t, s) != c.want {
+			t.Errorf("%s: %v, %v, left %q, want %v, %q", c.name, revision, err, bindings(t, s), c.done, c.want)
 		}
 	}
 }

@@ -47,6 +47,8 @@ func (m *Mirror) followPart(ctx context.Context, s store.Bundles) (synced bool, 
 			m.updateNews(m.checked(found))
 		case h := <-m.hostNews:
 			m.updateNews(m.setHosts(h))
+		case o := <-m.owners:
+			m.updateNews(m.owned(o))
 		case fn := <-m.calls:
 			fn()
 		case <-m.patience:
@@ -125,6 +127,12 @@ func (m *Mirror) PartSteps(s store.Bundles) *PartSteps {
 // Step does one thing that is to be done, as Steps.Step does.
 func (x *PartSteps) Step(ctx context.Context) (did bool, err error) {
 	m := x.m
+	select {
+	case o := <-m.owners: // while the store is away, too
+		m.updateNews(m.owned(o))
+		return true, nil
+	default:
+	}
 	if x.feed == nil {
 		if x.feed, err = x.s.Feed(ctx); err != nil {
 			x.feed = nil

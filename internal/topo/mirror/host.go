@@ -37,10 +37,13 @@ func (b builder) host(id uuid.UUID) *view.Host {
 		return nil
 	}
 	v := &view.Host{ID: id, Name: h.Name, Dead: b.dead(id)}
-	if me, ok := get[*model.Host](b.graph, b.self); ok && !v.Dead {
+	if me, ok := get[*model.Host](b.graph, b.self); ok {
 		if end, ok := h.TunnelEnd(me); ok {
-			v.Tunnel = match.AddrFrom(end.Address)
+			v.End = match.AddrFrom(end.Address)
 		}
+	}
+	if !v.Dead {
+		v.Tunnel = v.End
 	}
 	return v
 }

@@ -101,6 +101,8 @@ func begin[T any](ctx context.Context, m *Mirror, open func(context.Context) (T,
 			m.loadAsked()
 		case fn := <-m.calls:
 			fn()
+		case o := <-m.owners:
+			m.updateNews(m.owned(o))
 		}
 	}
 }
@@ -184,6 +186,8 @@ func (m *Mirror) pause(ctx context.Context, d time.Duration) {
 			m.updateNews(m.checked(found))
 		case h := <-m.hostNews:
 			m.updateNews(m.setHosts(h))
+		case o := <-m.owners:
+			m.updateNews(m.owned(o))
 		}
 	}
 }

@@ -82,6 +82,7 @@ type Mirror struct {
 
 	part     *part           // nil: it holds the whole
 	hostNews chan live.Hosts // holds one
+	owners   chan owner      // see SetOwner
 	asks     asks
 	hurry    chan struct{} // holds one
 
@@ -121,7 +122,7 @@ func (m *Mirror) Stats() Stats {
 
 // New makes an empty mirror for the agent of host.
 func New(host uuid.UUID) *Mirror {
-	m := &Mirror{Log: slog.Default(), host: host, synced: make(chan struct{}), graph: model.NewReplica(), routes: make(map[uuid.UUID][]view.Route), news: make(chan health.State, 1), hostNews: make(chan live.Hosts, 1),
+	m := &Mirror{Log: slog.Default(), host: host, synced: make(chan struct{}), graph: model.NewReplica(), routes: make(map[uuid.UUID][]view.Route), news: make(chan health.State, 1), hostNews: make(chan live.Hosts, 1), owners: make(chan owner, maxOwners),
 		calls: make(chan func()), ended: make(chan struct{}),
 		Clock: clock.NewSystem(), Idle: DefaultIdle, Compare: DefaultCompare, Reach: DefaultReach,
 		hurry: make(chan struct{}, 1),
@@ -215,6 +216,8 @@ func (m *Mirror) follow(ctx context.Context, s store.Store) (synced bool, err er
 			m.publish(m.checked(found), m.Snapshot().Revision)
 		case h := <-m.hostNews:
 			m.publish(m.setHosts(h), m.Snapshot().Revision)
+		case o := <-m.owners:
+			m.publish(m.owned(o), m.Snapshot().Revision)
 		case fn := <-m.calls:
 			fn()
 		case <-m.patience:

@@ -203,6 +203,7 @@ type Host struct {
 	Name   string
 	Dead   bool
 	Tunnel match.Addr // its end of the tunnel; zero: it cannot be reached
+	End    match.Addr // the same, though it is dead: it may be cut off from the store alone
 }
 
 // Snapshot is one state of the virtual network, or of a part of it.
