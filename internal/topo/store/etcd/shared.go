@@ -140,7 +140,10 @@ func (s *Store) WatchShared(ctx context.Context, prefix string) (<-chan store.Sh
 			return
 		}
 		for r := range s.client.Watch(clientv3.WithRequireLeader(ctx), from, clientv3.WithPrefix(), clientv3.WithRev(rev+1)) {
-			if r.Err() != nil {
+			if err := r.Err(); err != nil {
+				if ctx.Err() == nil { // else whoever asked for it has ended it
+					s.log.Warn("watch of the shared state ends", "prefix", prefix, "error", err)
+				}
 				return
 			}
 			for _, e := range r.Events {
