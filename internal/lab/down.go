@@ -1,6 +1,7 @@
 package lab
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"os"
@@ -12,8 +13,17 @@ import (
 
 // Down ends the laboratory's processes, whoever started them in its namespaces, removes everything that
 // it made, and leaves the machine as it was. It goes on after errors; as
-// long as there are any, the manifest stays, so that it can be tried again.
+// long as there are any, the manifest stays, so that it can be tried again. A laboratory that is gone is no error; of one that
+// somebody else is changing, who does not come to an end, nothing is removed.
 func (l *Lab) Down() error {
+	err := l.change(context.Background(), l.down)
+	if errors.Is(err, noLab(l.Name)) {
+		return nil
+	}
+	return err
+}
+
+func (l *Lab) down() error {
 	var errs []error
 	for _, s := range l.spaces() {
 		errs = append(errs, s.Kill(10*time.Second))

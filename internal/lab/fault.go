@@ -83,8 +83,12 @@ func (l *Lab) check(f *Fault) error {
 	return nil
 }
 
-// Break makes a fault. A loss or a delay takes the place of an earlier one of the same way.
-func (l *Lab) Break(f Fault) error {
+// Break makes a fault. A loss or a delay takes the place of an earlier one of the same way. When ctx ends before its turn has come, nothing is made.
+func (l *Lab) Break(ctx context.Context, f Fault) error {
+	return l.change(ctx, func() error { return l.inflict(f) })
+}
+
+func (l *Lab) inflict(f Fault) error {
 	if err := l.check(&f); err != nil {
 		return err
 	}
@@ -119,14 +123,8 @@ func (l *Lab) Break(f Fault) error {
 func (l *Lab) Heal(ctx context.Context, faults ...Fault) error {
 	faults = slices.Clone(faults) // they may be l.Faults
 	var errs []error
-	before := l.Faults
-	l.Faults = slices.DeleteFunc(slices.Clone(before), func(f Fault) bool { return f.Kind.between() && slices.ContainsFunc(faults, f.same) })
-	if len(l.Faults) != len(before) {
-		err := l.impair()
-		if err != nil {
-			l.Faults = before
-		}
-		errs = append(errs, err, l.save())
+	if err := l.change(ctx, func() error { return l.mend(faults) }); err != nil {
+		errs = append(errs, err)
 	}
 	slices.SortStableFunc(faults, func(a, b Fault) int { // the store first
 		switch {
@@ -140,7 +138,7 @@ func (l *Lab) Heal(ctx context.Context, faults ...Fault) error {
 		return 0
 	})
 	for _, f := range faults {
-		if !f.Kind.between() && slices.ContainsFunc(l.Faults, f.same) {
+		if !f.Kind.between() {
 			if err := l.revive(ctx, f); err != nil {
 				errs = append(errs, fmt.Errorf("heal %s: %w", f, err))
 			}
@@ -149,28 +147,59 @@ func (l *Lab) Heal(ctx context.Context, faults ...Fault) error {
 	return errors.Join(errs...)
 }
 
-// revive undoes the fault of a process.
+// mend undoes those of the faults that are of the underlay.
+func (l *Lab) mend(faults []Fault) error {
+	before := l.Faults
+	l.Faults = slices.DeleteFunc(slices.Clone(before), func(f Fault) bool { return f.Kind.between() && slices.ContainsFunc(faults, f.same) })
+	if len(l.Faults) == len(before) {
+		return nil
+	}
+	err := l.impair()
+	if err != nil {
+		l.Faults = before
+	}
+	return errors.Join(err, l.save())
+}
+
+// revive undoes the fault of a process, unless somebody has meanwhile, and waits until what was killed is ready. While it waits, others
+// may change the laboratory: an agent may not become ready before they do.
 func (l *Lab) revive(ctx context.Context, f Fault) error {
-	name := f.Names[0]
-	switch {
-	case f.Kind == Pause:
+	ready := func(context.Context) error { return nil }
+	err := l.change(ctx, func() (err error) {
+		if !slices.ContainsFunc(l.Faults, f.same) {
+			return nil
+		}
+		name := f.Names[0]
 		space, pid, err := l.daemon(name)
+		switch {
+		case err != nil:
+			return err
+		case f.Kind == Pause:
+			if err := sendTo(space, pid, unix.SIGCONT); err != nil {
+				return err
+			}
+			l.alive(name)
+			return l.save()
+		case name == Store:
+			ready, err = l.launchServer()
+			return err
+		}
+		h, err := l.Host(name)
 		if err != nil {
 			return err
 		}
-		if err := sendTo(space, pid, unix.SIGCONT); err != nil {
-			return err
+		up, err := l.launchAgent(h)
+		ready = func(ctx context.Context) error {
+			ctx, cancel := context.WithTimeout(ctx, agentPatience)
+			defer cancel()
+			return up(ctx)
 		}
-		l.alive(name)
-		return l.save()
-	case name == Store:
-		return l.StartServer(ctx)
-	}
-	h, err := l.Host(name)
+		return err
+	})
 	if err != nil {
 		return err
 	}
-	return l.StartAgent(ctx, h)
+	return ready(ctx)
 }
 
 // alive takes the faults of a process off the list: it runs.

@@ -44,7 +44,7 @@ func TestFaultsRefused(t *testing.T) {
 		{two, Fault{Kind: Delay, Names: []string{"h1", Store}, Delay: time.Hour}, `delay of 1h0m0s`},
 		{one, Fault{Kind: Partition, Names: []string{"h1", Store}}, `has no underlay`},
 	} {
-		if err := c.l.Break(c.f); err == nil || !strings.Contains(err.Error(), c.want) {
+		if err := c.l.check(&c.f); err == nil || !strings.Contains(err.Error(), c.want) {
 			t.Errorf("%s: %v, want %q", c.f, err, c.want)
 		}
 	}
@@ -109,7 +109,7 @@ func TestFaults(t *testing.T) {
 	}
 	do := func(f Fault) {
 		t.Helper()
-		if err := l.Break(f); err != nil {
+		if err := l.Break(t.Context(), f); err != nil {
 			t.Fatal(err)
 		}
 	}
@@ -129,7 +129,7 @@ func TestFaults(t *testing.T) {
 	do(Fault{Kind: Loss, Names: []string{"h1", Store}, Loss: 1e-5})
 	expect("less loss", true, true)
 
-	switch err := l.Break(Fault{Kind: Delay, Names: []string{"h1", "h2"}, Delay: 100 * time.Millisecond}); {
+	switch err := l.Break(t.Context(), Fault{Kind: Delay, Names: []string{"h1", "h2"}, Delay: 100 * time.Millisecond}); {
 	case errors.Is(err, impair.ErrNoDelay) && os.Getenv("VIADUCT_NEED_NETEM") == "": // said, and things are as they were
 		if len(l.Faults) != 1 {
 			t.Errorf("what could not be made is a fault: %v", l.Faults)
@@ -160,6 +160,9 @@ func TestFaults(t *testing.T) {
 		t.Fatal(err)
 	}
 	h1.PID = p.pid
+	if err := l.save(); err != nil {
+		t.Fatal(err)
+	}
 	do(Fault{Kind: Pause, Names: []string{"h1"}})
 	awaitPaused(t, p.pid, true)
 	heal(l.Faults[1])
@@ -171,7 +174,7 @@ func TestFaults(t *testing.T) {
 	case <-time.After(time.Minute):
 		t.Fatal("the killed process runs")
 	}
-	if err := l.Break(Fault{Kind: Pause, Names: []string{"h1"}}); err == nil || !strings.Contains(err.Error(), "does not run") {
+	if err := l.Break(t.Context(), Fault{Kind: Pause, Names: []string{"h1"}}); err == nil || !strings.Contains(err.Error(), "does not run") {
 		t.Errorf("pause what is dead: %v", err)
 	}
 	found, err := Open(l.Name)

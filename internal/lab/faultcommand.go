@@ -60,7 +60,7 @@ func breakCommand(name *string, kind FaultKind, use, example, short string, args
 			// From here on an interrupt heals.
 			ctx, stop := signal.NotifyContext(c.Context(), unix.SIGINT, unix.SIGTERM)
 			defer stop()
-			if err := l.Break(f); err != nil || length == 0 {
+			if err := l.Break(ctx, f); err != nil || length == 0 {
 				return err
 			}
 			select {

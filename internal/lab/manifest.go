@@ -94,12 +94,26 @@ func validName(s string) bool { return nameForm.MatchString(s) }
 // Socket is the agent's debug socket.
 func (h *Host) Socket() string { return filepath.Join(h.RunDir, "agent.sock") }
 
-// Lab is a laboratory that exists, whole or in part. Not safe for concurrent use, also not by
-// several processes.
+// Lab is a laboratory that exists, whole or in part. Not safe for concurrent use; several processes may each have it open:
+// whatever changes it begins with what the others have made of it.
 type Lab struct {
 	Manifest
-	dir string
+	dir  string
+	held bool // we have its lock
 }
+
+// noLab is that there is no laboratory of a name, or none at all.
+type noLab string
+
+func (name noLab) Error() string {
+	if name == "" {
+		return "there is no laboratory: start one with `viaduct lab up -f FILE`"
+	}
+	return fmt.Sprintf("no laboratory %s: `viaduct lab list` shows those there are", string(name))
+}
+
+// Is says that it is an fs.ErrNotExist.
+func (noLab) Is(target error) bool { return target == fs.ErrNotExist }
 
 // Open finds a laboratory by name; "" is the only one there is. fs.ErrNotExist: there is none.
 func Open(name string) (*Lab, error) { return open(Root, name) }
@@ -111,7 +125,7 @@ func open(root, name string) (*Lab, error) {
 		case err != nil:
 			return nil, err
 		case len(names) == 0:
-			return nil, fmt.Errorf("laboratory: %w: start one with `viaduct lab up -f FILE`", fs.ErrNotExist)
+			return nil, noLab("")
 		case len(names) > 1:
 			return nil, fmt.Errorf("there are several laboratories, choose one with --name: %v", names)
 		}
@@ -121,20 +135,29 @@ func open(root, name string) (*Lab, error) {
 		return nil, fmt.Errorf("laboratory %q: %s", name, nameRule)
 	}
 	l := &Lab{dir: filepath.Join(root, name)}
-	b, err := os.ReadFile(l.manifest())
-	if errors.Is(err, fs.ErrNotExist) {
-		if _, err := os.Stat(l.dir); err == nil {
-			l.Name = name // `up` ended between the directory and the manifest: there is nothing else
-			return l, nil
-		}
-	}
-	if err != nil {
-		return nil, fmt.Errorf("laboratory %s: %w", name, err)
-	}
-	if err := json.Unmarshal(b, &l.Manifest); err != nil {
-		return nil, fmt.Errorf("laboratory %s: %s: %w", name, l.manifest(), err)
+	if err := l.read(name); err != nil {
+		return nil, err
 	}
 	return l, nil
+}
+
+// read reads the manifest.
+func (l *Lab) read(name string) error {
+	b, err := os.ReadFile(l.manifest())
+	if errors.Is(err, fs.ErrNotExist) {
+		if _, err := os.Stat(l.dir); err != nil {
+			return noLab(name)
+		}
+		l.Name = name // `up` ended between the directory and the manifest: there is nothing else
+		return nil
+	}
+	if err != nil {
+		return fmt.Errorf("laboratory %s: %w", name, err)
+	}
+	if err := json.Unmarshal(b, &l.Manifest); err != nil {
+		return fmt.Errorf("laboratory %s: %s: %w", name, l.manifest(), err)
+	}
+	return nil
 }
 
 // List names the laboratories of this machine.
@@ -208,7 +231,7 @@ func (l *Lab) certificates() pki.Dir { return pki.Dir(filepath.Join(l.dir, "pki"
 
 func (l *Lab) manifest() string { return filepath.Join(l.dir, "manifest.json") }
 
-// save writes the manifest whole or not at all.
+// save writes the manifest whole or not at all. It is called within a change.
 func (l *Lab) save() error {
 	b, err := json.MarshalIndent(&l.Manifest, "", "  ")
 	if err != nil {

@@ -17,6 +17,32 @@ import (
 // Move takes a running VM from its host to another one: its port is bound there, and the host's end of its cable is moved, or
 // laid anew where the agent of its host is dead. It returns when the port is up.
 func (l *Lab) Move(ctx context.Context, vm *VM, to *Host) error {
+	err := l.change(ctx, func() error {
+		ctx, cancel := context.WithTimeout(ctx, holdAtMost) // the server may be silent, by a fault that somebody is about to heal
+		defer cancel()
+		return l.move(ctx, vm, to)
+	})
+	if err != nil {
+		return err
+	}
+	agent := debug.NewClient(to.Socket())
+	tick := time.NewTicker(5 * time.Millisecond)
+	defer tick.Stop()
+	for {
+		err := l.portsUp(ctx, to, agent)
+		if err == nil {
+			return nil
+		}
+		select {
+		case <-tick.C:
+		case <-ctx.Done():
+			return errors.Join(err, ctx.Err())
+		}
+	}
+}
+
+// move does all of Move but wait.
+func (l *Lab) move(ctx context.Context, vm *VM, to *Host) error {
 	from, err := l.Host(vm.Host)
 	switch {
 	case err != nil:
@@ -38,23 +64,7 @@ func (l *Lab) Move(ctx context.Context, vm *VM, to *Host) error {
 	if err != nil {
 		return fmt.Errorf("VM %s: %w", vm.Name, err)
 	}
-	if err := l.save(); err != nil {
-		return err
-	}
-	agent := debug.NewClient(to.Socket())
-	tick := time.NewTicker(5 * time.Millisecond)
-	defer tick.Stop()
-	for {
-		err := l.portsUp(ctx, to, agent)
-		if err == nil {
-			return nil
-		}
-		select {
-		case <-tick.C:
-		case <-ctx.Done():
-			return errors.Join(err, ctx.Err())
-		}
-	}
+	return l.save()
 }
 
 // rebind binds the VM's port to the interface of the same name of a host.

@@ -59,6 +59,11 @@ func Up(ctx context.Context, o Options, set *document.Set) (*Lab, error) {
 	if err := l.claim(); err != nil {
 		return nil, err
 	}
+	unlock, err := l.lock(ctx)
+	if err != nil {
+		return nil, errors.Join(err, l.Down())
+	}
+	defer unlock()
 	fmt.Fprintf(o.Progress, "laboratory %s\n", l.Name)
 	ctx, cancel := context.WithTimeout(ctx, o.Timeout)
 	defer cancel()
@@ -174,18 +179,31 @@ func (l *Lab) build(ctx context.Context, o Options, set *document.Set) error {
 
 // StartServer starts the server, also after it was killed, and returns when it answers from its store.
 func (l *Lab) StartServer(ctx context.Context) error {
+	var ready func(context.Context) error
+	err := l.change(ctx, func() (err error) {
+		ready, err = l.launchServer()
+		return err
+	})
+	if err != nil {
+		return err
+	}
+	return ready(ctx)
+}
+
+// launchServer starts the server; ready waits until it answers from its store.
+func (l *Lab) launchServer() (ready func(context.Context) error, err error) {
 	s := &l.Server
 	args := append([]string{"server", "--config", os.DevNull, "--data-dir", s.Data, "--listen", "unix://" + s.Socket, "--etcd-listen", s.Etcd}, l.storeFlags(Store)...)
 	p, err := l.start("server", s.Space, s.Log, args...)
 	if err != nil {
-		return err
+		return nil, err
 	}
 	s.PID = p.pid
 	l.alive(Store)
 	if err := l.save(); err != nil {
-		return err
+		return nil, err
 	}
-	return p.await(ctx, "not ready", s.ready)
+	return func(ctx context.Context) error { return p.await(ctx, "not ready", s.ready) }, nil
 }
 
 // ready is nil when the server answers from its store.
@@ -245,6 +263,14 @@ func (l *Lab) StartAgent(ctx context.Context, h *Host) error {
 
 // LaunchAgent starts a host's agent; ready waits until it is ready and the ports of all plugged VMs are up.
 func (l *Lab) LaunchAgent(h *Host) (ready func(context.Context) error, err error) {
+	err = l.change(context.Background(), func() (err error) {
+		ready, err = l.launchAgent(h)
+		return err
+	})
+	return ready, err
+}
+
+func (l *Lab) launchAgent(h *Host) (ready func(context.Context) error, err error) {
 	args := append([]string{"agent", "--config", os.DevNull, "--host", h.Name, "--etcd", l.Server.Etcd, "--run-dir", h.RunDir, "--state-dir", filepath.Join(h.RunDir, "state"), "--name", instance(l.Name, h.Name)},
 		slices.Concat(l.storeFlags(h.Name), l.AgentArgs)...)
 	p, err := l.start("agent of host "+h.Name, h.Space, h.Log, args...)
@@ -285,30 +311,34 @@ func (l *Lab) portsUp(ctx context.Context, h *Host, agent *debug.Client) error {
 
 // Plug plugs a VM in that is not.
 func (l *Lab) Plug(vm *VM) error {
-	if vm.Plugged {
-		return fmt.Errorf("VM %s is plugged in already", vm.Name)
-	}
-	if err := l.plug(vm); err != nil {
-		return err
-	}
-	vm.Plugged = true
-	return l.save()
+	return l.change(context.Background(), func() error {
+		if vm.Plugged {
+			return fmt.Errorf("VM %s is plugged in already", vm.Name)
+		}
+		if err := l.plug(vm); err != nil {
+			return err
+		}
+		vm.Plugged = true
+		return l.save()
+	})
 }
 
 // Unplug takes a VM's interface away.
 func (l *Lab) Unplug(vm *VM) error {
-	host, err := l.Host(vm.Host)
-	if err != nil {
-		return err
-	}
-	if !vm.Plugged {
-		return fmt.Errorf("VM %s is not plugged in", vm.Name)
-	}
-	if err := plug.Unplug(host.Space, vm.Interface); err != nil {
-		return err
-	}
-	vm.Plugged = false
-	return l.save()
+	return l.change(context.Background(), func() error {
+		host, err := l.Host(vm.Host)
+		if err != nil {
+			return err
+		}
+		if !vm.Plugged {
+			return fmt.Errorf("VM %s is not plugged in", vm.Name)
+		}
+		if err := plug.Unplug(host.Space, vm.Interface); err != nil {
+			return err
+		}
+		vm.Plugged = false
+		return l.save()
+	})
 }
 
 func (l *Lab) plug(vm *VM) error {

@@ -19,7 +19,7 @@ import (
 func fault(t *testing.T, l *lab.Lab, faults ...lab.Fault) {
 	t.Helper()
 	for _, f := range faults {
-		if err := l.Break(f); err != nil {
+		if err := l.Break(t.Context(), f); err != nil {
 			t.Fatal(err)
 		}
 	}
