@@ -27,6 +27,9 @@ const (
 	Pause     FaultKind = "pause"     // SIGSTOP
 )
 
+// kinds are all of them.
+var kinds = []FaultKind{Partition, Loss, Delay, Kill, Pause}
+
 // between says that a fault is of the way between two.
 func (k FaultKind) between() bool { return k == Partition || k == Loss || k == Delay }
 
@@ -44,12 +47,15 @@ func (f Fault) String() string {
 	words := append([]string{string(f.Kind)}, f.Names...)
 	switch f.Kind {
 	case Loss:
-		words = append(words, strconv.FormatFloat(f.Loss*100, 'f', -1, 64)+"%")
+		words = append(words, percent(f.Loss))
 	case Delay:
 		words = append(words, f.Delay.String())
 	}
 	return strings.Join(words, " ")
 }
+
+// percent writes a share as it was given: 0.07 times 100 is a little more than 7.
+func percent(share float64) string { return strconv.FormatFloat(share*100, 'g', 10, 64) + "%" }
 
 // same says that both are of the same kind and of the same names: one takes the other's place.
 func (f Fault) same(g Fault) bool { return f.Kind == g.Kind && slices.Equal(f.Names, g.Names) }
@@ -72,13 +78,21 @@ func (l *Lab) check(f *Fault) error {
 	case l.Underlay == "":
 		return fmt.Errorf("%s: laboratory %s has no underlay: its only host has a socket of the server", f.Kind, l.Name)
 	}
-	switch {
-	case f.Kind == Loss && (f.Loss <= 0 || f.Loss > 1):
-		return fmt.Errorf("loss of %g%%: want more than 0%%, and 100%% at most", f.Loss*100)
-	case f.Kind == Delay && (f.Delay < time.Microsecond || f.Delay > time.Minute):
-		return fmt.Errorf("delay of %s: want %s to %s", f.Delay, time.Microsecond, time.Minute)
-	case f.Kind != Loss && f.Kind != Delay && slices.ContainsFunc(l.Faults, f.same):
+	if f.Kind != Loss && f.Kind != Delay && slices.ContainsFunc(l.Faults, f.same) {
 		return fmt.Errorf("%s: is so already", f)
+	}
+	return f.bounds()
+}
+
+const longestDelay = time.Minute
+
+// bounds checks how much is lost, or how late it is.
+func (f Fault) bounds() error {
+	switch {
+	case f.Kind == Loss && !(f.Loss >= impair.LeastLoss && f.Loss <= 1): // what is not a number is neither
+		return fmt.Errorf("loss of %s: want %s to 100%%", percent(f.Loss), percent(impair.LeastLoss))
+	case f.Kind == Delay && (f.Delay < time.Microsecond || f.Delay > longestDelay):
+		return fmt.Errorf("delay of %s: want %s to %s", f.Delay, time.Microsecond, longestDelay)
 	}
 	return nil
 }

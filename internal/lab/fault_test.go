@@ -3,6 +3,9 @@ package lab
 import (
 	"errors"
 	"fmt"
+	"io"
+	"io/fs"
+	"math"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -40,7 +43,9 @@ func TestFaultsRefused(t *testing.T) {
 		{two, Fault{Kind: Delay, Names: []string{"h1", "h1"}, Delay: time.Second}, `the way between two`},
 		{two, Fault{Kind: Partition, Names: []string{"h2", "h1"}}, `partition h1 h2: is so already`},
 		{two, Fault{Kind: Loss, Names: []string{"h1", Store}}, `loss of 0%`},
-		{two, Fault{Kind: Loss, Names: []string{"h1", Store}, Loss: 1.5}, `loss of 150%`},
+		{two, Fault{Kind: Loss, Names: []string{"h1", Store}, Loss: 1.5}, `loss of 150%: want 0.001% to 100%`},
+		{two, Fault{Kind: Loss, Names: []string{"h1", Store}, Loss: 1e-6}, `loss of 0.0001%: want 0.001% to 100%`},
+		{two, Fault{Kind: Loss, Names: []string{"h1", Store}, Loss: math.NaN()}, `loss of NaN%`},
 		{two, Fault{Kind: Delay, Names: []string{"h1", Store}, Delay: time.Hour}, `delay of 1h0m0s`},
 		{one, Fault{Kind: Partition, Names: []string{"h1", Store}}, `has no underlay`},
 	} {
@@ -53,11 +58,60 @@ func TestFaultsRefused(t *testing.T) {
 			t.Errorf("loss of %q is %+v", args, f)
 		}
 	}
-	if f, err := parseFault(Loss, []string{"h2", "h1", "2.5%"}); err != nil || f.String() != "loss h2 h1 2.5%" {
-		t.Errorf("%s, %v", f, err)
+	for _, percent := range []string{"2.5%", "7%", "0.001%", "100%"} {
+		f, err := parseFault(Loss, []string{"h2", "h1", percent})
+		if err = errors.Join(err, f.bounds()); err != nil || f.String() != "loss h2 h1 "+percent {
+			t.Errorf("%s, %v", f, err)
+		}
 	}
 	if f, err := parseFault(Delay, []string{"h2", "h1", "20ms"}); err != nil || f.String() != "delay h2 h1 20ms" {
 		t.Errorf("%s, %v", f, err)
+	}
+}
+
+// said runs a command of `viaduct lab`.
+func said(t *testing.T, args ...string) error {
+	t.Helper()
+	c := Command()
+	c.SilenceErrors, c.SilenceUsage = true, true
+	c.SetOut(io.Discard)
+	c.SetArgs(args)
+	return c.ExecuteContext(t.Context())
+}
+
+func TestFaultArguments(t *testing.T) {
+	for args, want := range map[string]string{
+		"loss h1 h2 NaN%":           `loss of NaN%: want 0.001% to 100%`,
+		"loss h1 h2 Inf%":           `loss of +Inf%: want 0.001% to 100%`,
+		"loss h1 h2 -Inf%":          `loss of -Inf%: want 0.001% to 100%`,
+		"loss h1 h2 0%":             `loss of 0%: want 0.001% to 100%`,
+		"loss h1 h2 1e-400%":        `loss of 0%: want 0.001% to 100%`,
+		"loss h1 h2 0.0001%":        `loss of 0.0001%: want 0.001% to 100%`,
+		"loss h1 h2 101%":           `loss of 101%: want 0.001% to 100%`,
+		"loss h1 h2 1e400%":         `loss "1e400%": want a percentage, such as 5%`,
+		"loss h1 h2 -1%":            `loss of -1%: want 0.001% to 100%`,
+		"loss -1% h1 h2":            `loss of -1%: want 0.001% to 100%`,
+		"loss h1 h2 -- -1%":         `loss of -1%: want 0.001% to 100%`,
+		"loss h1 h2 -x":             `unknown shorthand flag: 'x' in -x`,
+		"delay h1 h2 -5ms":          `delay of -5ms: want 1µs to 1m0s`,
+		"delay h1 h2 -- -5ms":       `delay of -5ms: want 1µs to 1m0s`,
+		"delay h1 h2 0":             `delay of 0s: want 1µs to 1m0s`,
+		"delay h1 h2 61s":           `delay of 1m1s: want 1µs to 1m0s`,
+		"delay h1 h2 99999999h":     `delay "99999999h": want a time of 1m0s at most, such as 20ms`,
+		"delay h1 h2 5":             `delay "5": want a time of 1m0s at most, such as 20ms`,
+		"delay h1 h2 -5ms --for 1s": `delay of -5ms: want 1µs to 1m0s`,
+		"kill h1 --for -1s":         `--for -1s: want a time`,
+		"kill -1":                   `unknown shorthand flag: '1' in -1`,
+	} {
+		if err := said(t, append([]string{"fault", "--name", "nosuch"}, strings.Fields(args)...)...); err == nil || err.Error() != want {
+			t.Errorf("%s: %v, want %s", args, err, want)
+		}
+	}
+	for _, args := range []string{"loss h1 h2 100%", "loss h1 h2 0.001%", "delay h1 h2 1us", "delay h1 h2 1m", "partition h1 h2", "heal", "list", "store down", "store up"} {
+		const want = "no laboratory nosuch: `viaduct lab list` shows those there are"
+		if err := said(t, append([]string{"fault", "--name", "nosuch"}, strings.Fields(args)...)...); err == nil || err.Error() != want || !errors.Is(err, fs.ErrNotExist) {
+			t.Errorf("%s: %v, want %s", args, err, want)
+		}
 	}
 }
 
@@ -194,6 +248,51 @@ func TestFaults(t *testing.T) {
 	heal(l.Faults...)
 	if len(l.Faults) != 0 {
 		t.Errorf("healed, but there are %v", l.Faults)
+	}
+
+	// As commands say it.
+	server, err := l.start("server", l.Server.Space, filepath.Join(l.dir, "log"), "1000")
+	if err != nil {
+		t.Fatal(err)
+	}
+	l.Server.PID = server.pid
+	if err := l.save(); err != nil {
+		t.Fatal(err)
+	}
+	for _, c := range []struct {
+		args string
+		want string // error
+		left string // faults
+	}{
+		{"partition h1 store", "", "partition h1 store"},
+		{"store up", "nobody has taken its store down", "partition h1 store"},
+		{"heal h9", `laboratory ` + l.Name + ` has no host "h9", nor is that a kind of fault (partition, loss, delay, kill, pause): faults are of hosts and of "store"`, "partition h1 store"},
+		{"heal partition banana", `has no host "banana", nor is that a kind of fault`, "partition h1 store"},
+		{"heal h2", `has no fault "h2"`, "partition h1 store"},
+		{"heal kill", `has no fault "kill"`, "partition h1 store"},
+		{"pause store", "", "partition h1 store, pause store"},
+		{"store up", "", "partition h1 store"},
+		{"store down", "", "partition h1 store, kill store"},
+		{"store down", "kill store: is so already", "partition h1 store, kill store"},
+		{"store up", "the end of its log", "partition h1 store"}, // it is started, but this is no server
+		{"heal store", "", ""},
+	} {
+		err := said(t, append([]string{"fault", "--name", l.Name}, strings.Fields(c.args)...)...)
+		if (err == nil) != (c.want == "") || err != nil && !strings.Contains(err.Error(), c.want) {
+			t.Errorf("%s: %v, want %q", c.args, err, c.want)
+		}
+		var left []string
+		for _, f := range again(t, l).Faults {
+			left = append(left, f.String())
+		}
+		if got := strings.Join(left, ", "); got != c.left {
+			t.Errorf("%s: there are %q, want %q", c.args, got, c.left)
+		}
+	}
+	select {
+	case <-server.done:
+	case <-time.After(time.Minute):
+		t.Error("the store was taken down, and its server runs")
 	}
 }
 

@@ -2,6 +2,7 @@ package lab
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"io"
 	"os/signal"
@@ -12,6 +13,7 @@ import (
 	"time"
 
 	"github.com/spf13/cobra"
+	"github.com/spf13/pflag"
 	"golang.org/x/sys/unix"
 
 	"github.com/viaduct-net/viaduct/internal/ctl/exit"
@@ -23,7 +25,8 @@ func faultCommand(name *string) *cobra.Command {
 		"  viaduct lab fault partition h1 store --for 20s\n" +
 		"  viaduct lab fault loss h1 h2 5%\n" +
 		"  viaduct lab fault kill h2\n" +
-		"  viaduct lab fault kill store\n" +
+		"  viaduct lab fault store down\n" +
+		"  viaduct lab fault store up\n" +
 		"  viaduct lab fault list\n" +
 		"  viaduct lab fault heal",
 		Short: "Break something, and mend it",
@@ -37,16 +40,48 @@ func faultCommand(name *string) *cobra.Command {
 		breakCommand(name, Delay, "delay HOST HOST|store TIME", "viaduct lab fault delay h1 h2 20ms", "Delay the frames between two, in each direction", 3),
 		breakCommand(name, Kill, "kill HOST|store", "viaduct lab fault kill h1", "Kill the agent of a host, or the server", 1),
 		breakCommand(name, Pause, "pause HOST|store", "viaduct lab fault pause h1", "Stop the agent of a host, or the server, where it is", 1),
-		healCommand(name), listFaultsCommand(name))
+		storeCommand(name), healCommand(name), listFaultsCommand(name))
 	return c
 }
 
-// breakCommand makes the command of one kind of faults.
-func breakCommand(name *string, kind FaultKind, use, example, short string, args int) *cobra.Command {
+// storeCommand is other words for faults of the server.
+func storeCommand(name *string) *cobra.Command {
+	c := &cobra.Command{Use: "store", Example: "  viaduct lab fault store down\n" +
+		"  viaduct lab fault store down --for 20s\n" +
+		"  viaduct lab fault store up",
+		Short: "Take the store down, and up again",
+		Args:  cobra.NoArgs, RunE: func(c *cobra.Command, _ []string) error { return c.Help() }}
+	c.AddCommand(
+		breakCommand(name, Kill, "down", "viaduct lab fault store down", "Kill the server, and with it the store: as `viaduct lab fault kill store`", 0, Store),
+		&cobra.Command{Use: "up", Example: "  viaduct lab fault store up",
+			Short: "Start the server that was killed, or have it go on when it was stopped",
+			Long:  "Returns when it is ready again. Ways to the store that are broken stay so: `viaduct lab fault heal store` mends all that is of it.",
+			Args:  cobra.NoArgs,
+			RunE: func(c *cobra.Command, _ []string) error {
+				l, err := Open(*name)
+				if err != nil {
+					return err
+				}
+				faults := slices.DeleteFunc(slices.Clone(l.Faults), func(f Fault) bool { return f.Kind.between() || !f.has([]string{Store}) })
+				if len(faults) == 0 {
+					return fmt.Errorf("laboratory %s: nobody has taken its store down: `viaduct lab fault list` shows what is broken", l.Name)
+				}
+				ctx, cancel := context.WithTimeout(c.Context(), healPatience)
+				defer cancel()
+				return l.Heal(ctx, faults...)
+			}})
+	return c
+}
+
+// breakCommand makes the command of one kind of faults, of given names or of those in its arguments.
+func breakCommand(name *string, kind FaultKind, use, example, short string, args int, names ...string) *cobra.Command {
 	var length time.Duration
 	c := &cobra.Command{Use: use, Example: "  " + example + "\n  " + example + " --for 10s", Short: short, Args: cobra.ExactArgs(args), DisableFlagsInUseLine: true,
 		RunE: func(c *cobra.Command, args []string) error {
-			f, err := parseFault(kind, args)
+			f, err := parseFault(kind, append(slices.Clone(names), args...))
+			if err == nil {
+				err = f.bounds()
+			}
 			if err != nil {
 				return exit.With(exit.Usage, err)
 			}
@@ -75,6 +110,16 @@ func breakCommand(name *string, kind FaultKind, use, example, short string, args
 			return l.Heal(ctx, slices.DeleteFunc(slices.Clone(l.Faults), func(g Fault) bool { return !g.has(append([]string{string(kind)}, f.Names...)) })...)
 		}}
 	c.Flags().DurationVar(&length, "for", 0, "wait for so long, then heal it")
+	c.SetFlagErrorFunc(func(_ *cobra.Command, err error) error {
+		var unknown *pflag.NotExistError
+		if errors.As(err, &unknown) && (kind == Loss || kind == Delay) {
+			// What looks like flags in one word may be less than nothing of what was asked for.
+			if f, e := parseFault(kind, []string{"", "", "-" + unknown.GetSpecifiedShortnames()}); e == nil {
+				return f.bounds()
+			}
+		}
+		return err
+	})
 	return c
 }
 
@@ -90,8 +135,10 @@ func parseFault(kind FaultKind, args []string) (Fault, error) {
 	f.Names = args[:2]
 	var err error
 	if kind == Delay {
-		f.Delay, err = time.ParseDuration(args[2])
-		return f, err
+		if f.Delay, err = time.ParseDuration(args[2]); err != nil {
+			return f, fmt.Errorf("delay %q: want a time of %s at most, such as 20ms", args[2], longestDelay)
+		}
+		return f, nil
 	}
 	percent, ok := strings.CutSuffix(args[2], "%")
 	if f.Loss, err = strconv.ParseFloat(percent, 64); err != nil || !ok {
@@ -111,6 +158,14 @@ func (f Fault) has(words []string) bool {
 	return true
 }
 
+func kindList() string {
+	var list []string
+	for _, k := range kinds {
+		list = append(list, string(k))
+	}
+	return strings.Join(list, ", ")
+}
+
 func healCommand(name *string) *cobra.Command {
 	return &cobra.Command{Use: "heal [KIND] [HOST|store]...", Example: "  viaduct lab fault heal\n" +
 		"  viaduct lab fault heal partition\n" +
@@ -122,6 +177,11 @@ func healCommand(name *string) *cobra.Command {
 			l, err := Open(*name)
 			if err != nil {
 				return err
+			}
+			for _, w := range args {
+				if _, err := l.Host(w); err != nil && w != Store && !slices.Contains(kinds, FaultKind(w)) {
+					return fmt.Errorf("%w, nor is that a kind of fault (%s): faults are of hosts and of %q", err, kindList(), Store)
+				}
 			}
 			faults := slices.DeleteFunc(slices.Clone(l.Faults), func(f Fault) bool { return !f.has(args) })
 			if len(faults) == 0 && len(args) > 0 {

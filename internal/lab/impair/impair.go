@@ -7,6 +7,7 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
+	"math"
 	"os/exec"
 	"slices"
 	"strings"
@@ -76,7 +77,7 @@ func rules(ways []Way) string {
 			continue
 		}
 		if w.Loss > 0 {
-			fmt.Fprintf(&b, "%s numgen random mod %d < %d counter drop\n", match, parts, int(w.Loss*parts))
+			fmt.Fprintf(&b, "%s numgen random mod %d < %d counter drop\n", match, parts, min(int(math.Round(w.Loss*parts)), parts-1))
 		}
 		if w.Delay > 0 {
 			fmt.Fprintf(&b, "%s meta priority set 1:%x\n", match, class(slices.Index(delays(ways, w.To), w)))
@@ -88,6 +89,9 @@ func rules(ways []Way) string {
 
 // parts is how finely losses can be set.
 const parts = 100_000
+
+// LeastLoss is the least that can be set.
+const LeastLoss = 1.0 / parts
 
 // class is the minor number of the i-th class of a port.
 func class(i int) uint16 { return uint16(i) + 1 }
