@@ -62,7 +62,9 @@ func upCommand(name *string) *cobra.Command {
 func downCommand(name *string) *cobra.Command {
 	return &cobra.Command{Use: "down", Example: "  viaduct lab down\n" +
 		"  viaduct lab down --name two-subnets",
-		Short: "Remove a laboratory and everything that belongs to it", Args: cobra.NoArgs,
+		Short: "Remove a laboratory and everything that belongs to it",
+		Long:  "When another command is changing the laboratory, waits for it for half a minute, and then says which process that is.",
+		Args:  cobra.NoArgs,
 		RunE: func(*cobra.Command, []string) error {
 			l, err := Open(*name)
 			if err != nil {

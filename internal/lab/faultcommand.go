@@ -32,6 +32,7 @@ func faultCommand(name *string) *cobra.Command {
 		Short: "Break something, and mend it",
 		Long: "Breaks the way between two hosts, or between a host and the store (of laboratories with several hosts), or the agent of a host, or the server (\"store\").\n" +
 			"What is broken stays so until `viaduct lab fault heal`, or for as long as --for says.\n" +
+			"Several commands may be given at once: each waits for its turn, for half a minute at most.\n" +
 			"Partitions and losses need nftables (the command nft), delays the kernel's netem.",
 		Args: cobra.NoArgs, RunE: func(c *cobra.Command, _ []string) error { return c.Help() }}
 	c.AddCommand(

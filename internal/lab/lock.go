@@ -103,7 +103,10 @@ func holder(f *os.File) string {
 			continue
 		}
 		who := "process " + w[4]
-		if b, err := os.ReadFile("/proc/" + w[4] + "/cmdline"); err == nil && len(b) > 0 {
+		switch b, err := os.ReadFile("/proc/" + w[4] + "/cmdline"); {
+		case err != nil:
+			who = "a process that " + who + " started, which has ended,"
+		case len(b) > 0:
 			who += fmt.Sprintf(" (%s)", bytes.ReplaceAll(bytes.TrimRight(b, "\x00"), []byte{0}, []byte{' '}))
 		}
 		return who
