@@ -105,7 +105,7 @@ func holder(f *os.File) string {
 		who := "process " + w[4]
 		switch b, err := os.ReadFile("/proc/" + w[4] + "/cmdline"); {
 		case err != nil:
-			who = "a process that " + who + " started, which has ended,"
+			who = "a child of " + who + " (ended)"
 		case len(b) > 0:
 			who += fmt.Sprintf(" (%s)", bytes.ReplaceAll(bytes.TrimRight(b, "\x00"), []byte{0}, []byte{' '}))
 		}
