@@ -34,6 +34,8 @@ type life struct {
 	dir     string
 	log     strings.Builder
 	machine live.Machine
+	heir    *heir        // the datapath of the next agent, dp beside another; nil: dp alone
+	slow    *slowRouters // its store; nil: as fast as can be
 
 	link   *mem.Store // of the agent at hand
 	client *debug.Client
@@ -73,6 +75,13 @@ func (l *life) begin(away bool) {
 		Open:  func(*conf.Settings) (datapath.Datapath, error) { return l.dp, nil },
 		Store: l.link, Bundles: l.link, Keys: l.link, Shared: l.link, Host: "h1", RunDir: filepath.Join(l.dir), StateDir: filepath.Join(l.dir, "state"), Machine: l.machine,
 		TunnelDevice: "none", Log: log, Ready: func() { close(ready) }, Waiting: func() { l.waits.Store(true) },
+	}
+	if l.heir != nil {
+		cfg.Open = func(*conf.Settings) (datapath.Datapath, error) { return l.heir, nil }
+	}
+	if l.slow != nil {
+		l.slow.Bundles = l.link
+		cfg.Bundles = l.slow
 	}
 	go func() { ended <- Run(ctx, cfg) }()
 	l.client = debug.NewClient(filepath.Join(l.dir, "agent.sock"))

@@ -106,15 +106,18 @@ const (
 )
 
 // adopt takes over the flows in the datapath. They keep working meanwhile; those that cannot be decided at once because
-// a neighbour has to be asked are tried again.
+// a neighbour has to be asked, or a part of the network to be loaded, are tried again. Foreign flows are not while they wait for a neighbour:
+// the answer would come to the earlier agent. Their next packets find no flow, and wait for it.
 func (a *Agent) adopt(ctx context.Context) error {
 	// Connections first, of all flows: an answer belongs to one that another worker learns.
 	if _, _, err := a.sweepUntil(ctx, (*worker.Worker).Relearn, a.serve); err != nil {
 		return err
 	}
 	total, undecided, err := a.sweepUntil(ctx, (*worker.Worker).Adopt, func() {})
-	for _, o := range undecided {
-		o.w.Do(func() { o.w.Forget(o.flows) })
+	if !a.foreign { // or they are the earlier agent's, and go with it
+		for _, o := range undecided {
+			o.w.Do(func() { o.w.Forget(o.flows) })
+		}
 	}
 	if total > 0 {
 		a.logs.For(logFlows).Info("flows adopted", "found", total)
@@ -138,9 +141,6 @@ func (a *Agent) sweepUntil(ctx context.Context, see func(*worker.Worker, []datap
 		}
 	})
 	once()
-	if a.foreign { // an answer would come to the earlier agent: their next packets find no flow, and wait for it
-		return total, nil, err
-	}
 	wait := adoptFirst
 	for try := 0; err == nil && len(undecided) > 0 && try < adoptTries; try++ {
 		if err := a.sleep(ctx, wait); err != nil {

@@ -54,7 +54,7 @@ func TestUpgrade(t *testing.T) {
 		}
 		f.run = run
 	}
-	for _, next := range []struct {
+	for i, next := range []struct {
 		binary  string
 		unknown bool   // the layout that it finds
 		says    string // in its log
@@ -69,6 +69,7 @@ func TestUpgrade(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
+		noneDropped(t, l, i) // the next agent may not know of them
 		kill(t, h)
 		if next.unknown {
 			setLayout(t, h, 1000)
@@ -86,6 +87,7 @@ func TestUpgrade(t *testing.T) {
 		}
 		ping(t, space(t, l, "alice"), "10.0.2.11") // new flows
 	}
+	noneDropped(t, l, 5)
 	for address, f := range flows {
 		var sent traffic.FloodResult
 		if err := f.run.Wait(&sent); err != nil {
@@ -98,6 +100,14 @@ func TestUpgrade(t *testing.T) {
 	}
 	if now := tunnelIndex(t, h); now != device {
 		t.Errorf("the tunnel device was %d, is %d", device, now)
+	}
+}
+
+// noneDropped looks at the sender's port: what has been lost there, by reason, up to the n-th agent after the first.
+func noneDropped(t *testing.T, l *lab.Lab, n int) {
+	t.Helper()
+	if drops := port(t, l, "alice").Drops; len(drops) > 0 {
+		t.Errorf("dropped up to agent %d: %v", n, drops)
 	}
 }
 

@@ -8,6 +8,7 @@ import (
 	"github.com/viaduct-net/viaduct/internal/base/drop"
 	"github.com/viaduct-net/viaduct/internal/base/match"
 	"github.com/viaduct-net/viaduct/internal/base/packet"
+	"github.com/viaduct-net/viaduct/internal/base/tag"
 	"github.com/viaduct-net/viaduct/internal/path/datapath"
 	"github.com/viaduct-net/viaduct/internal/path/flow"
 	"github.com/viaduct-net/viaduct/internal/path/sim"
@@ -23,11 +24,11 @@ func (w *Worker) Adopt(fs []datapath.FlowInfo) (undecided []datapath.FlowInfo) {
 		f := &fs[i]
 		switch r, _ := w.guardedFlow(f, w.adopt); r {
 		case sim.ResultNotYet:
-			vport, _ := w.ports.Virtual(f.Key.InPort)
-			w.await(w.sim.Wait, w.sim.Lease, vport)
-			again := *f
-			again.Actions = slices.Clone(f.Actions)
-			undecided = append(undecided, again)
+			if vport, _ := w.ports.Virtual(f.Key.InPort); w.awaits(f, vport) {
+				again := *f
+				again.Actions = slices.Clone(f.Actions)
+				undecided = append(undecided, again)
+			}
 		case sim.ResultConsumed:
 			if !f.Foreign {
 				w.flows.Forget(&f.Key)
@@ -35,6 +36,17 @@ func (w *Worker) Adopt(fs []datapath.FlowInfo) (undecided []datapath.FlowInfo) {
 		}
 	}
 	return undecided
+}
+
+// awaits has what a flow waits for asked for, and reports whether it may come. A packet, a neighbour's answer, would come to the earlier agent
+// as long as the flow is foreign: who asked now would not ask again when the flow's next packets wait for it.
+func (w *Worker) awaits(f *datapath.FlowInfo, vport uuid.UUID) bool {
+	kind := w.sim.Wait.Kind
+	if f.Foreign && len(w.sim.Need) == 0 && (kind == tag.Neighbour || kind == tag.Fragment) {
+		return false
+	}
+	w.await(w.sim.Wait, w.sim.Lease, vport)
+	return true
 }
 
 // Forget deletes flows that nobody wants. Call it through Do.

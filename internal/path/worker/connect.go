@@ -172,7 +172,7 @@ func (w *Worker) ended(f *datapath.FlowInfo) {
 
 // Relearn takes from flows that an earlier agent has left which connections there were: those with which each
 // flow is decided as it was. It is to be called for all flows, on all workers, before any is handed to Adopt: an answer
-// belongs to a connection that another worker learns. Returned are those that must wait for an answer.
+// belongs to a connection that another worker learns. Returned are those that must wait, as Adopt's.
 // Call it through Do.
 func (w *Worker) Relearn(fs []datapath.FlowInfo) (undecided []datapath.FlowInfo) {
 	w.now = w.clock.Now()
@@ -202,8 +202,8 @@ func (w *Worker) relearnFlow(f *datapath.FlowInfo) sim.Result {
 	d := w.decide(&v, vport, packet.GSO{})
 	w.hint = nil
 	switch {
-	case d.result == sim.ResultNotYet:
-		w.await(w.sim.Wait, w.sim.Lease, vport)
+	case d.result == sim.ResultNotYet && !w.awaits(f, vport):
+		return sim.ResultConsumed
 	case d.result == sim.ResultForward && slices.Equal(d.actions, f.Actions):
 		// A conflict means that the connection is there, or is another's: Adopt will see.
 		_ = w.connect()

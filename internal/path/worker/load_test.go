@@ -12,6 +12,7 @@ import (
 	"github.com/viaduct-net/viaduct/internal/base/drop"
 	"github.com/viaduct-net/viaduct/internal/base/match"
 	"github.com/viaduct-net/viaduct/internal/base/tag"
+	"github.com/viaduct-net/viaduct/internal/path/datapath"
 	"github.com/viaduct-net/viaduct/internal/path/pathtest"
 	"github.com/viaduct-net/viaduct/internal/topo/view"
 )
@@ -211,4 +212,42 @@ func TestAskingEndsWithItsPort(t *testing.T) {
 	l.w.Ask(port, d) // nobody asks, and nobody waits
 	l.turn()
 	l.expect()
+}
+
+// A foreign flow is adopted once what it needs of the network is loaded. One that waits for a neighbour is not, and nobody is asked: the answer
+// would come to the earlier agent, and the packets that wait for it later would wait until it is time to ask again.
+func TestForeignFlowsWaitForTheNetworkAlone(t *testing.T) {
+	toD := "a udp eth=a>r:blue ip=10.0.1.10>10.0.2.20 ports=1>2"
+	l := newLoader(t, twoSubnets)
+	l.slow = true
+	foreign := func(line string) []datapath.FlowInfo {
+		v := l.topo.MustInject(line).View
+		v.Key.InPort, _ = l.ports.Local(pathtest.ID("a"))
+		return []datapath.FlowInfo{{Key: v.Key, Foreign: true}}
+	}
+	l.turn()
+	all := append(foreign(aToC), foreign(toD)...)
+	for _, see := range []func([]datapath.FlowInfo) []datapath.FlowInfo{l.w.Relearn, l.w.Adopt} {
+		left, tries := see(all), 0
+		for ; len(left) > 0 && tries < 20; tries++ {
+			l.give(l.asked...)
+			l.rig.turn()
+			left = see(left)
+		}
+		if len(left) > 0 {
+			t.Fatalf("still undecided: %v", left)
+		}
+	}
+	if len(l.asked) == 0 {
+		t.Fatal("nothing had to be loaded")
+	}
+	l.rig.turn()
+	l.expect() // no request
+	if fs := l.dump(); len(fs) != 1 || fs[0].Key.Dst != l.topo.MustInject(aToC).View.Key.Dst {
+		t.Errorf("flows: %v", fs)
+	}
+	l.slow = false
+	l.in(toD)
+	l.turn()
+	l.expect("c < ", "d < ")
 }
