@@ -70,11 +70,13 @@ func keysOf(s *Settings) []Key {
 			"Capacity of the bucket of each VM's port: how many of its packets may be in flight whatever others do. 0 here, and for tunnel and "+
 				"VTEP, switches protection off: all ports draw on what has accumulated at the root."),
 		tokens("vtep_incoming_burst_capacity", &t.VTEP, 0, "128",
-			"Capacity of the bucket of each hardware VTEP's port. 0: VTEPs draw on what has accumulated at the root."),
+			"Capacity of the bucket of each hardware VTEP's port. 0: VTEPs draw on what has accumulated at the root. "+
+				"There are no hardware VTEPs yet, and so no port that has such a bucket: the value has no effect."),
 		share("tunnel_share", &t.TunnelShare, "1",
 			"The tunnels' part in the agent's capacity under contention, relative to vtep_share and vm_share. With the defaults tunnels and VTEPs together "+
 				"are guaranteed one half, VMs the other; what a class does not use goes to the others."),
-		share("vtep_share", &t.VTEPShare, "1", "The hardware VTEPs' part in the agent's capacity under contention; see tunnel_share."),
+		share("vtep_share", &t.VTEPShare, "1",
+			"The hardware VTEPs' part in the agent's capacity under contention; see tunnel_share. There are no hardware VTEPs yet: their part goes to the tunnels first."),
 		share("vm_share", &t.VMShare, "2", "The VMs' part in the agent's capacity under contention; see tunnel_share."),
 		count("datapath.max_flow_count", &s.MaxFlowCount, MaxFlows, "200000", "flows",
 			"Most flows in the datapath. At the bound the port that has the most gives one up for each new one. The kernel's table has room for at least "+
