@@ -124,7 +124,7 @@ bench-ovs: ## new flows with Open vSwitch's module beside eBPF, in one emulated 
 	test/vm/exec.sh $$guest build/vm/bench -binary /test/viaduct -only drivers -duration 5s
 
 sim: ## whole clouds in one process (test/sim): SEED=n tells all that happens in one, SEEDS=n runs many
-	$(GO) test -count=1 -timeout 24h -v ./test/sim -run TestSeeds $(if $(filter command line,$(origin SEED)),-seed $(SEED)) $(if $(SEEDS),-seeds $(SEEDS)) $(if $(FIRST),-first $(FIRST))
+	$(GO) test -count=1 -timeout 24h -v ./test/sim -run TestSeeds $(if $(filter-out file,$(origin SEED)),-seed $(SEED)) $(if $(SEEDS),-seeds $(SEEDS)) $(if $(FIRST),-first $(FIRST))
 
 interop: ## the simulator against OVN (ovn-trace): PAIRS (400) random pairs of network and packet, from SEED (1)
 	@$(MAKE) --no-print-directory setup PACKAGES="$(INTEROP_PACKAGES)"

@@ -5,6 +5,7 @@ import (
 	"os"
 	"runtime"
 	"slices"
+	"strconv"
 	"strings"
 	"sync"
 	"testing"
@@ -16,7 +17,7 @@ import (
 )
 
 var (
-	seed  = flag.Uint64("seed", 0, "run this seed alone, and print all that happens")
+	seed  = flag.String("seed", "", "run this seed alone, and print all that happens")
 	seeds = flag.Uint64("seeds", 200, "run so many seeds")
 	first = flag.Uint64("first", 1, "the first of them")
 )
@@ -25,9 +26,16 @@ func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
 
 // TestSeeds runs random clouds. `make sim SEED=n` prints all that happens in one, `make sim SEEDS=n` runs many.
 func TestSeeds(t *testing.T) {
-	if *seed != 0 {
-		tell(t, *seed)
+	if *seed != "" {
+		n, err := strconv.ParseUint(*seed, 0, 64)
+		if err != nil {
+			t.Fatalf("-seed: %v", err)
+		}
+		tell(t, n)
 		return
+	}
+	if *seeds == 0 {
+		t.Fatal("-seeds 0: no seed is run, and nothing is shown by that")
 	}
 	next, results := make(chan uint64), make(chan Result)
 	var wg sync.WaitGroup
