@@ -43,6 +43,10 @@ func hostPort(ctx context.Context, h *lab.Host, name string) (*debug.Port, error
 // has the port.
 func TestMove(t *testing.T) {
 	t.Parallel()
+	goesOn(t, moveThereAndBack)
+}
+
+func moveThereAndBack(t *testing.T) (gap time.Duration) {
 	l := up(t, examples.TwoHosts)
 	h1, h2 := &l.Hosts[0], &l.Hosts[1]
 	bob := vm(t, l, "bob")
@@ -80,6 +84,27 @@ func TestMove(t *testing.T) {
 	t.Logf("longest gap %.0f ms", received.Gap)
 	ping(t, space(t, l, "bob"), "10.0.1.10")
 	ping(t, space(t, l, "dave"), "10.0.1.11")
+	return gapOf(received)
+}
+
+// goesOn makes moves, which return for how long a stream stood still at most. It is a guard against a move that is broken, no measure of a good one, which
+// takes tens of milliseconds: that is the benchmark's (test/bench -only move). What a move can break takes a second or more: a VM that has forgotten its
+// neighbours, packets that TCP repeats and repeats again. A busy machine can take as long once (beside two threads that compute, on two CPUs at a
+// load of 14 to 26: 30 streams, 60 to 260 ms but for one of 871), so that who is late may try again; what is broken is late both times.
+func goesOn(t *testing.T, moves func(*testing.T) (gap time.Duration)) {
+	t.Helper()
+	const most = time.Second
+	first := moves(t)
+	if first <= most || t.Failed() {
+		return
+	}
+	if second := moves(t); second > most {
+		t.Errorf("nothing came for %s, and for %s when tried again; want %s at most", first, second, most)
+	}
+}
+
+func gapOf(r traffic.TCPResult) time.Duration {
+	return time.Duration(r.Gap * float64(time.Millisecond)).Round(time.Millisecond)
 }
 
 // groups are those of who may only begin connections, and of who may only answer.
@@ -106,6 +131,10 @@ direction: ingress
 // floating IP; so does the one at the other end. The streams go on, and no byte is lost.
 func TestMoveStateful(t *testing.T) {
 	t.Parallel()
+	goesOn(t, moveStateful)
+}
+
+func moveStateful(t *testing.T) (gap time.Duration) {
 	secured := func(port, host, group string) (is, want string) {
 		is = fmt.Sprintf("binding: {host: h1, interface: tap-%s}", port)
 		return is, fmt.Sprintf("binding: {host: %s, interface: tap-%s}\nport_security: true\nsecurity_groups: [%s]", host, port, group)
@@ -153,7 +182,9 @@ func TestMoveStateful(t *testing.T) {
 			t.Errorf("%s: %d bytes sent, %d received", x.name, sent.Bytes, received.Bytes)
 		}
 		t.Logf("%s: longest gap %.0f ms", x.name, received.Gap)
+		gap = max(gap, gapOf(received))
 	}
+	return gap
 }
 
 // A VM that moves keeps its neighbours, as with a hypervisor: a request that nobody hears would hold up its connections for a second.
