@@ -1,9 +1,11 @@
 package netns
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"fmt"
+	"os"
 	"testing"
 	"time"
 
@@ -47,8 +49,9 @@ func follows(t *testing.T, l *lab.Lab) {
 	}
 }
 
-// The store is away for longer than a host may be silent: because it is dead, for a minute, or because no host reaches it, so that it ends their
-// sessions. Of an established flow between two hosts no packet is lost, nor of new ones between ports that are known, then and when it is back.
+// The store is away for longer than a host may be silent: because it is dead, for a minute; because it is silent, and ends all sessions when it goes
+// on; or because no host reaches it, so that it ends theirs. Of an established flow between two hosts no packet is lost, nor of new ones between ports
+// that are known, then and when it is back.
 func TestStoreAway(t *testing.T) {
 	t.Parallel()
 	for _, c := range []struct {
@@ -57,6 +60,7 @@ func TestStoreAway(t *testing.T) {
 		faults []lab.Fault
 	}{
 		{"dead", time.Minute, []lab.Fault{{Kind: lab.Kill, Names: []string{lab.Store}}}},
+		{"silent", live.TTL + 3*time.Second, []lab.Fault{{Kind: lab.Pause, Names: []string{lab.Store}}}},
 		{"cut off", live.TTL + 3*time.Second, []lab.Fault{{Kind: lab.Partition, Names: []string{"h1", lab.Store}}, {Kind: lab.Partition, Names: []string{"h2", lab.Store}}}},
 	} {
 		t.Run(c.name, func(t *testing.T) {
@@ -92,6 +96,11 @@ func storeAway(t *testing.T, away time.Duration, faults ...lab.Fault) {
 	}
 	fault(t, l, faults...)
 	talk(away)
+	for i := range l.Hosts { // else the store was not away for long enough, and this shows nothing
+		if b, err := os.ReadFile(l.Hosts[i].Log); err != nil || !bytes.Contains(b, []byte("other hosts may take this one for dead")) {
+			t.Errorf("host %s has its session still, %v", l.Hosts[i].Name, err)
+		}
+	}
 	heal(t, l)
 	follows(t, l)
 	talk(back)
