@@ -88,8 +88,8 @@ func moveThereAndBack(t *testing.T) (gap time.Duration) {
 }
 
 // goesOn makes moves, which return for how long a stream stood still at most. It is a guard against a move that is broken, no measure of a good one, which
-// takes tens of milliseconds: that is the benchmark's (test/bench -only move). What a move can break takes a second or more: a VM that has forgotten its
-// neighbours, packets that TCP repeats and repeats again. A busy machine can take as long once (beside two threads that compute, on two CPUs at a
+// takes tens of milliseconds: that is the benchmark's (test/bench -only move). What a broken one takes is a second or more: a host that lets go late, a VM that asks for its
+// neighbours where nobody hears it, packets that TCP repeats and repeats again. A busy machine can take as long once (beside two threads that compute, on two CPUs at a
 // load of 14 to 26: 30 streams, 60 to 260 ms but for one of 871), so that who is late may try again; what is broken is late both times.
 func goesOn(t *testing.T, moves func(*testing.T) (gap time.Duration)) {
 	t.Helper()
