@@ -32,7 +32,7 @@ var columns = map[model.Kind][]string{
 	model.KindFloatingIP:   {"NAME", "PORT", "ADDRESS", "FIXED ADDRESS"},
 	model.KindChain:        {"NAME"},
 	model.KindRule:         {"NAME", "CHAIN", "POSITION", "MATCH", "ACTION"},
-	model.KindPortGroup:    {"NAME"},
+	model.KindPortGroup:    {"NAME", "STATEFUL"},
 	model.KindAddressGroup: {"NAME", "ADDRESSES"},
 
 	model.KindQoSPolicy: {"NAME", "EGRESS", "INGRESS", "DSCP"},
@@ -122,6 +122,8 @@ func row(x *ref.Index, o model.Object) []string {
 	case *model.Mirror:
 		of := o.Source()
 		return []string{name, string(of.Kind) + "/" + x.Label(of.Kind, of.ID), string(o.Direction), document.MatchText(&o.Match, x), x.Label(model.KindPort, o.ToPortID)}
+	case *model.PortGroup:
+		return []string{name, strconv.FormatBool(o.Stateful)}
 	case *model.SecurityGroup:
 		return []string{name, strconv.FormatBool(o.Stateful)}
 	case *model.SecurityGroupRule:
