@@ -189,7 +189,7 @@ func (a *Agent) build() {
 	a.ports = newPorts(a.dp, a.policy, a.workers, a.tunnelKey, a.rates, a.logs.For(logDatapath))
 	a.ports.events = a.events
 	if k := a.kept; k != nil {
-		a.mirror.Restore(mirror.Kept{Revision: k.Revision, Objects: k.Objects, Part: k.Part}, a.patience())
+		a.mirror.Restore(mirror.Kept{Revision: k.Revision, Objects: k.Objects, Part: k.Part, Dead: k.Dead}, a.patience())
 		a.mirror.SetHealth(health.Read(k.Keys, nil))
 		a.blocks.restore(k.Blocks, k.Written)
 	}
@@ -197,6 +197,9 @@ func (a *Agent) build() {
 	a.checks = newChecks(a)
 	a.mirror.Subscribe(a.topologyChanged)
 	a.share = newSharer(a)
+	if a.unconfirmed { // else the store is about to say it
+		a.share.restore(a.kept.Learnt)
+	}
 	a.moves = newMover(a)
 	a.mirror.Subscribe(a.checks.topologyChanged)
 	if a.cfg.Told != nil {
@@ -358,7 +361,9 @@ func (a *Agent) run(ctx context.Context) error {
 	g.Go(func() error { return a.moves.run(ctx) })
 	g.Go(func() error { return a.share.tell(ctx) })
 	g.Go(func() error { return a.share.hear(ctx) })
-	g.Go(func() error { return a.self.Run(ctx, a.cfg.Shared, a.log, a.nameTrouble, a.mirror.SetHosts) })
+	g.Go(func() error {
+		return a.self.Run(ctx, a.cfg.Shared, live.Kept(a.keptDead()...), a.log, a.nameTrouble, a.mirror.SetHosts)
+	})
 	g.Go(func() error { return a.checks.follow(ctx) })
 	g.Go(func() error { return a.checks.announce(ctx) })
 	g.Go(func() error { return a.checks.run(ctx) })
@@ -407,6 +412,9 @@ func (a *Agent) takeOver(ctx context.Context) error {
 
 // inherit takes over what an earlier agent has left.
 func (a *Agent) inherit(ctx context.Context) error {
+	if err := a.hearHosts(ctx); err != nil {
+		return err
+	}
 	a.restoreConnections()
 	a.tunnelOnce() // before flows into it are judged
 	if err := a.ask(ctx); err != nil {

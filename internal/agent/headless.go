@@ -6,7 +6,10 @@ import (
 	"fmt"
 	"maps"
 	"path/filepath"
+	"slices"
 	"time"
+
+	"github.com/google/uuid"
 
 	"github.com/viaduct-net/viaduct/internal/agent/debug"
 	"github.com/viaduct-net/viaduct/internal/conf"
@@ -102,6 +105,28 @@ func (a *Agent) patience() time.Duration {
 	return storePatience
 }
 
+// keptDead are the hosts that an earlier agent took for dead.
+func (a *Agent) keptDead() []uuid.UUID {
+	if a.kept == nil {
+		return nil
+	}
+	return a.kept.Dead
+}
+
+// hearHosts waits until the store has said whether those live that an earlier agent took for dead: flows are about to be judged by it. Of a store
+// that is away nobody has come back.
+func (a *Agent) hearHosts(ctx context.Context) error {
+	if len(a.keptDead()) == 0 || a.unconfirmed {
+		return nil
+	}
+	for end := a.clock.Now() + int64(storePatience); !a.mirror.Heard() && a.clock.Now() < end; {
+		if err := a.sleep(ctx, askPoll); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
 // keptKeys is the part of the store's keys that was kept.
 type keptKeys map[string]string
 
@@ -136,6 +161,8 @@ type topologyKeeper struct {
 	*Agent
 	written int64             // revision; -1: what is on disk is not what is known
 	changes uint64            // that were in what was written
+	dead    []uuid.UUID       // that were in what was written
+	heard   uint64            // sharer.heardUntil, of what was written
 	keys    map[string]string // of the store, as read last
 }
 
@@ -186,18 +213,22 @@ func (k *topologyKeeper) turn(ctx context.Context) {
 		}
 		cancel()
 	}
-	now := k.mirror.Stats().Changes
+	now, heard := k.mirror.Stats().Changes, k.share.heardUntil()
 	holds, err := k.mirror.Keep(context.WithoutCancel(ctx))
-	if err == nil && (holds.Revision != k.written || now != k.changes) {
+	if err == nil && (holds.Revision != k.written || now != k.changes || heard != k.heard || !slices.Equal(holds.Dead, k.dead)) {
 		if err = k.writeTopology(holds, k.keys); err == nil {
-			k.written, k.changes = holds.Revision, now
+			k.written, k.changes, k.heard, k.dead = holds.Revision, now, heard, holds.Dead
 		}
 	}
 	k.troubles.set(troubleTopology, "the network is not kept on disk: an agent that starts without the store would begin with what was kept last", cure(k.cfg.StateDir, err))
 }
 
 func (a *Agent) writeTopology(k mirror.Kept, keys map[string]string) error {
+	learnt, err := a.share.keep()
+	if err != nil {
+		return err
+	}
 	return disk.Write(a.cfg.StateDir, &disk.Snapshot{
-		Host: a.host.ID, Name: a.host.Name, Written: time.Now(), Revision: k.Revision, Objects: k.Objects, Part: k.Part, Keys: keys, Blocks: a.blocks.held(),
+		Host: a.host.ID, Name: a.host.Name, Written: time.Now(), Revision: k.Revision, Objects: k.Objects, Part: k.Part, Keys: keys, Blocks: a.blocks.held(), Dead: k.Dead, Learnt: learnt,
 	})
 }

@@ -9,6 +9,7 @@ import (
 	"maps"
 	"net"
 	"net/netip"
+	"slices"
 	"strconv"
 	"strings"
 	"sync"
@@ -41,10 +42,11 @@ type sharer struct {
 	dirty map[tag.Tag]struct{} // to be told; guarded by mu
 	again []tag.Tag            // that another host had told last, and took back; guarded by mu
 	lost  uint64               // changes that were too many to be told; guarded by mu
+	far   map[tag.Tag]bool     // that other hosts have told; written in hear alone; guarded by mu
+	heard uint64               // how often far, or what it says, may have changed; guarded by mu
 
 	told map[tag.Tag]state.Learnt // of the goroutine in tell
 	old  []store.Session          // of earlier sessions, until all is told in the present one; of the goroutine in tell
-	far  map[tag.Tag]bool         // that other hosts have told; of the goroutine in hear
 }
 
 const (
@@ -107,6 +109,16 @@ type learntValue struct {
 	Host string `json:"host"`
 	Port string `json:"port,omitempty"`
 	MAC  string `json:"mac,omitempty"`
+}
+
+func learntText(host string, t tag.Tag, l state.Learnt) ([]byte, error) {
+	v := learntValue{Host: host}
+	if t.Kind == tag.MACEntry {
+		v.Port = l.Port.String()
+	} else {
+		v.MAC = l.MAC.String()
+	}
+	return json.Marshal(v)
 }
 
 // tell writes what is noted, until ctx ends. When the session has ended, all is told anew.
@@ -209,13 +221,7 @@ func (s *sharer) write(ctx context.Context, x store.Session, t tag.Tag) error {
 	was, told := s.told[t]
 	switch {
 	case ok && (!told || was != l):
-		v := learntValue{Host: s.host}
-		if t.Kind == tag.MACEntry {
-			v.Port = l.Port.String()
-		} else {
-			v.MAC = l.MAC.String()
-		}
-		b, err := json.Marshal(v)
+		b, err := learntText(s.host, t, l)
 		if err != nil {
 			return err
 		}
@@ -342,7 +348,7 @@ func (h *hearing) take(e store.SharedEvent) {
 	case mine, err != nil:
 		h.drop(t)
 	default:
-		h.far[t] = true
+		h.setFar(t, true)
 		if h.tables.SetFar(t, l) {
 			h.changed([]tag.Tag{t})
 		}
@@ -363,9 +369,60 @@ func (h *hearing) gone(t tag.Tag) {
 
 // drop takes it that no other host knows of t.
 func (h *hearing) drop(t tag.Tag) {
-	delete(h.far, t)
+	h.setFar(t, false)
 	if h.tables.DropFar(t) {
 		h.changed([]tag.Tag{t})
+	}
+}
+
+// setFar notes whether any other host knows of t.
+func (s *sharer) setFar(t tag.Tag, known bool) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.heard++
+	if known {
+		s.far[t] = true
+	} else {
+		delete(s.far, t)
+	}
+}
+
+// heardUntil counts what has been heard: while it is the same, so is keep's answer.
+func (s *sharer) heardUntil() uint64 {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.heard
+}
+
+// keep is what other hosts have learnt, as entries of the store.
+func (s *sharer) keep() (map[string]string, error) {
+	s.mu.Lock()
+	tags := slices.Collect(maps.Keys(s.far))
+	s.mu.Unlock()
+	kept := make(map[string]string, len(tags))
+	for _, t := range tags {
+		if l, ok := s.tables.Far(t); ok {
+			b, err := learntText("", t, l)
+			if err != nil {
+				return nil, err
+			}
+			kept[learntPath(t)] = string(b)
+		}
+	}
+	return kept, nil
+}
+
+// restore takes over what was kept, until the store is heard. Call it before hear.
+func (s *sharer) restore(kept map[string]string) {
+	for path, text := range kept {
+		t, err := parseLearnt(path)
+		l, _, err2 := s.value(store.SharedEvent{Path: path, Value: []byte(text)})
+		if err := errors.Join(err, err2); err != nil {
+			s.log.Warn("what was kept of another host's addresses is not understood", "path", path, "error", err)
+			continue
+		}
+		s.setFar(t, true)
+		s.tables.SetFar(t, l)
 	}
 }
 

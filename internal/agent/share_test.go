@@ -28,7 +28,8 @@ type sharing struct {
 	news  []tag.Tag
 }
 
-func newSharing(t *testing.T, srv *mem.Server, name string) *sharing {
+// newSharing begins one; before that it does what there is to be done first.
+func newSharing(t *testing.T, srv *mem.Server, name string, first ...func(*sharing)) *sharing {
 	c := srv.Client()
 	h := &sharing{t: t, store: c}
 	h.sharer = &sharer{
@@ -39,6 +40,9 @@ func newSharing(t *testing.T, srv *mem.Server, name string) *sharing {
 			defer h.mu.Unlock()
 			h.news = append(h.news, tags...)
 		},
+	}
+	for _, f := range first {
+		f(h)
 	}
 	ctx, cancel := context.WithCancel(context.Background())
 	var wg sync.WaitGroup
@@ -143,6 +147,39 @@ func TestShareAway(t *testing.T) {
 	b.await("that an old one is gone", b.finds(1, uuid.Nil))
 	b.await("that an old one is gone", b.finds(2, uuid.Nil))
 	b.await("that one stays", b.finds(3, here))
+}
+
+// A host that begins while the store is away goes on with what an earlier agent had heard and kept, and takes over what has changed when the store is back.
+func TestShareKept(t *testing.T) {
+	srv := mem.NewServer()
+	a, b := newSharing(t, srv, "a"), newSharing(t, srv, "b")
+	here := ids(6)
+	a.learn(1, here)
+	a.learn(2, here)
+	addr := match.Addr{10: 0xff, 11: 0xff, 12: 10, 15: 9}
+	n, _, _ := a.tables.LearnNeighbour(ids(5), addr, match.MAC{2, 5: 9}, ids(6))
+	a.note([]tag.Tag{n})
+	b.await("all that a has learnt", func() bool { return b.heardUntil() == 3 })
+	kept, err := b.keep()
+	if err != nil || len(kept) != 3 {
+		t.Fatalf("kept %v, %v", kept, err)
+	}
+	kept["learnt/of/a/later/version"] = "?"
+	next := newSharing(t, srv, "b", func(h *sharing) {
+		h.store.Disconnect()
+		h.restore(kept)
+	})
+	if m, ok, _ := next.tables.Neighbour(ids(5), addr); !ok || m != (match.MAC{2, 5: 9}) || !next.finds(1, here)() || !next.finds(2, here)() {
+		t.Error("what was kept is not known")
+	}
+	if again, err := next.keep(); err != nil || len(again) != 3 {
+		t.Errorf("it would keep %v, %v", again, err)
+	}
+	a.note(a.tables.Forget(here))
+	a.learn(2, here)
+	next.store.Reconnect()
+	next.await("that one is gone", next.finds(1, uuid.Nil))
+	next.await("that one stays", next.finds(2, here))
 }
 
 func TestLearntPath(t *testing.T) {

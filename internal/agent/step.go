@@ -98,7 +98,7 @@ func NewSteps(cfg StepConfig) *Steps {
 	a.blocks.rand = cfg.Rand
 	a.mirror.Reach = 0
 	x.mirror = a.mirror.PartSteps(cfg.Bundles)
-	x.live = live.NewSteps(cfg.Shared, cfg.Host.ID, a.mirror.SetHosts)
+	x.live = live.NewSteps(cfg.Shared, cfg.Host.ID, live.Kept(a.keptDead()...), a.mirror.SetHosts)
 	x.jobs = []*job{
 		{every: time.Second, do: func(context.Context) error { x.age(); return nil }},
 		{every: time.Second, retry: retryStore, do: x.live.Announce},

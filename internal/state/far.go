@@ -28,6 +28,9 @@ func (t *Tables) Learnt(tg tag.Tag) (l Learnt, ok bool) {
 	return l, ok
 }
 
+// Far returns what another host has learnt.
+func (t *Tables) Far(tg tag.Tag) (l Learnt, ok bool) { return t.far.Get(tg) }
+
 // SetFar notes what another host has learnt, later than this one: if this one has learnt otherwise, it forgets that, and what it asks for
 // itself has been answered. True: the flows of the tag are out of date.
 func (t *Tables) SetFar(tg tag.Tag, l Learnt) (news bool) {

@@ -59,7 +59,7 @@ func TestTwoMachines(t *testing.T) {
 				t.Fatal(err)
 			}
 			return (&observer{T: t}).run(func(ctx context.Context) error {
-				return self.Run(ctx, s, slog.New(slog.DiscardHandler), func(err error) { said <- err }, func(Hosts) {})
+				return self.Run(ctx, s, Hosts{}, slog.New(slog.DiscardHandler), func(err error) { said <- err }, func(Hosts) {})
 			})
 		}
 		await := func(want error, text string) {
@@ -169,7 +169,7 @@ func TestNameTakenMeanwhile(t *testing.T) {
 		}
 		late := &Self{Host: a, Machine: two}
 		(&observer{T: t}).run(func(ctx context.Context) error {
-			return late.Run(ctx, open(), slog.New(slog.DiscardHandler), func(err error) { said <- err }, func(Hosts) {})
+			return late.Run(ctx, open(), Hosts{}, slog.New(slog.DiscardHandler), func(err error) { said <- err }, func(Hosts) {})
 		})
 		for taken := false; ; {
 			select {

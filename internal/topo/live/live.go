@@ -2,7 +2,8 @@
 //
 // A host is dead when its session has ended while the store could be asked, and not before: without the store nobody is, and when
 // it comes back, every host has the time of a session to say that it lives. That the store could be asked is what this host's own session says:
-// a store that was silent ends those of all.
+// a store that was silent ends those of all. An agent that is started anew goes on with what an earlier one has kept: who was dead then is so until the
+// store says that it lives.
 package live
 
 import (
@@ -30,8 +31,18 @@ func Path(host uuid.UUID) string { return prefix + host.String() }
 
 // Hosts says who is alive; the zero value knows nobody to be dead.
 type Hosts struct {
-	known bool
+	known bool // who is not in alive is dead; else who is in kept, and not in alive
 	alive map[uuid.UUID]bool
+	kept  map[uuid.UUID]bool
+}
+
+// Kept is what is known by who has heard only that these were dead.
+func Kept(dead ...uuid.UUID) Hosts {
+	h := Hosts{kept: make(map[uuid.UUID]bool)}
+	for _, id := range dead {
+		h.kept[id] = true
+	}
+	return h
 }
 
 // Of is what is known once exactly these are alive.
@@ -44,7 +55,15 @@ func Of(alive ...uuid.UUID) Hosts {
 }
 
 // Dead reports whether a host is known to be dead.
-func (h Hosts) Dead(id uuid.UUID) bool { return h.known && !h.alive[id] }
+func (h Hosts) Dead(id uuid.UUID) bool { return !h.alive[id] && (h.known || h.kept[id]) }
+
+// clone is a copy that has maps of its own, none of them nil.
+func (h Hosts) clone() Hosts {
+	c := Hosts{known: h.known, alive: make(map[uuid.UUID]bool), kept: make(map[uuid.UUID]bool)}
+	maps.Copy(c.alive, h.alive)
+	maps.Copy(c.kept, h.kept)
+	return c
+}
 
 // contact is for how long this host has had a session without a break. The zero value has none. Safe for concurrent use.
 type contact struct{ since atomic.Pointer[time.Time] }
@@ -118,10 +137,11 @@ func pause(ctx context.Context) error {
 	}
 }
 
-// Watch calls changed with what is known, after each change, until ctx ends, whose error it returns. After the store was away,
-// hosts have grace to announce themselves; so have those whose sessions end while the store cannot be trusted to have heard them.
-func Watch(ctx context.Context, s store.Shared, grace time.Duration, trusted func() bool, log *slog.Logger, changed func(Hosts)) error {
-	now := Hosts{alive: map[uuid.UUID]bool{}}
+// Watch calls changed with what is known, first when the store has said who lives, and then after each change, until ctx ends, whose error it returns.
+// It begins with what was known. After the store was away, and at the beginning, hosts have grace to announce themselves; so have those whose sessions end
+// while the store cannot be trusted to have heard them. Who was dead is not given any.
+func Watch(ctx context.Context, s store.Shared, was Hosts, grace time.Duration, trusted func() bool, log *slog.Logger, changed func(Hosts)) error {
+	now := was.clone()
 	for {
 		if err := follow(ctx, s, grace, trusted, &now, changed); err != nil && ctx.Err() == nil {
 			log.Warn("the store does not say which hosts are alive: those last known are", "error", err)
@@ -139,7 +159,7 @@ func follow(ctx context.Context, s store.Shared, grace time.Duration, trusted fu
 	if err != nil {
 		return err
 	}
-	w := watch{now: now, seen: map[uuid.UUID]bool{}, changed: changed}
+	w := newWatch(now, changed)
 	var settled <-chan time.Time
 	for {
 		select {
@@ -147,7 +167,7 @@ func follow(ctx context.Context, s store.Shared, grace time.Duration, trusted fu
 			if !ok {
 				return store.ErrUnavailable
 			}
-			if doubted := w.take(e, trusted()); doubted || e.Synced {
+			if w.take(e, trusted()) {
 				settled = time.After(grace)
 			}
 		case <-settled:
@@ -160,18 +180,30 @@ func follow(ctx context.Context, s store.Shared, grace time.Duration, trusted fu
 type watch struct {
 	now     *Hosts
 	seen    map[uuid.UUID]bool // by this stream
+	synced  bool
 	changed func(Hosts)
 }
 
-// take takes an event; doubted: a session has ended, and whether its host is dead will show when grace is over.
-func (w *watch) take(e store.SharedEvent, trusted bool) (doubted bool) {
+func newWatch(now *Hosts, changed func(Hosts)) *watch {
+	return &watch{now: now, seen: make(map[uuid.UUID]bool), changed: changed}
+}
+
+// take takes an event; grace: hosts have some from now on, since who has no session may have lost it to the store. Whether they are dead shows when it is over.
+func (w *watch) take(e store.SharedEvent, trusted bool) (grace bool) {
+	if e.Synced {
+		w.synced = true
+		w.tell()
+		return true
+	}
 	id, err := uuid.Parse(strings.TrimPrefix(e.Path, prefix))
 	if err != nil {
-		return false // nobody's, or Synced
+		return false // nobody's
 	}
+	was := w.now.Dead(id)
 	switch {
 	case !e.Deleted:
 		w.seen[id], w.now.alive[id] = true, true
+		delete(w.now.kept, id)
 	case trusted:
 		delete(w.seen, id)
 		delete(w.now.alive, id)
@@ -179,7 +211,7 @@ func (w *watch) take(e store.SharedEvent, trusted bool) (doubted bool) {
 		delete(w.seen, id)
 		return true
 	}
-	if w.now.known {
+	if w.synced && w.now.Dead(id) != was {
 		w.tell()
 	}
 	return false
@@ -188,19 +220,20 @@ func (w *watch) take(e store.SharedEvent, trusted bool) (doubted bool) {
 // settle is called when grace is over: who has not come back by now does not live.
 func (w *watch) settle() {
 	w.now.known, w.now.alive = true, maps.Clone(w.seen)
+	clear(w.now.kept)
 	w.tell()
 }
 
-func (w *watch) tell() { w.changed(Hosts{w.now.known, maps.Clone(w.now.alive)}) }
+func (w *watch) tell() { w.changed(w.now.clone()) }
 
 // Run is Announce and Watch; and it calls said with what is wrong with the host's name (ErrTaken, ErrWanted), nil when nothing is, after each
-// change. Both functions are called by goroutines of their own.
-func (s *Self) Run(ctx context.Context, sh store.Shared, log *slog.Logger, said func(error), changed func(Hosts)) error {
+// change. Both functions are called by goroutines of their own. was is what was known of hosts before.
+func (s *Self) Run(ctx context.Context, sh store.Shared, was Hosts, log *slog.Logger, said func(error), changed func(Hosts)) error {
 	var c contact
 	s.vacant = make(chan struct{}, 1)
 	g, ctx := errgroup.WithContext(ctx)
 	g.Go(func() error { return s.Announce(ctx, sh, log, &c) })
 	g.Go(func() error { return s.watchMachines(ctx, sh, said) })
-	g.Go(func() error { return Watch(ctx, sh, TTL, c.lasts, log, changed) })
+	g.Go(func() error { return Watch(ctx, sh, was, TTL, c.lasts, log, changed) })
 	return g.Wait()
 }

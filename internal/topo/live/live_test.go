@@ -27,7 +27,7 @@ type observer struct {
 func observe(t *testing.T, s *mem.Store, grace time.Duration) *observer {
 	o := &observer{t, make(chan Hosts, 1000)}
 	o.run(func(ctx context.Context) error {
-		return Watch(ctx, s, grace, func() bool { return true }, slog.New(slog.DiscardHandler), func(h Hosts) { o.news <- h })
+		return Watch(ctx, s, Hosts{}, grace, func() bool { return true }, slog.New(slog.DiscardHandler), func(h Hosts) { o.news <- h })
 	})
 	return o
 }
@@ -141,7 +141,7 @@ func TestStoreSilent(t *testing.T) {
 		mine, hers := srv.Client(), srv.Client()
 		o := &observer{t, make(chan Hosts, 1000)}
 		o.run(func(ctx context.Context) error {
-			return (&Self{Host: a}).Run(ctx, mine, log, func(error) {}, func(h Hosts) { o.news <- h })
+			return (&Self{Host: a}).Run(ctx, mine, Hosts{}, log, func(error) {}, func(h Hosts) { o.news <- h })
 		})
 		stop := o.run(func(ctx context.Context) error { return (&Self{Host: b}).Announce(ctx, hers, log, new(contact)) })
 		silence := func() {
@@ -170,6 +170,90 @@ func TestStoreSilent(t *testing.T) {
 		synctest.Wait()
 		o.await(b)
 	})
+}
+
+// drivers are the two that follow the rules: each says until ctx ends what is known.
+var drivers = map[string]func(ctx context.Context, s *mem.Store, was Hosts, changed func(Hosts)){
+	"Watch": func(ctx context.Context, s *mem.Store, was Hosts, changed func(Hosts)) {
+		_ = Watch(ctx, s, was, TTL, func() bool { return true }, slog.New(slog.DiscardHandler), changed)
+	},
+	"Steps": func(ctx context.Context, s *mem.Store, was Hosts, changed func(Hosts)) {
+		x := NewSteps(s, uuid.UUID{9}, was, changed)
+		for began := time.Now(); ctx.Err() == nil; time.Sleep(time.Millisecond) {
+			for did := true; did; {
+				did, _ = x.Watch(ctx, time.Since(began))
+			}
+		}
+	},
+}
+
+// Who was dead when it was kept is dead as long as the store does not say that it lives: while it is away, and at once when it is there. Nobody else
+// dies of having lost a session to the store before grace is over.
+func TestKeptDead(t *testing.T) {
+	c, d := uuid.UUID{3}, uuid.UUID{4}
+	was := Kept(b, c)
+	if was.Dead(a) || !was.Dead(b) {
+		t.Error("what is kept is not known")
+	}
+	for name, drive := range drivers {
+		t.Run(name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				srv := mem.NewServer()
+				hosts, mine := srv.Client(), srv.Client()
+				x, err := hosts.Join(t.Context(), time.Hour)
+				if err != nil {
+					t.Fatal(err)
+				}
+				lives := func(ids ...uuid.UUID) {
+					for _, id := range ids {
+						if err := x.Put(t.Context(), Path(id), nil); err != nil {
+							t.Fatal(err)
+						}
+					}
+				}
+				lives(a, c) // c has come back; d has lost its session
+				mine.Disconnect()
+				o := &observer{t, make(chan Hosts, 1000)}
+				o.run(func(ctx context.Context) error {
+					drive(ctx, mine, was, func(h Hosts) { o.news <- h })
+					return nil
+				})
+				dead := func(want ...uuid.UUID) {
+					t.Helper()
+					synctest.Wait()
+					if len(o.news) == 0 {
+						t.Fatal("nothing is said")
+					}
+					for len(o.news) > 0 {
+						h := <-o.news
+						for _, id := range []uuid.UUID{a, b, c, d} {
+							if h.Dead(id) != contains(want, id) {
+								t.Errorf("%v after %v: dead: %v, want %v", id[0], time.Now(), h.Dead(id), want)
+							}
+						}
+					}
+				}
+				time.Sleep(time.Hour)
+				if len(o.news) > 0 {
+					t.Errorf("the store is away, and says %+v", <-o.news)
+				}
+				mine.Reconnect()
+				time.Sleep(TTL / 2)
+				dead(b)
+				lives(b)
+				time.Sleep(TTL / 4)
+				dead()
+				lives(d)
+				time.Sleep(2 * TTL)
+				dead()
+				if err := x.Delete(t.Context(), Path(d)); err != nil {
+					t.Fatal(err)
+				}
+				time.Sleep(2 * TTL)
+				dead(d)
+			})
+		})
+	}
 }
 
 func TestZero(t *testing.T) {

@@ -19,14 +19,14 @@ type Steps struct {
 
 	session store.Session
 	events  <-chan store.SharedEvent
-	w       watch
+	w       *watch
 	settled time.Duration // when grace is over; 0: it has not begun, or is over
 	alone   time.Duration // when there was no session the last time
 }
 
-// NewSteps begins.
-func NewSteps(s store.Shared, host uuid.UUID, changed func(Hosts)) *Steps {
-	return &Steps{s: s, host: host, now: Hosts{alive: map[uuid.UUID]bool{}}, changed: changed}
+// NewSteps begins with what was known before.
+func NewSteps(s store.Shared, host uuid.UUID, was Hosts, changed func(Hosts)) *Steps {
+	return &Steps{s: s, host: host, now: was.clone(), changed: changed}
 }
 
 // Announce sees to it that the host has a session. After an error the next call tries again.
@@ -59,21 +59,17 @@ func (x *Steps) Watch(ctx context.Context, now time.Duration) (did bool, err err
 		if x.events, err = x.s.WatchShared(ctx, prefix); err != nil {
 			return false, err
 		}
-		x.w, x.settled = watch{now: &x.now, seen: map[uuid.UUID]bool{}, changed: x.changed}, 0
+		x.w, x.settled = newWatch(&x.now, x.changed), 0
 		return true, nil
 	}
 	select {
 	case e, ok := <-x.events:
-		switch {
-		case !ok:
+		if !ok {
 			x.events = nil
 			return false, store.ErrUnavailable
-		case e.Synced:
+		}
+		if x.w.take(e, now-x.alone >= TTL) {
 			x.settled = now + TTL
-		default:
-			if x.w.take(e, now-x.alone >= TTL) {
-				x.settled = now + TTL
-			}
 		}
 		return true, nil
 	default:

@@ -46,7 +46,7 @@ func (m *Mirror) followPart(ctx context.Context, s store.Bundles) (synced bool, 
 		case found := <-m.news:
 			m.updateNews(m.checked(found))
 		case h := <-m.hostNews:
-			m.updateNews(m.setHosts(h))
+			m.takeHosts(h)
 		case o := <-m.owners:
 			m.updateNews(m.owned(o))
 		case fn := <-m.calls:
@@ -149,7 +149,7 @@ func (x *PartSteps) Step(ctx context.Context) (did bool, err error) {
 	}
 	select {
 	case h := <-m.hostNews:
-		m.updateNews(m.setHosts(h))
+		m.takeHosts(h)
 		return true, nil
 	default:
 	}

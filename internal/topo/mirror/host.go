@@ -59,6 +59,14 @@ func (m *Mirror) SetHosts(h live.Hosts) {
 	m.hostNews <- h
 }
 
+// Heard reports whether the snapshot is by what SetHosts has said, and not by what was kept. Safe for concurrent use.
+func (m *Mirror) Heard() bool { return m.heard.Load() }
+
+func (m *Mirror) takeHosts(h live.Hosts) {
+	m.updateNews(m.setHosts(h))
+	m.heard.Store(true)
+}
+
 // setHosts marks what a change of liveness concerns.
 func (m *Mirror) setHosts(h live.Hosts) dirty {
 	was, is := m.builder(), m.builder()

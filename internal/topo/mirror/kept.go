@@ -6,6 +6,9 @@ import (
 	"slices"
 	"time"
 
+	"github.com/google/uuid"
+
+	"github.com/viaduct-net/viaduct/internal/topo/live"
 	"github.com/viaduct-net/viaduct/internal/topo/model"
 	"github.com/viaduct-net/viaduct/internal/topo/store"
 	"github.com/viaduct-net/viaduct/internal/topo/view"
@@ -15,7 +18,8 @@ import (
 type Kept struct {
 	Revision int64
 	Objects  []model.Object
-	Part     *KeptPart // nil: it has held the whole network
+	Part     *KeptPart   // nil: it has held the whole network
+	Dead     []uuid.UUID // hosts that were known to be, in order
 }
 
 // KeptPart says which part of the network was held.
@@ -25,8 +29,9 @@ type KeptPart struct {
 }
 
 // Restore gives the mirror what an earlier one has held. It counts when the store does not answer within patience; what has changed since
-// then is told when it does. Call it before Run; the mirror takes the objects over.
+// then is told when it does. Hosts that were dead are so, whoever answers, until SetHosts says otherwise. Call it before Run; the mirror takes the objects over.
 func (m *Mirror) Restore(k Kept, patience time.Duration) {
+	m.live = live.Kept(k.Dead...)
 	m.kept, m.patience = &k, time.After(patience)
 }
 
@@ -43,6 +48,7 @@ func (m *Mirror) Keep(ctx context.Context) (k Kept, err error) {
 			}
 		}
 		k.Part = m.keptPart()
+		k.Dead = m.dead()
 	}
 	select {
 	case m.calls <- read:
@@ -117,6 +123,18 @@ func (m *Mirror) wantKept() {
 	}
 }
 
+// dead are the hosts that are, in order.
+func (m *Mirror) dead() (ids []uuid.UUID) {
+	b := m.builder()
+	for o := range m.graph.All(model.KindHost) {
+		if id := o.GetMeta().ID; b.dead(id) {
+			ids = append(ids, id)
+		}
+	}
+	sortIDs(ids)
+	return ids
+}
+
 // keptPart is nil of a mirror of the whole.
 func (m *Mirror) keptPart() *KeptPart {
 	if m.part == nil {
@@ -185,7 +203,7 @@ func (m *Mirror) pause(ctx context.Context, d time.Duration) {
 		case found := <-m.news:
 			m.updateNews(m.checked(found))
 		case h := <-m.hostNews:
-			m.updateNews(m.setHosts(h))
+			m.takeHosts(h)
 		case o := <-m.owners:
 			m.updateNews(m.owned(o))
 		}

@@ -83,6 +83,7 @@ type Mirror struct {
 	part     *part           // nil: it holds the whole
 	hostNews chan live.Hosts // holds one
 	owners   chan owner      // see SetOwner
+	heard    atomic.Bool     // see Heard
 	asks     asks
 	hurry    chan struct{} // holds one
 
@@ -215,7 +216,7 @@ func (m *Mirror) follow(ctx context.Context, s store.Store) (synced bool, err er
 		case found := <-m.news:
 			m.publish(m.checked(found), m.Snapshot().Revision)
 		case h := <-m.hostNews:
-			m.publish(m.setHosts(h), m.Snapshot().Revision)
+			m.takeHosts(h)
 		case o := <-m.owners:
 			m.publish(m.owned(o), m.Snapshot().Revision)
 		case fn := <-m.calls:

@@ -36,7 +36,7 @@ func (x *Steps) Step(ctx context.Context) (did bool, err error) {
 	}
 	select {
 	case h := <-m.hostNews:
-		m.publish(m.setHosts(h), m.Snapshot().Revision)
+		m.takeHosts(h)
 		return true, nil
 	default:
 	}

@@ -42,6 +42,8 @@ type Snapshot struct {
 	Keys     map[string]string // of the store (store.Keys): what is configured for the host, and the like
 	Blocks   []string          // what the host has claimed for itself (store.Shared)
 	Part     *mirror.KeptPart  // which part of the network Objects are; nil: the whole
+	Dead     []uuid.UUID       // hosts that were; of a file of an earlier version none
+	Learnt   map[string]string // addresses that other hosts have learnt (store.Shared); of a file of an earlier version none
 }
 
 // ErrRefused is a file that cannot be used: damaged, of another version, or of another host.
@@ -85,6 +87,12 @@ func (s *Snapshot) write(w io.Writer) error {
 	}
 	for _, b := range s.Blocks {
 		fmt.Fprintf(w, "block %s\n", strconv.Quote(b))
+	}
+	for k, v := range s.Learnt {
+		fmt.Fprintf(w, "learnt %s %s\n", strconv.Quote(k), strconv.Quote(v))
+	}
+	for _, id := range s.Dead {
+		fmt.Fprintf(w, "dead %s\n", id)
 	}
 	if s.Part != nil {
 		fmt.Fprintln(w, "part")
@@ -138,7 +146,7 @@ func parse(b []byte) (*Snapshot, error) {
 	if last != fmt.Sprintf("%s %08x\n", sumWord, crc32.Checksum(body, castagnoli)) {
 		return nil, errors.New("it is damaged: its checksum is another")
 	}
-	s := &Snapshot{Keys: make(map[string]string)}
+	s := &Snapshot{Keys: make(map[string]string), Learnt: make(map[string]string)}
 	for line := range strings.Lines(string(body[len(magic)+1:])) {
 		word, rest, _ := strings.Cut(strings.TrimSuffix(line, "\n"), " ")
 		if err := s.line(word, rest); err != nil {
@@ -161,18 +169,17 @@ func (s *Snapshot) line(word, rest string) (err error) {
 	case "revision":
 		s.Revision, err = strconv.ParseInt(rest, 10, 64)
 	case "key":
-		var quoted, k, v string
-		if quoted, err = strconv.QuotedPrefix(rest); err != nil {
-			return err
-		}
-		if k, err = strconv.Unquote(quoted); err == nil {
-			v, err = strconv.Unquote(strings.TrimPrefix(rest[len(quoted):], " "))
-		}
-		s.Keys[k] = v
+		err = pair(s.Keys, rest)
+	case "learnt":
+		err = pair(s.Learnt, rest)
 	case "block":
 		var b string
 		b, err = strconv.Unquote(rest)
 		s.Blocks = append(s.Blocks, b)
+	case "dead":
+		var id uuid.UUID
+		id, err = uuid.Parse(rest)
+		s.Dead = append(s.Dead, id)
 	case "part":
 		s.Part = &mirror.KeptPart{}
 	case "bundle", "thing":
@@ -192,6 +199,20 @@ func (s *Snapshot) line(word, rest string) (err error) {
 			s.Objects = append(s.Objects, o)
 		}
 	}
+	return err
+}
+
+// pair takes a key and its value.
+func pair(into map[string]string, rest string) error {
+	quoted, err := strconv.QuotedPrefix(rest)
+	if err != nil {
+		return err
+	}
+	k, err := strconv.Unquote(quoted)
+	if err != nil {
+		return err
+	}
+	into[k], err = strconv.Unquote(strings.TrimPrefix(rest[len(quoted):], " "))
 	return err
 }
 

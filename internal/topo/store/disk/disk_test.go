@@ -2,6 +2,8 @@ package disk
 
 import (
 	"errors"
+	"fmt"
+	"hash/crc32"
 	"net/netip"
 	"os"
 	"path/filepath"
@@ -24,6 +26,8 @@ func sample() *Snapshot {
 		},
 		Keys:   map[string]string{".conf/template/default": "", ".conf/x": "a\nb \"c\""},
 		Blocks: []string{"nat/x/1.2.3.4/1024"},
+		Dead:   []uuid.UUID{{3}, {4}},
+		Learnt: map[string]string{"learnt/neighbour/x/10.0.0.7": `{"mac":"02:00:00:00:00:07"}`},
 	}
 }
 
@@ -44,6 +48,20 @@ func TestRoundTrip(t *testing.T) {
 	}
 	if list, _ := os.ReadDir(dir); len(list) != 1 {
 		t.Errorf("left behind: %v", list)
+	}
+}
+
+// A file that an agent has written that kept less is read, and what is not in it is nothing.
+func TestOlderFile(t *testing.T) {
+	const body = `viaduct topology 1
+host 09000000-0000-0000-0000-000000000000 "h1"
+written 2026-01-02T03:04:05Z
+revision 77
+block "nat/x/1.2.3.4/1024"
+`
+	got, err := parse(fmt.Appendf(nil, "%s%s %08x\n", body, sumWord, crc32.Checksum([]byte(body), castagnoli)))
+	if err != nil || got.Name != "h1" || got.Revision != 77 || len(got.Blocks) != 1 || len(got.Dead)+len(got.Learnt) != 0 {
+		t.Errorf("%+v, %v", got, err)
 	}
 }
 
