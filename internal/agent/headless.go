@@ -224,11 +224,16 @@ func (k *topologyKeeper) turn(ctx context.Context) {
 }
 
 func (a *Agent) writeTopology(k mirror.Kept, keys map[string]string) error {
-	learnt, err := a.share.keep()
+	s, err := a.keep(k, keys)
 	if err != nil {
 		return err
 	}
-	return disk.Write(a.cfg.StateDir, &disk.Snapshot{
+	return disk.Write(a.cfg.StateDir, s)
+}
+
+func (a *Agent) keep(k mirror.Kept, keys map[string]string) (*disk.Snapshot, error) {
+	learnt, err := a.share.keep()
+	return &disk.Snapshot{
 		Host: a.host.ID, Name: a.host.Name, Written: time.Now(), Revision: k.Revision, Objects: k.Objects, Part: k.Part, Keys: keys, Blocks: a.blocks.held(), Dead: k.Dead, Learnt: learnt,
-	})
+	}, err
 }

@@ -27,6 +27,7 @@ import (
 	"github.com/viaduct-net/viaduct/internal/topo/mirror"
 	"github.com/viaduct-net/viaduct/internal/topo/model"
 	"github.com/viaduct-net/viaduct/internal/topo/store"
+	"github.com/viaduct-net/viaduct/internal/topo/store/disk"
 )
 
 // StepConfig is what an agent that goes step by step is made of.
@@ -44,6 +45,9 @@ type StepConfig struct {
 	Jitter   func(k arp.Key, now int64) float64 // in [0, 1), and the same for the same
 
 	TunnelDevice string
+
+	Kept *disk.Snapshot       // by an earlier agent; nil: nothing
+	Keep func(*disk.Snapshot) // called with what the next agent is to begin with; nil: nothing is kept
 }
 
 // Steps is an agent without goroutines and timers of its own: whoever holds it decides when it does something, and on what clock
@@ -93,6 +97,10 @@ func NewSteps(cfg StepConfig) *Steps {
 	x.a = a
 	a.troubles = newTroubles(a.log, a.events)
 	a.notReadyBecause("the topology has not been read yet")
+	if a.kept = cfg.Kept; a.kept != nil {
+		_, err := cfg.Store.Get(context.Background(), model.KindHost, cfg.Host.ID)
+		a.unconfirmed = err != nil
+	}
 	_ = a.dp.DumpFlows(func(*datapath.FlowInfo) bool { a.heir = true; return false })
 	a.build()
 	a.blocks.rand = cfg.Rand
@@ -105,6 +113,7 @@ func NewSteps(cfg StepConfig) *Steps {
 		{every: shareEvery, retry: retryStore, do: x.tellLearnt},
 		{every: 10 * time.Second, do: x.mirror.Tend},
 		{every: keepEvery, do: func(context.Context) error { return a.writeConnections() }},
+		{every: keptEvery, do: func(context.Context) error { return x.keep(cfg.Keep) }},
 		{every: cfg.Settings.Topology.CompareInterval, do: x.mirror.Compare},
 		{every: cfg.Settings.FlowAudit, do: func(ctx context.Context) error {
 			if !x.ready {
@@ -190,6 +199,18 @@ func (x *Steps) inherit(now int64) error {
 	x.ready = true
 	x.a.notReadyBecause("")
 	return x.fail
+}
+
+// keep is what topologyKeeper does.
+func (x *Steps) keep(to func(*disk.Snapshot)) error {
+	if to == nil || !closed(x.a.mirror.Synced()) {
+		return nil
+	}
+	s, err := x.a.keep(x.mirror.Keep(), nil)
+	if err == nil {
+		to(s)
+	}
+	return err
 }
 
 func closed(ch <-chan struct{}) bool {

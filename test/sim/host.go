@@ -23,6 +23,7 @@ import (
 	"github.com/viaduct-net/viaduct/internal/state/arp"
 	"github.com/viaduct-net/viaduct/internal/topo/binding"
 	"github.com/viaduct-net/viaduct/internal/topo/model"
+	"github.com/viaduct-net/viaduct/internal/topo/store/disk"
 )
 
 // tunnelDevice is the interface of each host by which it reaches the others.
@@ -48,6 +49,8 @@ type host struct {
 	awake    bool   // a turn is due
 	revision int64  // of the network by which packets are decided here, the oldest
 	said     string // last
+
+	kept *disk.Snapshot // by the agent, or an earlier one
 
 	taken map[uuid.UUID]int64 // ports that others were given while this host was dead, and at which revision
 }
@@ -79,9 +82,20 @@ func (h *host) start() {
 	if err := os.MkdirAll(dir, 0o755); err != nil {
 		panic(err)
 	}
+	kept := h.kept
+	switch {
+	case h.client.reachable() == nil && kept != nil: // of blocks the machine's clock says how long they are good: not long enough to matter in an outage
+		k := *kept
+		k.Blocks, kept = nil, &k
+	case kept != nil && s.headless:
+		h.revision = min(h.revision, kept.Revision)
+	default: // it waits for the store
+		kept = nil
+	}
 	h.agent = agent.NewSteps(agent.StepConfig{
 		Host: model.Clone(s.store.graph.Get(model.KindHost, h.id)).(*model.Host), Settings: h.settings, Datapath: h.dp, Store: h.client, Bundles: h.client, Shared: h.client,
 		RunDir: dir, Log: logs.Discard(), Clock: s.clock, Rand: rand.New(rand.NewPCG(s.seed, uint64(len(h.tables))<<32|uint64(h.tunnel[15]))).IntN, Jitter: jitter, TunnelDevice: tunnelDevice,
+		Kept: kept, Keep: func(k *disk.Snapshot) { h.kept = k },
 	})
 	h.tables = append(h.tables, h.agent.Tables())
 	if s.Log != nil {

@@ -45,6 +45,7 @@ func Script(text string) (out string, err error) {
 	defer os.RemoveAll(dir)
 	x := &script{n: &network{}, groups: map[string]bool{}}
 	x.s = newSim(1, dir, x.line)
+	x.s.headless = true
 	x.n.add(&model.TunnelZone{Meta: meta("zone")})
 	for i, line := range strings.Split(text, "\n") {
 		line, _, _ = strings.Cut(line, "#")

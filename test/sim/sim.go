@@ -34,6 +34,7 @@ type Sim struct {
 	steps int
 
 	dir      string // of the agents' files
+	headless bool   // agents that start without the store begin with what was kept
 	quiet    bool   // nobody changes anything and nothing fails any more
 	failures []Failure
 }

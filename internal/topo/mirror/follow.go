@@ -136,6 +136,7 @@ func (x *PartSteps) Step(ctx context.Context) (did bool, err error) {
 	if x.feed == nil {
 		if x.feed, err = x.s.Feed(ctx); err != nil {
 			x.feed = nil
+			m.useKept()
 			return false, err
 		}
 		m.attach(x.feed)
@@ -176,6 +177,9 @@ func (x *PartSteps) Step(ctx context.Context) (did bool, err error) {
 	}
 	return false, nil
 }
+
+// Keep is what the mirror holds, as Mirror.Keep says.
+func (x *PartSteps) Keep() Kept { return x.m.keep() }
 
 // Tend does what is due at intervals: Sweep lets go of what is not needed, and asks how far the mirror is.
 func (x *PartSteps) Tend(context.Context) error {

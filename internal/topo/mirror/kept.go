@@ -41,14 +41,7 @@ func (m *Mirror) Keep(ctx context.Context) (k Kept, err error) {
 	done := make(chan struct{})
 	read := func() {
 		defer close(done)
-		k.Revision = m.Snapshot().Revision
-		for _, kind := range model.Kinds {
-			for o := range m.graph.All(kind) {
-				k.Objects = append(k.Objects, o)
-			}
-		}
-		k.Part = m.keptPart()
-		k.Dead = m.dead()
+		k = m.keep()
 	}
 	select {
 	case m.calls <- read:
@@ -60,6 +53,16 @@ func (m *Mirror) Keep(ctx context.Context) (k Kept, err error) {
 	case <-ctx.Done():
 		return k, ctx.Err()
 	}
+}
+
+func (m *Mirror) keep() Kept {
+	k := Kept{Revision: m.Snapshot().Revision, Part: m.keptPart(), Dead: m.dead()}
+	for _, kind := range model.Kinds {
+		for o := range m.graph.All(kind) {
+			k.Objects = append(k.Objects, o)
+		}
+	}
+	return k
 }
 
 // useKept publishes what was kept, once.
