@@ -129,8 +129,9 @@ func reaches(t *testing.T, from ns.Space, address string, want bool) bool {
 	return cmd.Wait() == nil
 }
 
-// The underlay of a laboratory, and processes in place of its daemons.
-func TestFaults(t *testing.T) {
+// wired makes the namespaces and the underlay of a laboratory of two hosts, whose daemons would sleep. It goes with the test.
+func wired(t *testing.T) *Lab {
+	t.Helper()
 	labtest.NeedRoot(t)
 	labtest.Restored(t, testName(t))
 	l, err := plan(t.Context(), Root, testName(t), "/bin/sleep", parse(t, examples.TwoHosts))
@@ -153,6 +154,12 @@ func TestFaults(t *testing.T) {
 	if err := l.wire(); err != nil {
 		t.Fatal(err)
 	}
+	return l
+}
+
+// The underlay of a laboratory, and processes in place of its daemons.
+func TestFaults(t *testing.T) {
+	l := wired(t)
 	h1, store := &l.Hosts[0], l.Server.Address.Addr().String()
 	const h2 = "192.168.77.2"
 	expect := func(what string, other, server bool) {

@@ -17,7 +17,6 @@ import (
 	"github.com/google/go-cmp/cmp"
 
 	"github.com/viaduct-net/viaduct/internal/lab/examples"
-	"github.com/viaduct-net/viaduct/internal/lab/labtest"
 )
 
 // written is a laboratory that is nothing but its directory.
@@ -158,28 +157,7 @@ func TestLockIsNotInherited(t *testing.T) {
 
 // Faults that are made at once, as several commands do, are all there, and so it is when they are healed at once.
 func TestFaultsAtOnce(t *testing.T) {
-	labtest.NeedRoot(t)
-	labtest.Restored(t, testName(t))
-	l, err := plan(t.Context(), Root, testName(t), "/bin/sleep", parse(t, examples.TwoHosts))
-	if err != nil {
-		t.Fatal(err)
-	}
-	if err := l.claim(); err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() {
-		if err := l.Down(); err != nil {
-			t.Error(err)
-		}
-	})
-	for _, s := range l.spaces() {
-		if err := s.Create(); err != nil {
-			t.Fatal(err)
-		}
-	}
-	if err := l.wire(); err != nil {
-		t.Fatal(err)
-	}
+	l := wired(t)
 	for i := range l.Hosts {
 		h := &l.Hosts[i]
 		p, err := l.start("agent", h.Space, filepath.Join(l.dir, h.Name), "1000")

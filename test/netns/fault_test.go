@@ -145,16 +145,7 @@ func TestPartition(t *testing.T) {
 	ping(t, bob, "10.0.2.11")   // dave is on his
 	follows(t, l)
 	heal(t, l)
-	var sent, received traffic.TCPResult
-	if err := send.Wait(&sent); err != nil {
-		t.Error(err)
-	}
-	if err := receive.Wait(&received); err != nil {
-		t.Error(err)
-	}
-	if sent.Bytes == 0 || sent.Bytes != received.Bytes {
-		t.Errorf("%d bytes sent, %d received", sent.Bytes, received.Bytes)
-	}
+	allArrived(t, send, receive)
 	ping(t, alice, "10.0.2.11")
 }
 

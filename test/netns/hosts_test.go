@@ -123,16 +123,7 @@ func TestHostsKilled(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
-	var sent, received traffic.TCPResult
-	if err := send.Wait(&sent); err != nil {
-		t.Error(err)
-	}
-	if err := receive.Wait(&received); err != nil {
-		t.Error(err)
-	}
-	if sent.Bytes == 0 || sent.Bytes != received.Bytes {
-		t.Errorf("%d bytes sent, %d received", sent.Bytes, received.Bytes)
-	}
+	allArrived(t, send, receive)
 	ping(t, space(t, l, "alice"), "10.0.2.11")
 }
 

@@ -71,16 +71,7 @@ func moveThereAndBack(t *testing.T) (gap time.Duration) {
 			t.Errorf("host %s still has %+v, %v", from.Name, p, err)
 		}
 	}
-	var sent, received traffic.TCPResult
-	if err := send.Wait(&sent); err != nil {
-		t.Error(err)
-	}
-	if err := receive.Wait(&received); err != nil {
-		t.Error(err)
-	}
-	if sent.Bytes == 0 || sent.Bytes != received.Bytes {
-		t.Errorf("%d bytes sent, %d received", sent.Bytes, received.Bytes)
-	}
+	received := allArrived(t, send, receive)
 	t.Logf("longest gap %.0f ms", received.Gap)
 	ping(t, space(t, l, "bob"), "10.0.1.10")
 	ping(t, space(t, l, "dave"), "10.0.1.11")
@@ -171,16 +162,7 @@ func moveStateful(t *testing.T) (gap time.Duration) {
 	}
 	for i := range streams {
 		x := &streams[i]
-		var sent, received traffic.TCPResult
-		if err := x.send.Wait(&sent); err != nil {
-			t.Errorf("%s: %v", x.name, err)
-		}
-		if err := x.receive.Wait(&received); err != nil {
-			t.Errorf("%s: %v", x.name, err)
-		}
-		if sent.Bytes == 0 || sent.Bytes != received.Bytes {
-			t.Errorf("%s: %d bytes sent, %d received", x.name, sent.Bytes, received.Bytes)
-		}
+		received := allArrived(t, x.send, x.receive)
 		t.Logf("%s: longest gap %.0f ms", x.name, received.Gap)
 		gap = max(gap, gapOf(received))
 	}

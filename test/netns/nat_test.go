@@ -11,6 +11,7 @@ import (
 	"github.com/viaduct-net/viaduct/internal/lab"
 	"github.com/viaduct-net/viaduct/internal/lab/examples"
 	"github.com/viaduct-net/viaduct/internal/lab/ns"
+	"github.com/viaduct-net/viaduct/internal/lab/tool"
 	"github.com/viaduct-net/viaduct/internal/lab/traffic"
 )
 
@@ -123,9 +124,16 @@ func survives(t *testing.T, l *lab.Lab, host int) {
 		}
 		return err
 	})
-	var sent, received traffic.TCPResult
+	allArrived(t, send, receive)
+	ping(t, alice, "203.0.113.100")
+}
+
+// allArrived waits for both ends of a stream, of which all that was sent must have come, and returns what came.
+func allArrived(t *testing.T, send, receive *tool.Process) (received traffic.TCPResult) {
+	t.Helper()
+	var sent traffic.TCPResult
 	if err := send.Wait(&sent); err != nil {
-		t.Errorf("TCP across the restart: %v", err)
+		t.Error(err)
 	}
 	if err := receive.Wait(&received); err != nil {
 		t.Error(err)
@@ -133,7 +141,7 @@ func survives(t *testing.T, l *lab.Lab, host int) {
 	if sent.Bytes == 0 || sent.Bytes != received.Bytes {
 		t.Errorf("%d bytes sent, %d received", sent.Bytes, received.Bytes)
 	}
-	ping(t, alice, "203.0.113.100")
+	return received
 }
 
 // stream sends TCP for a moment and compares what arrives.

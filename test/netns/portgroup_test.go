@@ -11,7 +11,6 @@ import (
 	"github.com/viaduct-net/viaduct/internal/base/drop"
 	"github.com/viaduct-net/viaduct/internal/lab"
 	"github.com/viaduct-net/viaduct/internal/lab/ns"
-	"github.com/viaduct-net/viaduct/internal/lab/traffic"
 )
 
 // exits is a router with two ways out, on two hosts, in one port group: gw1 and gw2 are the two ends of one network outside. What alice, who may only
@@ -184,16 +183,7 @@ func TestPortGroupStateful(t *testing.T) {
 			t.Error(err)
 		}
 	}
-	var sent, received traffic.TCPResult
-	if err := send.Wait(&sent); err != nil {
-		t.Error(err)
-	}
-	if err := receive.Wait(&received); err != nil {
-		t.Error(err)
-	}
-	if sent.Bytes == 0 || sent.Bytes != received.Bytes {
-		t.Errorf("%d bytes sent, %d received", sent.Bytes, received.Bytes)
-	}
+	allArrived(t, send, receive)
 	ping(t, alice, outside)
 	stream(t, alice, gw2, outside+":5001")
 }
