@@ -1,8 +1,9 @@
 // Package replicate is how hosts tell each other of connections: who decides the first packet of one sends it to
-// the host at the other end of the tunnel before the packet itself, so that the answer is known there when it comes.
+// the host at the other end of the tunnel before the packet itself, so that the answer is known there when it comes. And it is how a host that
+// the store has taken for dead, and that may only be cut off from it, hears which ports are not its own any more.
 //
 // A message is an Ethernet frame in a tunnel with key Key. Its addresses are chosen so that it goes to the worker that the answer
-// will go to (match.Steer), and so it cannot be overtaken. Each is acknowledged, and sent again until it is.
+// will go to (match.Steer), and so it cannot be overtaken. Each is acknowledged, and sent again until it is, but for those of ports (Owns).
 package replicate
 
 import (
