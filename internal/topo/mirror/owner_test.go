@@ -59,9 +59,13 @@ func TestOwner(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
+	changes := r.Stats().Changes
 	r.SetOwner(vm1, there, rev)
 	step()
 	has("the other host says so", there)
+	if r.Stats().Changes == changes {
+		t.Error("nothing says that it is to be kept on disk")
+	}
 	r.SetOwner(uuid.UUID{99}, there, rev) // of a port that nobody knows here
 	step()
 	r.quiesce(t)
